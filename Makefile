@@ -1,0 +1,38 @@
+# Every target sets up what it needs in .venv; the only things that must exist are Python 3.11 or newer, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format doc oldest clean
+
+demo: $(VENV)/installed-plot
+	$(BIN)/python examples/plot_quickstart.py
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+doc: $(VENV)/installed-doc
+	$(BIN)/sphinx-build -W --keep-going doc doc/_build/html
+
+# scikit-learn's contract against the oldest versions that pyproject.toml allows.
+oldest:
+	$(MAKE) VENV=.venv-oldest PIP=".venv-oldest/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt" .venv-oldest/installed-test
+	.venv-oldest/bin/python -m pytest -n 2 tests
+
+$(VENV)/installed-%: pyproject.toml constraints.txt constraints-oldest.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis doc/_build doc/auto_examples

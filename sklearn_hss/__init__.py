@@ -1,0 +1,30 @@
+"""Learn solution operators of PDEs from few simulations, with scikit-learn's interface."""
+
+import importlib
+
+__version__ = "0.1.0.dev0"
+
+# Importing torch takes a second, so everything is imported on first use.
+_MODULE_OF = {
+    "NeuralHSSRegressor": "estimators",
+    "datasets": None,
+    "estimators": None,
+    "linalg": None,
+    "metrics": None,
+    "nn": None,
+}
+
+__all__ = [*_MODULE_OF, "__version__"]
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULE_OF[name]
+    if module is None:
+        return importlib.import_module(f".{name}", __name__)
+    return getattr(importlib.import_module(f".{module}", __name__), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,5 @@
+"""Generators of PDE data, in the style of :mod:`sklearn.datasets`."""
+
+from ._poisson import make_poisson
+
+__all__ = ["make_poisson"]

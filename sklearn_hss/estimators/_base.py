@@ -1,0 +1,465 @@
+"""The only bridge between scikit-learn's estimators and skorch's training loop."""
+
+import math
+import threading
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.helper import predefined_split
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm.auto import tqdm
+
+from ..nn._counting import count_parameters
+
+# Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads must
+# take turns.
+_INITIALISATION_LOCK = threading.Lock()
+
+
+def resolve_device(device):
+    """Turn the `device` parameter into a torch device that can be used here.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        "auto" is the first CUDA device where there is one, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device or cannot use it on this machine.
+    """
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        usable = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise ValueError(f"device={device!r} cannot be used here; use 'auto' or one of {usable}.") from error
+    return resolved
+
+
+def _max_scale(array):
+    """Largest magnitude in `array`; 1 where that is zero, so that constant zero fields stay what they are."""
+    scale = max(abs(float(array.max())), abs(float(array.min())))
+    return scale if scale > 0 else 1.0
+
+
+class _Fields(torch.utils.data.Dataset):
+    """Input and target fields, scaled and cast batch by batch, so that no scaled copy of the whole data is ever held."""
+
+    def __init__(self, X, y=None, sample_weight=None, *, scales=(1.0, 1.0), dtype, device):
+        # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.scales, self.dtype, self.device = scales, dtype, device
+
+    def __len__(self):
+        return len(self.X)
+
+    def batch(self, rows):
+        """Scaled ``(x, (y, sample_weight))`` of the given rows, as tensors on the device; None where there is none."""
+        x = self._to_tensor(self.X[rows], self.scales[0])
+        y = None if self.y is None else self._to_tensor(self.y[rows], self.scales[1])
+        weight = None if self.sample_weight is None else self._to_tensor(self.sample_weight[rows], 1.0)
+        return x, (y, weight)
+
+    def _to_tensor(self, array, scale):
+        # A copy in any case: the caller's memory may be read-only, and is never scaled in place.
+        tensor = torch.from_numpy(np.array(array, dtype=self.dtype))
+        if scale != 1.0:
+            tensor /= scale
+        return tensor.to(self.device)
+
+
+class _Batches:
+    """In-memory replacement of torch's DataLoader, which costs more than a training step of a small network.
+
+    With `rng`, every pass is in a new random order.
+    """
+
+    def __init__(self, dataset, batch_size, rng=None):
+        self.dataset, self.batch_size, self.rng = dataset, batch_size, rng
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        n = len(self.dataset)
+        order = None if self.rng is None else self.rng.permutation(n)
+        for start in range(0, n, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self.dataset.batch(rows if order is None else order[rows])
+
+
+class _Net(NeuralNet):
+    """skorch's loop with the paper's loss: the squared error summed over a field, averaged over the samples (Appendix G)."""
+
+    def __init__(self, module, *, penalty=0.0, **arguments):
+        self.penalty = penalty
+        super().__init__(module, **arguments)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        target, weight = y_true
+        errors = (y_pred - target).square().flatten(1).sum(1)
+        loss = (errors if weight is None else errors * weight).mean()
+        if training and self.penalty:
+            loss = loss + self.penalty * self.module_.penalty()
+        return loss
+
+
+class _DivergenceGuard(Callback):
+    """Stops a run whose loss or weights are no longer finite, with the last weights that were known to be good."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.unproven_ = self.good_ = self._copy_weights(net)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.unproven_ = self._copy_weights(net)
+
+    def on_batch_end(self, net, loss, training, **kwargs):
+        if not training:
+            return
+        if not math.isfinite(loss.item()):
+            self._stop(net)
+        # A finite loss vouches for the weights that it was computed with.
+        if self.unproven_ is not None:
+            self.good_, self.unproven_ = self.unproven_, None
+
+    def on_train_end(self, net, **kwargs):
+        if not all(torch.isfinite(parameter).all() for parameter in net.module_.parameters()):
+            self._stop(net)
+        self.unproven_ = self.good_ = None
+
+    @staticmethod
+    def _copy_weights(net):
+        return {name: value.detach().clone() for name, value in net.module_.state_dict().items()}
+
+    def _stop(self, net):
+        net.module_.load_state_dict(self.good_)
+        self.unproven_ = self.good_ = None
+        raise FloatingPointError(
+            f"The training loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch are "
+            "kept. Try a smaller lr, gradient_clip=1.0, or dtype='float64'."
+        )
+
+
+class _Progress(Callback):
+    """Progress bar over the epochs, with the losses and the time left."""
+
+    def __init__(self, label, n_epochs):
+        self.label, self.n_epochs = label, n_epochs
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=self.n_epochs, desc=self.label, unit="epoch", dynamic_ncols=True)
+
+    def on_epoch_end(self, net, **kwargs):
+        losses = {key: net.history[-1].get(key) for key in ("train_loss", "valid_loss")}
+        self.bar_.set_postfix({key: f"{loss:.2e}" for key, loss in losses.items() if loss is not None}, refresh=False)
+        self.bar_.update()
+
+    def close(self):
+        """Leave the bar as it stands, and drop it: it cannot be pickled."""
+        if hasattr(self, "bar_"):
+            self.bar_.close()
+            del self.bar_
+
+
+class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
+    """Base class of the neural regressors: trains a torch module on (n_samples, n_points) arrays.
+
+    A subclass names the module and its arguments in `_make_module`; everything else, from validation and scaling to
+    training, prediction and score, is here. The training loop itself is skorch's.
+    """
+
+    _parameter_constraints: dict = {
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "min_lr": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "scale": [StrOptions({"max"}), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "device": [str, torch.device],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def _make_module(self, n_inputs, n_outputs):
+        """Module class, its keyword arguments, and attributes to set on the estimator.
+
+        Parameters
+        ----------
+        n_inputs, n_outputs : int
+            Numbers of grid points.
+
+        Returns
+        -------
+        module : type
+        arguments : dict
+        fitted : dict
+            Fitted attributes (without them, an empty dict), such as ``rank_``.
+
+        Raises
+        ------
+        ValueError
+            If the parameters do not fit the data.
+        """
+        raise NotImplementedError
+
+    @property
+    def _penalty(self):
+        """Factor of ``module.penalty()`` in the training loss; 0 for modules without one."""
+        return 0.0
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_points)
+            Input fields, at least two. float32 and float64 are kept, everything else becomes float64.
+        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+            Target fields.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss. A weight of 2 acts as a second copy of the sample would.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; before any training.
+        FloatingPointError
+            If the loss becomes NaN or infinite. The weights from before that epoch are kept.
+        """
+        restart = not (self.warm_start and hasattr(self, "net_"))
+        return self._fit(X, y, sample_weight, restart=restart, n_epochs=self.max_epochs, min_samples=2)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch at the constant learning rate `lr`, from the present weights if there are any.
+
+        The scaling of the fields is that of the first call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_points)
+            Input fields.
+        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+            Target fields.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._fit(
+            X, y, sample_weight, restart=not hasattr(self, "net_"), n_epochs=1, min_samples=1, partial=True
+        )
+
+    def _fit(self, X, y, sample_weight, *, restart, n_epochs, min_samples, partial=False):
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}.")
+        device = resolve_device(self.device)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=restart,
+            dtype=[np.float64, np.float32],
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=min_samples,
+        )
+        shape = y.shape[1:]
+        if not restart and shape != self._target_shape:
+            raise ValueError(
+                f"y has shape {y.shape}, but the targets of the earlier fit had shape (n_samples, *{self._target_shape})."
+            )
+        y = y.reshape(len(y), -1)
+        X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
+
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=3)
+        train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
+        if restart:
+            module, arguments, fitted = self._make_module(X.shape[1], y.shape[1])
+            dtype = np.dtype(self.dtype or X.dtype)
+            scales = [_max_scale(array) if self.scale == "max" else 1.0 for array in train[:2]]
+            self.net_ = self._make_net(module, {**arguments, "dtype": getattr(torch, dtype.name)}, device, seeds[1:])
+            self.x_scale_, self.y_scale_ = scales
+            self.grid_shape_, self._target_shape, self._dtype = (X.shape[1],), shape, dtype
+            self.n_parameters_ = count_parameters(self.net_.module_)
+            for name, value in fitted.items():
+                setattr(self, name, value)
+        self._train(train, valid, n_epochs, constant_lr=partial)
+        return self
+
+    def _drop_unweighted(self, X, y, sample_weight):
+        if sample_weight is None:
+            return X, y, None
+        sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        if not sample_weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        # Without the samples of weight zero, batches and scales are those of data without these samples.
+        kept = sample_weight > 0
+        if not kept.all():
+            X, y, sample_weight = X[kept], y[kept], sample_weight[kept]
+        return X, y, sample_weight / sample_weight.mean()
+
+    def _split(self, X, y, sample_weight, seed, enabled):
+        if self.validation_fraction is None or not enabled:
+            return (X, y, sample_weight), None
+        train, valid = train_test_split(
+            np.arange(len(X)), test_size=self.validation_fraction, random_state=np.random.RandomState(seed)
+        )
+        return tuple(
+            (X[rows], y[rows], None if sample_weight is None else sample_weight[rows]) for rows in (train, valid)
+        )
+
+    def _make_net(self, module, arguments, device, seeds):
+        net = _Net(
+            module,
+            criterion=torch.nn.Identity,  # the loss is _Net.get_loss
+            optimizer=torch.optim.AdamW,
+            optimizer__fused=True,
+            optimizer__betas=(0.9, 0.99),
+            iterator_train=_Batches,
+            iterator_train__rng=np.random.RandomState(seeds[1]),
+            iterator_valid=_Batches,
+            callbacks__print_log=None,
+            penalty=self._penalty,
+            device=device,
+            verbose=0,
+            **{f"module__{name}": value for name, value in arguments.items()},
+        )
+        with _INITIALISATION_LOCK, torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also touch the generators of every GPU.
+            torch.default_generator.manual_seed(int(seeds[0]))
+            return net.initialize()
+
+    def _train(self, train, valid, n_epochs, constant_lr):
+        net = self.net_
+        train, valid = (
+            None
+            if data is None
+            else _Fields(*data, scales=(self.x_scale_, self.y_scale_), dtype=self._dtype, device=net.device)
+            for data in (train, valid)
+        )
+        guard, progress = _DivergenceGuard(), _Progress(type(self).__name__, n_epochs)
+        callbacks = [guard]
+        if self.gradient_clip is not None:
+            callbacks.append(GradientNormClipping(self.gradient_clip))
+        if not constant_lr:
+            schedule = LRScheduler(
+                CosineAnnealingLR, T_max=n_epochs, eta_min=self.min_lr, last_epoch=-1, event_name="lr"
+            )
+            callbacks.append(schedule)
+        stopping = None
+        if self.early_stopping and not constant_lr:
+            monitor = "train_loss" if valid is None else "valid_loss"
+            stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, load_best=True)
+            callbacks.append(stopping)
+        if self.verbose:
+            callbacks.append(progress)
+        callbacks.extend(clone(callback, safe=False) for callback in self.callbacks or ())
+
+        net.train_split = None if valid is None else predefined_split(valid)
+        net.callbacks, net.max_epochs, net.batch_size = callbacks, n_epochs, self.batch_size
+        net.initialize_callbacks()
+        net.lr, net.optimizer__weight_decay = self.lr, self.weight_decay
+        if not constant_lr or not net.history:
+            net.initialize_optimizer()
+        n_before = len(net.history)
+        try:
+            net.partial_fit(train)
+        finally:
+            progress.close()
+            net.train_split = None
+            self.history_ = [
+                {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
+                for row in net.history
+            ]
+            self.n_iter_ = len(self.history_)
+        stopped_early = stopping is not None and stopping.misses_ >= self.n_iter_no_change
+        if len(net.history) - n_before < n_epochs and not stopped_early and not self.callbacks:
+            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=3)
+
+    def predict(self, X):
+        """Predict the fields that belong to new inputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_points)
+            Input fields, on the grid seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs) or (n_samples,)
+            Predictions in the units of the training targets, in the floating-point type of `X`.
+        """
+        check_is_fitted(self, "net_")
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        fields = _Fields(X, scales=(self.x_scale_, 1.0), dtype=self._dtype, device=self.net_.device)
+        prediction = self.net_.predict(fields).astype(X.dtype, copy=False)
+        prediction *= prediction.dtype.type(self.y_scale_)
+        return prediction.reshape(len(X), *self._target_shape)
+
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination R² of the predicted fields.
+
+        The variance is pooled over all points of the grid: points where the target never varies, such as Dirichlet
+        boundaries, have no R² of their own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_points)
+            Input fields.
+        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+            True target fields.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        float
+            1 for a perfect prediction, 0 for one no better than the mean field.
+        """
+        prediction = self.predict(X)
+        y = np.asarray(y).reshape(len(prediction), -1)
+        return r2_score(
+            y, prediction.reshape(len(prediction), -1), sample_weight=sample_weight, multioutput="variance_weighted"
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,6 @@
+"""HSS matrices as numerical linear algebra on torch tensors."""
+
+from ._cluster_tree import ClusterTree
+from ._hss_matrix import HSSMatrix
+
+__all__ = ["ClusterTree", "HSSMatrix"]

@@ -1,0 +1,168 @@
+"""The balanced cluster tree that fixes where an HSS matrix is cut into blocks."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import index
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class ClusterTree:
+    """Balanced binary cluster tree over the indices ``0, ..., n - 1``.
+
+    Node ``i`` of level ``l`` holds the indices from ``i * n // 2**l`` up to, not including, ``(i + 1) * n // 2**l``. These
+    ranges are nested, so every node is the union of its two children, and the sizes within a level differ by one at the
+    most. When ``n`` is ``2**levels`` times an integer, this is the balanced cluster tree of Definition A.2 of the
+    Neural-HSS paper.
+
+    Parameters
+    ----------
+    n : int
+        Number of indices, at least 1.
+    levels : int
+        Depth of the tree: level 0 is the root, level ``levels`` holds the ``2**levels`` leaves. 0 gives a single block.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1, or if `levels` is negative or so deep that a leaf would be empty.
+
+    Examples
+    --------
+    >>> from sklearn_hss.linalg import ClusterTree
+    >>> tree = ClusterTree(10, levels=2)
+    >>> tree.leaf_sizes
+    (2, 3, 2, 3)
+    >>> tree.offsets(1)
+    (0, 5, 10)
+    """
+
+    n: int
+    levels: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "n", index(self.n))
+        object.__setattr__(self, "levels", index(self.levels))
+        if self.n < 1:
+            raise ValueError(f"n={self.n} must be at least 1.")
+        if self.levels < 0:
+            raise ValueError(f"levels={self.levels} must be at least 0.")
+        deepest = self.max_levels(self.n)
+        if self.levels > deepest:
+            raise ValueError(
+                f"levels={self.levels} is too deep for n={self.n}: the largest value that leaves no leaf empty is {deepest}."
+            )
+
+    @staticmethod
+    def max_levels(n, leaf_size=1):
+        """Deepest tree over `n` indices whose leaves all hold at least `leaf_size` of them.
+
+        Parameters
+        ----------
+        n : int
+            Number of indices.
+        leaf_size : int, default=1
+            Size that no leaf may fall short of.
+
+        Returns
+        -------
+        int
+            The depth, 0 where even two leaves would be too small.
+        """
+        return max(n // max(leaf_size, 1), 1).bit_length() - 1
+
+    @property
+    def n_leaves(self):
+        """Number of leaves, ``2**levels``."""
+        return 2**self.levels
+
+    @property
+    def leaf_sizes(self):
+        """Sizes of the leaves, from left to right."""
+        offsets = self.offsets(self.levels)
+        return tuple(stop - start for start, stop in zip(offsets, offsets[1:], strict=False))
+
+    @property
+    def min_leaf_size(self):
+        """Size of the smallest leaf."""
+        return self.n // self.n_leaves
+
+    @property
+    def max_leaf_size(self):
+        """Size of the largest leaf, to which stacked leaf generators are padded."""
+        return -(-self.n // self.n_leaves)
+
+    @property
+    def is_uniform(self):
+        """Whether all leaves have the same size."""
+        return self.n % self.n_leaves == 0
+
+    def offsets(self, level):
+        """Boundaries of the nodes of one level.
+
+        Parameters
+        ----------
+        level : int
+            Level between 0 (root) and ``levels`` (leaves).
+
+        Returns
+        -------
+        tuple of int
+            ``2**level + 1`` increasing numbers from 0 to ``n``.
+        """
+        if not 0 <= level <= self.levels:
+            raise ValueError(f"level={level} must be between 0 and levels={self.levels}.")
+        return tuple(i * self.n >> level for i in range(2**level + 1))
+
+
+@lru_cache(maxsize=128)
+def _padding_index(tree, device):
+    """Positions of the indices among the padded leaves, and, for every padded position, the index it holds (n if none)."""
+    slots = np.full((tree.n_leaves, tree.max_leaf_size), tree.n)
+    for leaf, (start, size) in enumerate(zip(tree.offsets(tree.levels), tree.leaf_sizes, strict=False)):
+        slots[leaf, :size] = np.arange(start, start + size)
+    slots = slots.ravel()
+    return (
+        torch.as_tensor(np.flatnonzero(slots < tree.n), device=device),
+        torch.as_tensor(slots, device=device),
+    )
+
+
+def split_leaves(x, tree):
+    """Cut the rows of `x` into the leaves of `tree`, padded with zeros to the largest leaf.
+
+    Parameters
+    ----------
+    x : Tensor of shape (*batch, n, k)
+    tree : ClusterTree
+
+    Returns
+    -------
+    Tensor of shape (*batch, n_leaves, max_leaf_size, k)
+        A view of `x` where all leaves have the same size.
+    """
+    if not tree.is_uniform:
+        _, slots = _padding_index(tree, x.device)
+        x = torch.cat([x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])], dim=-2).index_select(-2, slots)
+    return x.unflatten(-2, (tree.n_leaves, tree.max_leaf_size))
+
+
+def join_leaves(x, tree):
+    """Undo :func:`split_leaves`: concatenate the leaves and drop their padding.
+
+    Parameters
+    ----------
+    x : Tensor of shape (*batch, n_leaves, max_leaf_size, k)
+    tree : ClusterTree
+
+    Returns
+    -------
+    Tensor of shape (*batch, n, k)
+    """
+    x = x.flatten(-3, -2)
+    if not tree.is_uniform:
+        positions, _ = _padding_index(tree, x.device)
+        x = x.index_select(-2, positions)
+    return x

@@ -1,0 +1,100 @@
+"""Errors of predicted fields, as the Neural-HSS paper measures them (Appendix G)."""
+
+import numpy as np
+from sklearn.metrics import make_scorer
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.validation import _check_sample_weight
+
+
+def _check_fields(y_true, y_pred, sample_weight):
+    y_true, y_pred = (
+        check_array(
+            y, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric"
+        )
+        for name, y in (("y_true", y_true), ("y_pred", y_pred))
+    )
+    if y_true.ndim == 0 or y_pred.ndim == 0:
+        raise ValueError("y_true and y_pred must be arrays with one field per entry of their first axis.")
+    check_consistent_length(y_true, y_pred, sample_weight)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"y_true has shape {y_true.shape} and y_pred {y_pred.shape}; they must be equal.")
+    if sample_weight is not None:
+        sample_weight = _check_sample_weight(sample_weight, y_true, ensure_non_negative=True)
+    return y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1), sample_weight
+
+
+def relative_l2_error(y_true, y_pred, *, sample_weight=None):
+    """Mean over the samples of ||y_pred - y_true||₂ / ||y_true||₂, eq. (2) of the Neural-HSS paper.
+
+    The norms run over everything but the first axis. 0 is perfect, and predicting zero gives 1.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples, \\*grid) or (n_samples,)
+        True fields, flat or on a grid of any dimension, with channels or without.
+    y_pred : array-like of the same shape
+        Predicted fields.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the mean.
+
+    Returns
+    -------
+    float
+        The mean of the ratios (not the ratio of the means). A sample whose true field is zero everywhere counts 0 where
+        the prediction is zero too, and makes the result infinite where it is not.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an entry is not finite.
+
+    Examples
+    --------
+    >>> from sklearn_hss.metrics import relative_l2_error
+    >>> relative_l2_error([[3.0, 4.0], [0.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
+    0.25
+    """
+    y_true, y_pred, sample_weight = _check_fields(y_true, y_pred, sample_weight)
+    errors = np.linalg.norm(y_pred - y_true, axis=1)
+    norms = np.linalg.norm(y_true, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(errors == 0, 0.0, errors / norms)
+    return float(np.average(ratios, weights=sample_weight))
+
+
+def trajectory_l2_error(y_true, y_pred, *, sample_weight=None):
+    """Mean over the trajectories of ||y_pred - y_true||₂, eq. (3) of the Neural-HSS paper.
+
+    The norm runs over time and space together, in the units of the fields.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_trajectories, n_times, \\*grid)
+        True trajectories.
+    y_pred : array-like of the same shape
+        Rolled-out predictions.
+    sample_weight : array-like of shape (n_trajectories,), default=None
+        Weights of the mean.
+
+    Returns
+    -------
+    float
+        The mean norm of the errors.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an entry is not finite.
+
+    Examples
+    --------
+    >>> from sklearn_hss.metrics import trajectory_l2_error
+    >>> trajectory_l2_error([[[3.0], [4.0]]], [[[0.0], [0.0]]])
+    5.0
+    """
+    y_true, y_pred, sample_weight = _check_fields(y_true, y_pred, sample_weight)
+    return float(np.average(np.linalg.norm(y_pred - y_true, axis=1), weights=sample_weight))
+
+
+#: Scorer for ``scoring=`` of ``cross_val_score``, ``GridSearchCV``, ``learning_curve`` ...: minus the relative L2 error.
+relative_l2_scorer = make_scorer(relative_l2_error, greater_is_better=False)

@@ -1,0 +1,7 @@
+"""Torch modules: HSS layers and the networks built from them."""
+
+from ._activation import TrainableLeakyReLU
+from ._hss_linear import HSSLinear
+from ._neural_hss import NeuralHSS
+
+__all__ = ["HSSLinear", "NeuralHSS", "TrainableLeakyReLU"]

@@ -1,0 +1,37 @@
+"""Activations of the paper."""
+
+import torch
+from torch import nn
+
+
+class TrainableLeakyReLU(nn.Module):
+    """LeakyReLU with a learnable slope: y = max(x, 0) + alpha min(x, 0) (section 2.1 of the Neural-HSS paper).
+
+    One slope for the whole layer. At alpha = 1 it is the identity, where a linear PDE wants it.
+
+    Parameters
+    ----------
+    initial_slope : float, default=1.0
+        Value of alpha before training.
+    device, dtype
+        Those of the parameter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.nn import TrainableLeakyReLU
+    >>> TrainableLeakyReLU(0.5)(torch.tensor([-2.0, 3.0])).tolist()
+    [-1.0, 3.0]
+    """
+
+    def __init__(self, initial_slope=1.0, device=None, dtype=None):
+        super().__init__()
+        self.initial_slope = initial_slope
+        self.slope = nn.Parameter(torch.tensor(float(initial_slope), device=device, dtype=dtype))
+
+    def forward(self, x):
+        """Apply the activation entrywise; any shape."""
+        return torch.relu(x) - self.slope * torch.relu(-x)
+
+    def extra_repr(self):
+        return f"initial_slope={self.initial_slope}"

@@ -1,0 +1,20 @@
+"""Counting learnable numbers."""
+
+from ._hss_linear import HSSLinear
+
+
+def count_parameters(module):
+    """Number of learnable real numbers of a module.
+
+    Complex weights count twice; entries that only pad the smaller leaves of an HSS layer do not count.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    int
+    """
+    stored = sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters() if p.requires_grad)
+    return stored - sum(layer.n_padding for layer in module.modules() if isinstance(layer, HSSLinear))
