@@ -1,12 +1,13 @@
 """Errors of predicted fields, as the Neural-HSS paper measures them (Appendix G)."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 
 
-def _check_fields(y_true, y_pred, sample_weight):
+def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     y_true, y_pred = (
         check_array(
             y, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric"
@@ -23,7 +24,7 @@ def _check_fields(y_true, y_pred, sample_weight):
     return y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1), sample_weight
 
 
-def relative_l2_error(y_true, y_pred, *, sample_weight=None):
+def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Mean over the samples of ||y_pred - y_true||₂ / ||y_true||₂, eq. (2) of the Neural-HSS paper.
 
     The norms run over everything but the first axis. 0 is perfect, and predicting zero gives 1.
@@ -54,15 +55,15 @@ def relative_l2_error(y_true, y_pred, *, sample_weight=None):
     >>> relative_l2_error([[3.0, 4.0], [0.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
     0.25
     """
-    y_true, y_pred, sample_weight = _check_fields(y_true, y_pred, sample_weight)
-    errors = np.linalg.norm(y_pred - y_true, axis=1)
-    norms = np.linalg.norm(y_true, axis=1)
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight)
+    errors = np.linalg.norm(predicted - true, axis=1)
+    norms = np.linalg.norm(true, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(errors == 0, 0.0, errors / norms)
-    return float(np.average(ratios, weights=sample_weight))
+    return float(np.average(ratios, weights=weights))
 
 
-def trajectory_l2_error(y_true, y_pred, *, sample_weight=None):
+def trajectory_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Mean over the trajectories of ||y_pred - y_true||₂, eq. (3) of the Neural-HSS paper.
 
     The norm runs over time and space together, in the units of the fields.
@@ -92,9 +93,9 @@ def trajectory_l2_error(y_true, y_pred, *, sample_weight=None):
     >>> trajectory_l2_error([[[3.0], [4.0]]], [[[0.0], [0.0]]])
     5.0
     """
-    y_true, y_pred, sample_weight = _check_fields(y_true, y_pred, sample_weight)
-    return float(np.average(np.linalg.norm(y_pred - y_true, axis=1), weights=sample_weight))
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight)
+    return float(np.average(np.linalg.norm(predicted - true, axis=1), weights=weights))
 
 
-#: Scorer for ``scoring=`` of ``cross_val_score``, ``GridSearchCV``, ``learning_curve`` ...: minus the relative L2 error.
+#: Scorer for ``scoring=`` of ``cross_val_score``, ``GridSearchCV`` or ``learning_curve``: minus the relative L2 error.
 relative_l2_scorer = make_scorer(relative_l2_error, greater_is_better=False)

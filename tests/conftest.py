@@ -1,4 +1,5 @@
-"""One torch thread: more of them collapse when another process competes, and results must not depend on their number."""
+"""One torch thread: more of them collapse when another process competes, and results must not depend on their
+number."""
 
 import torch
 

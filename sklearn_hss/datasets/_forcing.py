@@ -29,9 +29,9 @@ def sine_forcing(x, n_samples, modes, rng):
 def gaussian_random_field(x, n_samples, boundary, length_scale, max_frequency, rng):
     """Smooth Gaussian random fields, expanded in the eigenfunctions of the Laplacian with the given boundary condition.
 
-    The standard deviation of the mode with frequency w is proportional to exp(-(w length_scale)² / 4): the spectrum of the
-    squared-exponential covariance exp(-d² / (2 length_scale²)). The constant mode is left out, and the fields are scaled to
-    unit variance on average over the interval.
+    The standard deviation of the mode with frequency w is proportional to exp(-(w length_scale)² / 4): the spectrum of
+    the squared-exponential covariance exp(-d² / (2 length_scale²)). The constant mode is left out, and the fields are
+    scaled to unit variance on average over the interval.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def gaussian_random_field(x, n_samples, boundary, length_scale, max_frequency, r
         "neumann": (np.pi, (np.cos,)),
         "periodic": (2 * np.pi, (np.sin, np.cos)),
     }[boundary]
-    # Modes whose amplitude is lost in the rounding of the first one are not drawn: the fields of a seed do not depend on
-    # the grid.
+    # Modes whose amplitude is lost in the rounding of the first one are not drawn: the fields of a seed do not depend
+    # on the grid.
     log_eps = -np.log(np.finfo(float).eps)
     negligible = np.hypot(base, 2 * log_eps**0.5 / length_scale)
     frequencies = base * np.arange(1, max(2, np.ceil(min(negligible, max_frequency) / base)))

@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 
 from ..nn._counting import count_parameters
 
-# Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads must
-# take turns.
+# Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
+# must take turns.
 _INITIALISATION_LOCK = threading.Lock()
 
 
@@ -62,7 +62,7 @@ def _max_scale(array):
 
 
 class _Fields(torch.utils.data.Dataset):
-    """Input and target fields, scaled and cast batch by batch, so that no scaled copy of the whole data is ever held."""
+    """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held."""
 
     def __init__(self, X, y=None, sample_weight=None, *, scales=(1.0, 1.0), dtype, device):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
@@ -108,7 +108,7 @@ class _Batches:
 
 
 class _Net(NeuralNet):
-    """skorch's loop with the paper's loss: the squared error summed over a field, averaged over the samples (Appendix G)."""
+    """skorch's loop with the loss of Appendix G: the squared error summed over a field, averaged over the samples."""
 
     def __init__(self, module, *, penalty=0.0, **arguments):
         self.penalty = penalty
@@ -154,8 +154,8 @@ class _DivergenceGuard(Callback):
         net.module_.load_state_dict(self.good_)
         self.unproven_ = self.good_ = None
         raise FloatingPointError(
-            f"The training loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch are "
-            "kept. Try a smaller lr, gradient_clip=1.0, or dtype='float64'."
+            f"The training loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch "
+            "are kept. Try a smaller lr, gradient_clip=1.0, or dtype='float64'."
         )
 
 
@@ -205,6 +205,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _target_shape: tuple[int, ...]
 
     def _make_module(self, n_inputs, n_outputs):
         """Module class, its keyword arguments, and attributes to set on the estimator.
@@ -302,7 +304,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         shape = y.shape[1:]
         if not restart and shape != self._target_shape:
             raise ValueError(
-                f"y has shape {y.shape}, but the targets of the earlier fit had shape (n_samples, *{self._target_shape})."
+                f"y has shape {y.shape}, but the targets of the earlier fit had shape "
+                f"(n_samples, *{self._target_shape})."
             )
         y = y.reshape(len(y), -1)
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)

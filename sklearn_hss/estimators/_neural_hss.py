@@ -55,26 +55,26 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
 class NeuralHSSRegressor(BaseNeuralRegressor):
     """Neural-HSS: a network of hierarchically semi-separable layers that learns solution operators of PDEs.
 
-    The network (Figure 1 and section 2.1 of the Neural-HSS paper) is a stack of linear layers whose weights are HSS matrices,
-    each followed by a LeakyReLU with a learnable slope. It has O(n rank) parameters for fields of n points. Training minimises
-    the squared error summed over the grid and averaged over the samples (Appendix G), on fields divided by their largest
-    magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table 9. Predictions and scores are
-    in the units of the data.
+    The network (Figure 1 and section 2.1 of the Neural-HSS paper) is a stack of linear layers whose weights are HSS
+    matrices, each followed by a LeakyReLU with a learnable slope. It has O(n rank) parameters for fields of n points.
+    Training minimises the squared error summed over the grid and averaged over the samples (Appendix G), on fields
+    divided by their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table
+    9. Predictions and scores are in the units of the data.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
         HSS rank: number of columns of every basis. "auto" is 2, the paper's choice in one dimension.
     levels : int or "auto", default="auto"
-        Depth of the cluster tree. "auto" is 3, or less on grids too small for leaves of twice the rank. 0 makes all layers
-        dense.
+        Depth of the cluster tree. "auto" is 3, or less on grids too small for leaves of twice the rank. 0 makes all
+        layers dense.
     depth : int, default=3
         Number of HSS layers with activation.
     embedding_dim : int, default=None
         Number of points of the fields between the layers. The larger of the sizes of input and output if None.
     lifting : {"auto", None, "hss", "dense"}, default="auto"
-        Additional linear layer at the entrance. "auto" is None where the input is large enough for the first HSS layer to
-        take it, else "dense". The paper uses "dense" for Burgers' equation.
+        Additional linear layer at the entrance. "auto" is None where the input is large enough for the first HSS layer
+        to take it, else "dense". The paper uses "dense" for Burgers' equation.
     projection : {"auto", None, "hss", "dense"}, default="auto"
         Additional linear layer at the exit. "auto" is "hss" where the output is large enough, else "dense".
     bias : bool, default=False
@@ -100,8 +100,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     validation_fraction : float or None, default=None
         Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
     early_stopping : bool, default=False
-        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls, and
-        to restore the weights of the best epoch.
+        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
+        and to restore the weights of the best epoch.
     n_iter_no_change : int, default=50
         Number of epochs without improvement after which early stopping stops.
     warm_start : bool, default=False

@@ -1,5 +1,6 @@
 """The balanced cluster tree that fixes where an HSS matrix is cut into blocks."""
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
@@ -12,10 +13,10 @@ import torch
 class ClusterTree:
     """Balanced binary cluster tree over the indices ``0, ..., n - 1``.
 
-    Node ``i`` of level ``l`` holds the indices from ``i * n // 2**l`` up to, not including, ``(i + 1) * n // 2**l``. These
-    ranges are nested, so every node is the union of its two children, and the sizes within a level differ by one at the
-    most. When ``n`` is ``2**levels`` times an integer, this is the balanced cluster tree of Definition A.2 of the
-    Neural-HSS paper.
+    Node ``i`` of level ``l`` holds the indices from ``i * n // 2**l`` up to, not including, ``(i + 1) * n // 2**l``.
+    These ranges are nested, so every node is the union of its two children, and the sizes within a level differ by one
+    at the most. When ``n`` is ``2**levels`` times an integer, this is the balanced cluster tree of Definition A.2 of
+    the Neural-HSS paper.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class ClusterTree:
     n: int
     levels: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "n", index(self.n))
         object.__setattr__(self, "levels", index(self.levels))
         if self.n < 1:
@@ -52,11 +53,12 @@ class ClusterTree:
         deepest = self.max_levels(self.n)
         if self.levels > deepest:
             raise ValueError(
-                f"levels={self.levels} is too deep for n={self.n}: the largest value that leaves no leaf empty is {deepest}."
+                f"levels={self.levels} is too deep for n={self.n}: "
+                f"the largest value that leaves no leaf empty is {deepest}."
             )
 
     @staticmethod
-    def max_levels(n, leaf_size=1):
+    def max_levels(n: int, leaf_size: int = 1) -> int:
         """Deepest tree over `n` indices whose leaves all hold at least `leaf_size` of them.
 
         Parameters
@@ -74,32 +76,32 @@ class ClusterTree:
         return max(n // max(leaf_size, 1), 1).bit_length() - 1
 
     @property
-    def n_leaves(self):
+    def n_leaves(self) -> int:
         """Number of leaves, ``2**levels``."""
         return 2**self.levels
 
     @property
-    def leaf_sizes(self):
+    def leaf_sizes(self) -> tuple[int, ...]:
         """Sizes of the leaves, from left to right."""
         offsets = self.offsets(self.levels)
-        return tuple(stop - start for start, stop in zip(offsets, offsets[1:], strict=False))
+        return tuple(stop - start for start, stop in itertools.pairwise(offsets))
 
     @property
-    def min_leaf_size(self):
+    def min_leaf_size(self) -> int:
         """Size of the smallest leaf."""
         return self.n // self.n_leaves
 
     @property
-    def max_leaf_size(self):
+    def max_leaf_size(self) -> int:
         """Size of the largest leaf, to which stacked leaf generators are padded."""
         return -(-self.n // self.n_leaves)
 
     @property
-    def is_uniform(self):
+    def is_uniform(self) -> bool:
         """Whether all leaves have the same size."""
         return self.n % self.n_leaves == 0
 
-    def offsets(self, level):
+    def offsets(self, level: int) -> tuple[int, ...]:
         """Boundaries of the nodes of one level.
 
         Parameters
@@ -119,7 +121,7 @@ class ClusterTree:
 
 @lru_cache(maxsize=128)
 def _padding_index(tree, device):
-    """Positions of the indices among the padded leaves, and, for every padded position, the index it holds (n if none)."""
+    """Position of each index among the padded leaves, and the index that each padded position holds (n if none)."""
     slots = np.full((tree.n_leaves, tree.max_leaf_size), tree.n)
     for leaf, (start, size) in enumerate(zip(tree.offsets(tree.levels), tree.leaf_sizes, strict=False)):
         slots[leaf, :size] = np.arange(start, start + size)
@@ -130,7 +132,7 @@ def _padding_index(tree, device):
     )
 
 
-def split_leaves(x, tree):
+def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
     """Cut the rows of `x` into the leaves of `tree`, padded with zeros to the largest leaf.
 
     Parameters
@@ -149,7 +151,7 @@ def split_leaves(x, tree):
     return x.unflatten(-2, (tree.n_leaves, tree.max_leaf_size))
 
 
-def join_leaves(x, tree):
+def join_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
     """Undo :func:`split_leaves`: concatenate the leaves and drop their padding.
 
     Parameters

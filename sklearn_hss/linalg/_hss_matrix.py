@@ -1,5 +1,6 @@
 """Hierarchically semi-separable matrices held by their telescopic generators."""
 
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import numpy as np
@@ -25,11 +26,11 @@ class HSSMatrix:
         Trees of equal depth over the rows and the columns.
     D : sequence of L + 1 tensors
         Diagonal blocks, stacked per level and ordered from the leaves to the root: ``D[i]`` has shape
-        (\\*batch, 2**(L - i), rows_i, cols_i). At the leaves, ``rows_0`` and ``cols_0`` are the largest leaf sizes of the trees;
-        smaller leaves are padded, and what stands in the padding has no effect.
+        (\\*batch, 2**(L - i), rows_i, cols_i). At the leaves, ``rows_0`` and ``cols_0`` are the largest leaf sizes of
+        the trees; smaller leaves are padded, and what stands in the padding has no effect.
     U, V : sequences of L tensors
-        Column and row bases, of shapes (\\*batch, 2**(L - i), rows_i, r_i) and (\\*batch, 2**(L - i), cols_i, s_i). Siblings are
-        merged one level up: ``rows_{i+1} = 2 * r_i`` and ``cols_{i+1} = 2 * s_i``.
+        Column and row bases, of shapes (\\*batch, 2**(L - i), rows_i, r_i) and (\\*batch, 2**(L - i), cols_i, s_i).
+        Siblings are merged one level up: ``rows_{i+1} = 2 * r_i`` and ``cols_{i+1} = 2 * s_i``.
 
     Attributes
     ----------
@@ -62,7 +63,14 @@ class HSSMatrix:
     True
     """
 
-    def __init__(self, row_tree, col_tree, D, U, V):
+    def __init__(
+        self,
+        row_tree: ClusterTree,
+        col_tree: ClusterTree,
+        D: Iterable[torch.Tensor],
+        U: Iterable[torch.Tensor],
+        V: Iterable[torch.Tensor],
+    ) -> None:
         self.row_tree, self.col_tree = row_tree, col_tree
         self.D, self.U, self.V = tuple(D), tuple(U), tuple(V)
         self._check_generators()
@@ -93,7 +101,17 @@ class HSSMatrix:
                     raise ValueError(f"{name}[{i}] has shape {got}; the trees and the other generators need {shape}.")
 
     @classmethod
-    def random(cls, row_tree, col_tree, rank, *, batch_shape=(), dtype=torch.float64, device=None, generator=None):
+    def random(
+        cls,
+        row_tree: ClusterTree,
+        col_tree: ClusterTree,
+        rank: int,
+        *,
+        batch_shape: Sequence[int] = (),
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> "HSSMatrix":
         """HSS matrix with Gaussian generators, scaled so that products neither grow nor vanish.
 
         Parameters
@@ -125,32 +143,32 @@ class HSSMatrix:
     # Shape and type
 
     @property
-    def levels(self):
+    def levels(self) -> int:
         return self.row_tree.levels
 
     @property
-    def batch_shape(self):
+    def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch, empty for a single matrix."""
         return tuple(self.D[0].shape[:-3])
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return (*self.batch_shape, self.row_tree.n, self.col_tree.n)
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         return self.D[0].dtype
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.D[0].device
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         return max((basis.shape[-1] for basis in self.U + self.V), default=0)
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         stored = sum(generator.numel() for generator in self.D + self.U + self.V)
         return stored - prod(self.batch_shape) * self._n_padding()
 
@@ -172,7 +190,7 @@ class HSSMatrix:
     # Products
 
     @property
-    def T(self):
+    def T(self) -> "HSSMatrix":
         """Transpose, of every matrix of a batch. Shares its generators with this one."""
         return HSSMatrix(self.col_tree, self.row_tree, [d.mT for d in self.D], self.V, self.U)
 
@@ -201,7 +219,7 @@ class HSSMatrix:
         y = telescopic_product(D, U, V, blocks.reshape(-1, *blocks.shape[-2:]))
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
 
-    def to_dense(self):
+    def to_dense(self) -> torch.Tensor:
         """The matrix itself, as a tensor of shape (\\*batch, n_rows, n_columns).
 
         Built by expanding the telescopic form from the root down, so it costs O(n²) memory.
@@ -219,7 +237,9 @@ class HSSMatrix:
         return join_leaves(dense.mT.unflatten(-2, (cols.n_leaves, cols.max_leaf_size)), cols).mT
 
 
-def generator_shapes(row_tree, col_tree, rank):
+def generator_shapes(
+    row_tree: ClusterTree, col_tree: ClusterTree, rank: int
+) -> tuple[list[tuple[tuple[int, int, int], int]], ...]:
     """Shapes and fan-ins of the generators of an HSS matrix whose bases all have `rank` columns.
 
     Parameters

@@ -5,12 +5,15 @@ operand, so that each step is a single batched matrix product. Siblings are neig
 blocks and doubling their rows is a view.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.autograd.function import once_differentiable
 
 
 def _sweep(D, U, V, x):
-    # D[i]: (blocks_i, rows_i, cols_i)   U[i]: (blocks_i, rows_i, r)   V[i]: (blocks_i, cols_i, s)   x: (blocks_0, cols_0, k)
+    # D[i]: (blocks_i, rows_i, cols_i), U[i]: (blocks_i, rows_i, r_i), V[i]: (blocks_i, cols_i, s_i),
+    # x: (blocks_0, cols_0, k)
     inputs, weights = [x], []
     for v in V:
         z = torch.bmm(v.mT, inputs[-1])
@@ -23,11 +26,13 @@ def _sweep(D, U, V, x):
     return y, inputs, weights[::-1]
 
 
-def telescopic_product(D, U, V, x):
+def telescopic_product(
+    D: Sequence[torch.Tensor], U: Sequence[torch.Tensor], V: Sequence[torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
     """Product of an HSS matrix with a block of vectors, from its stacked generators.
 
-    The literal recursion of Algorithm 1 of the Neural-HSS paper, all blocks of a level at once: with z = Vᵀx computed leaf
-    by leaf, y = D x + U A' z where A' is the HSS matrix one level up.
+    The literal recursion of Algorithm 1 of the Neural-HSS paper, all blocks of a level at once: with z = Vᵀx computed
+    leaf by leaf, y = D x + U A' z where A' is the HSS matrix one level up.
 
     Parameters
     ----------
@@ -78,9 +83,10 @@ class FastTelescopicProduct(torch.autograd.Function):
 
         # On the way down `g` is the gradient of a level's input; at the leaves it is only formed where somebody asks.
         wanted = ctx.needs_input_grad[0]
-        g = torch.bmm(D[-1].mT, grads[-1]) if levels or wanted else None
+        g = torch.bmm(D[-1].mT, grads[-1])
         for i in reversed(range(levels)):
             g_up = g.view(V[i].shape[0], V[i].shape[2], g.shape[2])
             grad_V.append(torch.bmm(inputs[i], g_up.mT))
-            g = torch.bmm(D[i].mT, grads[i]).baddbmm_(V[i], g_up) if i or wanted else None
-        return g, *grad_D, *grad_U, *reversed(grad_V)
+            if i or wanted:
+                g = torch.bmm(D[i].mT, grads[i]).baddbmm_(V[i], g_up)
+        return g if wanted else None, *grad_D, *grad_U, *reversed(grad_V)

@@ -24,12 +24,17 @@ class TrainableLeakyReLU(nn.Module):
     [-1.0, 3.0]
     """
 
-    def __init__(self, initial_slope=1.0, device=None, dtype=None):
+    def __init__(
+        self,
+        initial_slope: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.initial_slope = initial_slope
         self.slope = nn.Parameter(torch.tensor(float(initial_slope), device=device, dtype=dtype))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the activation entrywise; any shape."""
         return torch.relu(x) - self.slope * torch.relu(-x)
 

@@ -1,9 +1,11 @@
 """Counting learnable numbers."""
 
+from torch import nn
+
 from ._hss_linear import HSSLinear
 
 
-def count_parameters(module):
+def count_parameters(module: nn.Module) -> int:
     """Number of learnable real numbers of a module.
 
     Complex weights count twice; entries that only pad the smaller leaves of an HSS layer do not count.

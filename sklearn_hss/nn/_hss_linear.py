@@ -52,7 +52,16 @@ class HSSLinear(nn.Module):
     9424
     """
 
-    def __init__(self, in_features, out_features, rank=2, levels=3, bias=False, device=None, dtype=None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int = 2,
+        levels: int = 3,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_rank_and_levels(rank, levels, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
@@ -66,7 +75,7 @@ class HSSLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw each generator from U(-b, b), b = 1 / sqrt(fan-in), as :class:`torch.nn.Linear` does; the bias is zero.
 
         On the paper's 1-D Poisson data this trains three times closer than unit gain, b = sqrt(3 / fan-in), because the
@@ -82,16 +91,16 @@ class HSSLinear(nn.Module):
             nn.init.zeros_(self.bias)
 
     @property
-    def weight(self):
-        """The weight as an :class:`~sklearn_hss.linalg.HSSMatrix` that shares (and differentiates to) the parameters."""
+    def weight(self) -> HSSMatrix:
+        """The weight as an HSSMatrix that shares, and differentiates to, the parameters."""
         return HSSMatrix(self.row_tree, self.col_tree, self.D, self.U, self.V)
 
     @property
-    def n_padding(self):
+    def n_padding(self) -> int:
         """Parameter entries that only pad smaller leaves: no effect, no gradient."""
         return self.weight._n_padding()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer to the last dimension of `x`.
 
         Parameters
@@ -118,7 +127,7 @@ class HSSLinear(nn.Module):
         )
 
 
-def check_rank_and_levels(rank, levels, **sizes):
+def check_rank_and_levels(rank: int, levels: int, **sizes: int) -> None:
     """Refuse a tree that is too deep, or a rank above the smallest leaf, for any of the named `sizes`.
 
     Raises
@@ -136,6 +145,6 @@ def check_rank_and_levels(rank, levels, **sizes):
     smallest_leaf = size >> levels
     if levels and rank > smallest_leaf:
         raise ValueError(
-            f"rank={rank} exceeds the smallest leaf of {name}={size} cut into 2**{levels} leaves: the largest value that "
-            f"works with levels={levels} is {smallest_leaf}."
+            f"rank={rank} exceeds the smallest leaf of {name}={size} cut into 2**{levels} leaves: "
+            f"the largest value that works with levels={levels} is {smallest_leaf}."
         )

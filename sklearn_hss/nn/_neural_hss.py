@@ -1,5 +1,7 @@
 """The Neural-HSS network of the paper."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -42,8 +44,8 @@ class NeuralHSS(nn.Module):
 
     Notes
     -----
-    ``NeuralHSS(256, 256)`` has four HSS layers, 37,696 weights and 3 slopes: the "37K" of the paper's Tables 1 and 9. The
-    "1.5M" for Burgers' equation is ``NeuralHSS(256, 256, depth=4, rank=32, embedding_dim=1024, lifting="dense",
+    ``NeuralHSS(256, 256)`` has four HSS layers, 37,696 weights and 3 slopes: the "37K" of the paper's Tables 1 and 9.
+    The "1.5M" for Burgers' equation is ``NeuralHSS(256, 256, depth=4, rank=32, embedding_dim=1024, lifting="dense",
     projection="dense")``.
 
     Examples
@@ -59,20 +61,20 @@ class NeuralHSS(nn.Module):
 
     def __init__(
         self,
-        in_features,
-        out_features,
+        in_features: int,
+        out_features: int,
         *,
-        depth=3,
-        rank=2,
-        levels=3,
-        embedding_dim=None,
-        lifting=None,
-        projection="hss",
-        bias=False,
-        initial_slope=1.0,
-        device=None,
-        dtype=None,
-    ):
+        depth: int = 3,
+        rank: int = 2,
+        levels: int = 3,
+        embedding_dim: int | None = None,
+        lifting: str | None = None,
+        projection: str | None = "hss",
+        bias: bool = False,
+        initial_slope: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth={depth} must be at least 1.")
@@ -84,7 +86,7 @@ class NeuralHSS(nn.Module):
         # Sizes between the layers, and what stands between them: None marks an HSS layer of the backbone.
         kinds = [lifting] * (lifting is not None) + [None] * depth + [projection] * (projection is not None)
         sizes = [in_features] + [embedding_dim] * (len(kinds) - 1) + [out_features]
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.layers = nn.Sequential()
         for kind, n_in, n_out in zip(kinds, sizes, sizes[1:], strict=False):
             if kind == "dense":
@@ -95,15 +97,15 @@ class NeuralHSS(nn.Module):
                 self.layers.append(TrainableLeakyReLU(initial_slope, **factory))
 
     @property
-    def slopes(self):
+    def slopes(self) -> torch.Tensor:
         """Slopes alpha of the activations from first to last, as a tensor of shape (depth,)."""
         return torch.stack([layer.slope for layer in self.layers if isinstance(layer, TrainableLeakyReLU)])
 
-    def penalty(self):
+    def penalty(self) -> torch.Tensor:
         """The regulariser of Theorem 2.3 without its factor lambda / 2: the sum of (alpha - 1)²."""
         return (self.slopes - 1).square().sum()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network to fields in the last dimension of `x`.
 
         Parameters
