@@ -14,8 +14,6 @@ def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray
         )
         for name, y in (("y_true", y_true), ("y_pred", y_pred))
     )
-    if y_true.ndim == 0 or y_pred.ndim == 0:
-        raise ValueError("y_true and y_pred must be arrays with one field per entry of their first axis.")
     check_consistent_length(y_true, y_pred, sample_weight)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"y_true has shape {y_true.shape} and y_pred {y_pred.shape}; they must be equal.")

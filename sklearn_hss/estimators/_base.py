@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
@@ -74,16 +74,17 @@ class _Fields(torch.utils.data.Dataset):
 
     def batch(self, rows):
         """Scaled ``(x, (y, sample_weight))`` of the given rows, as tensors on the device; None where there is none."""
-        x = self._to_tensor(self.X[rows], self.scales[0])
-        y = None if self.y is None else self._to_tensor(self.y[rows], self.scales[1])
-        weight = None if self.sample_weight is None else self._to_tensor(self.sample_weight[rows], 1.0)
+        x, y, weight = (
+            None if array is None else self._to_tensor(array, rows, scale)
+            for array, scale in zip((self.X, self.y, self.sample_weight), (*self.scales, 1.0), strict=True)
+        )
         return x, (y, weight)
 
-    def _to_tensor(self, array, scale):
-        # A copy in any case: the caller's memory may be read-only, and is never scaled in place.
-        tensor = torch.from_numpy(np.array(array, dtype=self.dtype))
+    def _to_tensor(self, array, rows, scale):
+        # Always a copy (index arrays make one anyway): the caller's memory may be read-only, and stays unscaled.
+        tensor = torch.from_numpy(array[rows].astype(self.dtype, copy=isinstance(rows, slice)))
         if scale != 1.0:
-            tensor /= scale
+            tensor *= 1 / scale
         return tensor.to(self.device)
 
 
@@ -159,6 +160,19 @@ class _DivergenceGuard(Callback):
         )
 
 
+class _GradientClipping(Callback):
+    """skorch's GradientNormClipping, without searching the module for its parameters at every step."""
+
+    def __init__(self, max_norm):
+        self.max_norm = max_norm
+
+    def on_train_begin(self, net, **kwargs):
+        self.parameters_ = list(net.module_.parameters())
+
+    def on_grad_computed(self, net, **kwargs):
+        torch.nn.utils.clip_grad_norm_(self.parameters_, self.max_norm)
+
+
 class _Progress(Callback):
     """Progress bar over the epochs, with the losses and the time left."""
 
@@ -174,10 +188,9 @@ class _Progress(Callback):
         self.bar_.update()
 
     def close(self):
-        """Leave the bar as it stands, and drop it: it cannot be pickled."""
+        """Leave the bar as it stands, also after an error."""
         if hasattr(self, "bar_"):
             self.bar_.close()
-            del self.bar_
 
 
 class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
@@ -380,7 +393,7 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         guard, progress = _DivergenceGuard(), _Progress(type(self).__name__, n_epochs)
         callbacks = [guard]
         if self.gradient_clip is not None:
-            callbacks.append(GradientNormClipping(self.gradient_clip))
+            callbacks.append(_GradientClipping(self.gradient_clip))
         if not constant_lr:
             schedule = LRScheduler(
                 CosineAnnealingLR, T_max=n_epochs, eta_min=self.min_lr, last_epoch=-1, event_name="lr"
@@ -393,10 +406,10 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             callbacks.append(stopping)
         if self.verbose:
             callbacks.append(progress)
-        callbacks.extend(clone(callback, safe=False) for callback in self.callbacks or ())
+        users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
         net.train_split = None if valid is None else predefined_split(valid)
-        net.callbacks, net.max_epochs, net.batch_size = callbacks, n_epochs, self.batch_size
+        net.callbacks, net.max_epochs, net.batch_size = callbacks + users, n_epochs, self.batch_size
         net.initialize_callbacks()
         net.lr, net.optimizer__weight_decay = self.lr, self.weight_decay
         if not constant_lr or not net.history:
@@ -406,7 +419,9 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             net.partial_fit(train)
         finally:
             progress.close()
-            net.train_split = None
+            # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
+            net.train_split, net.callbacks = None, users
+            net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in callbacks]
             self.history_ = [
                 {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
                 for row in net.history

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ._activation import TrainableLeakyReLU
-from ._hss_linear import HSSLinear
+from ._hss_linear import HSSLinear, check_rank_and_levels
 
 
 class NeuralHSS(nn.Module):
@@ -82,6 +82,12 @@ class NeuralHSS(nn.Module):
             if value not in (None, "hss", "dense"):
                 raise ValueError(f'{name}={value!r} must be None, "hss" or "dense".')
         embedding_dim = embedding_dim or max(in_features, out_features)
+        cut = {"embedding_dim": embedding_dim}
+        if lifting != "dense":
+            cut["in_features"] = in_features
+        if projection != "dense":
+            cut["out_features"] = out_features
+        check_rank_and_levels(rank, levels, **cut)
 
         # Sizes between the layers, and what stands between them: None marks an HSS layer of the backbone.
         kinds = [lifting] * (lifting is not None) + [None] * depth + [projection] * (projection is not None)

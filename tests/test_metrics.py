@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyRegressor
+
+from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer, trajectory_l2_error
+
+
+def fields(*shape, seed=0):
+    rng = np.random.RandomState(seed)
+    return rng.standard_normal(shape), rng.standard_normal(shape)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 7), (4, 5, 6), (4, 2, 5, 6)])
+def test_relative_l2_error_is_equation_2(shape):
+    true, predicted = fields(*shape)
+    ratios = [np.sqrt(np.sum((predicted[b] - true[b]) ** 2)) / np.sqrt(np.sum(true[b] ** 2)) for b in range(len(true))]
+    assert relative_l2_error(true, predicted) == pytest.approx(np.mean(ratios))
+
+
+def test_mean_of_ratios_is_not_ratio_of_means():
+    assert relative_l2_error([[1.0], [100.0]], [[0.0], [100.0]]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 3, 7), (4, 3, 2, 5, 6)])
+def test_trajectory_l2_error_is_equation_3(shape):
+    true, predicted = fields(*shape)
+    assert trajectory_l2_error(true, predicted) == pytest.approx(
+        np.mean([np.linalg.norm((predicted[b] - true[b]).ravel()) for b in range(len(true))])
+    )
+
+
+@pytest.mark.parametrize("metric", [relative_l2_error, trajectory_l2_error])
+def test_sample_weights_are_repetitions(metric):
+    true, predicted = fields(3, 5)
+    weight = np.array([2, 0, 1])
+    repeated = metric(np.repeat(true, weight, axis=0), np.repeat(predicted, weight, axis=0))
+    assert metric(true, predicted, sample_weight=weight) == pytest.approx(repeated)
+
+
+def test_zero_fields():
+    assert relative_l2_error([[0.0, 0.0]], [[0.0, 0.0]]) == 0
+    assert relative_l2_error([[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]) == np.inf
+    assert relative_l2_error([[3.0, 4.0]], [[0.0, 0.0]]) == 1
+
+
+@pytest.mark.parametrize("metric", [relative_l2_error, trajectory_l2_error])
+@pytest.mark.parametrize(
+    ("true", "predicted", "message"),
+    [
+        (np.ones((2, 3)), np.ones((2, 4)), r"y_true has shape \(2, 3\) and y_pred \(2, 4\)"),
+        (np.ones((2, 3)), np.ones((3, 3)), "inconsistent numbers of samples"),
+        (np.full((2, 3), np.nan), np.ones((2, 3)), "y_true contains NaN"),
+        (np.ones((2, 3)), np.full((2, 3), np.inf), "y_pred contains infinity"),
+    ],
+)
+def test_bad_fields_are_refused(metric, true, predicted, message):
+    with pytest.raises(ValueError, match=message):
+        metric(true, predicted)
+
+
+def test_scorer_is_minus_the_error_and_takes_flat_and_n_d_fields():
+    X, y = fields(6, 4)
+    model = DummyRegressor(strategy="constant", constant=np.zeros(4)).fit(X, y)
+    assert relative_l2_scorer(model, X, y) == -1
+
+    class Cube(BaseEstimator):
+        def predict(self, X):
+            return np.zeros((len(X), 3, 4, 5))
+
+    assert relative_l2_scorer(Cube(), X, fields(6, 3, 4, 5)[0]) == -1
