@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from skorch import NeuralNet
@@ -73,12 +73,12 @@ class _Fields(torch.utils.data.Dataset):
         return len(self.X)
 
     def batch(self, rows):
-        """Scaled ``(x, (y, sample_weight))`` of the given rows, as tensors on the device; None where there is none."""
+        """Scaled ``(x, y)`` of the given rows, as tensors on the device; ``(x, (y, sample_weight))`` with weights."""
         x, y, weight = (
             None if array is None else self._to_tensor(array, rows, scale)
             for array, scale in zip((self.X, self.y, self.sample_weight), (*self.scales, 1.0), strict=True)
         )
-        return x, (y, weight)
+        return x, y if weight is None else (y, weight)
 
     def _to_tensor(self, array, rows, scale):
         # Always a copy (index arrays make one anyway): the caller's memory may be read-only, and stays unscaled.
@@ -116,9 +116,8 @@ class _Net(NeuralNet):
         super().__init__(module, **arguments)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        target, weight = y_true
-        errors = (y_pred - target).square().flatten(1).sum(1)
-        loss = (errors if weight is None else errors * weight).mean()
+        target, weight = y_true if isinstance(y_true, tuple) else (y_true, 1.0)
+        loss = ((y_pred - target).square().flatten(1).sum(1) * weight).mean()
         if training and self.penalty:
             loss = loss + self.penalty * self.module_.penalty()
         return loss
@@ -310,6 +309,7 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             y,
             reset=restart,
             dtype=[np.float64, np.float32],
+            order="C",  # rounding depends on the memory layout
             multi_output=True,
             y_numeric=True,
             ensure_min_samples=min_samples,
@@ -317,10 +317,10 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         shape = y.shape[1:]
         if not restart and shape != self._target_shape:
             raise ValueError(
-                f"y has shape {y.shape}, but the targets of the earlier fit had shape "
-                f"(n_samples, *{self._target_shape})."
+                f"y has shape {y.shape}, but that of the earlier fit had shape "
+                f"{('n_samples', *self._target_shape)}.".replace("'", "")
             )
-        y = y.reshape(len(y), -1)
+        y = np.ascontiguousarray(y.reshape(len(y), -1))
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
 
         rng = check_random_state(self.random_state)
@@ -445,7 +445,7 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             Predictions in the units of the training targets, in the floating-point type of `X`.
         """
         check_is_fitted(self, "net_")
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         fields = _Fields(X, scales=(self.x_scale_, 1.0), dtype=self._dtype, device=self.net_.device)
         prediction = self.net_.predict(fields).astype(X.dtype, copy=False)
         prediction *= prediction.dtype.type(self.y_scale_)
@@ -454,8 +454,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination R² of the predicted fields.
 
-        The variance is pooled over all points of the grid: points where the target never varies, such as Dirichlet
-        boundaries, have no R² of their own.
+        Both sums of squares, of the residuals and of the targets about their mean field, run over samples and grid
+        points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own.
 
         Parameters
         ----------
@@ -472,10 +472,13 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             1 for a perfect prediction, 0 for one no better than the mean field.
         """
         prediction = self.predict(X)
+        check_consistent_length(X, y, sample_weight)
         y = np.asarray(y).reshape(len(prediction), -1)
-        return r2_score(
-            y, prediction.reshape(len(prediction), -1), sample_weight=sample_weight, multioutput="variance_weighted"
-        )
+        mean = np.average(y, axis=0, weights=sample_weight)
+        if sample_weight is not None:
+            sample_weight = np.repeat(sample_weight, y.shape[1])
+        # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
+        return r2_score((y - mean).ravel(), (prediction.reshape(y.shape) - mean).ravel(), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

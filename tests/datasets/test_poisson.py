@@ -107,7 +107,9 @@ def test_smooth_data_hardly_depend_on_the_refinement(boundary, forcing):
     F, U = make_poisson(4, 64, **arguments)
     fine_F, fine_U = make_poisson(4, 64, **arguments, refinement=9)
     np.testing.assert_allclose(F[:, 1:], fine_F[:, 1:], atol=1e-10)
-    assert np.abs(U - fine_U).max() < 1e-3 * np.abs(U).max()
+    # The paper sets f to zero at the two outermost points of the fine grid, which moves with the refinement.
+    tolerance = 2e-3 if (boundary, forcing) == ("dirichlet", "sine") else 2e-4
+    assert np.abs(U - fine_U).max() < tolerance * np.abs(U).max()
 
 
 @pytest.mark.parametrize(("modes", "rank"), [((1, 10), 10), ((11, 40), 30), ((3, 3), 1)])

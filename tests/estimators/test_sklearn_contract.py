@@ -1,8 +1,34 @@
+"""scikit-learn's own checks, over every public estimator, with no failure expected."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_hss import NeuralHSSRegressor
 
+ESTIMATORS = [NeuralHSSRegressor()]
 
-@parametrize_with_checks([NeuralHSSRegressor()])
+
+@parametrize_with_checks(ESTIMATORS)
 def test_check_estimator(estimator, check):
     check(estimator)
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_check_estimator_with_metadata_routing(estimator, check):
+    with sklearn.config_context(enable_metadata_routing=True):
+        check(estimator)
+
+
+@pytest.mark.skipif("SCIPY_ARRAY_API" in os.environ, reason="this is the subprocess")
+def test_check_estimator_with_scipy_array_api():
+    # SciPy reads the variable when it is imported, so this takes a new process.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not metadata_routing"]
+    result = subprocess.run(
+        command, env={**os.environ, "SCIPY_ARRAY_API": "1"}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]

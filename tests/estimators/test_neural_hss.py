@@ -1,0 +1,424 @@
+"""What NeuralHSSRegressor does with good data."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from skorch.callbacks import Callback, EpochScoring
+
+from sklearn_hss import NeuralHSSRegressor
+from sklearn_hss.datasets import make_poisson
+from sklearn_hss.metrics import relative_l2_error
+from sklearn_hss.nn import HSSLinear, NeuralHSS
+
+
+def fast(**parameters):
+    return NeuralHSSRegressor(**{"max_epochs": 30, "lr": 1e-2, "random_state": 0, **parameters})
+
+
+# Accuracy
+
+
+def test_paper_settings_on_1d_poisson():
+    # Table 9 and Appendix F.2.1, three seeds; doc/benchmarks.md has the figures of all settings.
+    F, U = make_poisson(2000, random_state=0)
+    for n_samples, level in ((1000, 1.5e-3), (100, 1.2e-2)):
+        errors = []
+        for seed in range(3):
+            model = NeuralHSSRegressor(random_state=seed, dtype="float32").fit(F[:n_samples], U[:n_samples])
+            assert (model.rank_, model.levels_, model.n_parameters_) == (2, 3, 37_699)
+            np.testing.assert_allclose(model.slopes_, 1, atol=0.05)
+            errors.append(relative_l2_error(U[1000:], model.predict(F[1000:])))
+        assert np.mean(errors) <= level
+
+
+def test_nonlinear_target():
+    F, _ = make_poisson(300, 16, forcing="grf", random_state=0)
+    U = np.abs(F)
+    model = fast(max_epochs=300, initial_slope=0.25, bias=True).fit(F[:200], U[:200])
+    linear = fast(max_epochs=300, slope_penalty=1e4).fit(F[:200], U[:200])
+    assert model.score(F[200:], U[200:]) > 0.9 > 0.5 > linear.score(F[200:], U[200:])
+
+
+# The loop, against one written by hand
+
+
+def test_training_is_the_bare_loop(poisson):
+    F, U = poisson
+    model = fast(max_epochs=4, batch_size=16, weight_decay=0.1, slope_penalty=0.7, dtype="float64", initial_slope=0.5)
+    model.fit(F, U)
+
+    seeds = np.random.RandomState(0).randint(np.iinfo(np.int32).max, size=3)
+    torch.manual_seed(int(seeds[1]))
+    order = np.random.RandomState(seeds[2])
+    net = NeuralHSS(32, 32, depth=3, rank=2, levels=3, initial_slope=0.5, dtype=torch.float64)
+    X, Y = torch.from_numpy(F / np.abs(F).max()), torch.from_numpy(U / np.abs(U).max())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
+    for epoch in range(4):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-5 + (1e-2 - 1e-5) * (1 + math.cos(math.pi * epoch / 4)) / 2
+        for rows in torch.from_numpy(order.permutation(40)).split(16):
+            optimizer.zero_grad()
+            loss = ((net(X[rows]) - Y[rows]) ** 2).sum() / len(rows) + 0.35 * ((net.slopes - 1) ** 2).sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+    for parameter, expected in zip(model.net_.module_.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        model.predict(F), (net(X) * np.abs(U).max()).detach().numpy(), rtol=1e-8, atol=1e-8 * np.abs(U).max()
+    )
+
+
+def test_schedule_goes_from_lr_to_min_lr(poisson):
+    rates = [row["lr"] for row in fast(lr=1e-2, min_lr=1e-4, max_epochs=20).fit(*poisson).history_]
+    assert rates[0] == 1e-2
+    assert rates == sorted(rates, reverse=True)
+    assert 1e-4 < rates[-1] < 3e-4
+
+
+def test_history(poisson):
+    model = fast(max_epochs=7, validation_fraction=0.25).fit(*poisson)
+    assert model.n_iter_ == len(model.history_) == 7
+    assert [row["epoch"] for row in model.history_] == list(range(1, 8))
+    assert set(model.history_[0]) == {"epoch", "dur", "lr", "train_loss", "valid_loss"}
+    assert "valid_loss" not in fast(max_epochs=1).fit(*poisson).history_[0]
+
+
+def test_slope_penalty_holds_the_slopes_at_one(poisson):
+    F, U = poisson[0], np.abs(poisson[1])
+    free = fast(initial_slope=0.5).fit(F, U)
+    held = fast(initial_slope=0.5, slope_penalty=1e3).fit(F, U)
+    assert np.abs(held.slopes_ - 1).max() < np.abs(free.slopes_ - 1).min()
+
+
+# Shapes, types and units
+
+
+def test_units_do_not_matter(poisson):
+    F, U = poisson
+    expected = fast().fit(F, U).predict(F)
+    np.testing.assert_allclose(fast().fit(1e6 * F, 1e-6 * U).predict(1e6 * F), 1e-6 * expected, rtol=1e-6)
+
+
+def test_without_scaling(poisson):
+    F, U = poisson
+    model = fast(scale=None).fit(F, U)
+    assert (model.x_scale_, model.y_scale_) == (1, 1)
+    scaled = fast().fit(F, U)
+    assert (scaled.x_scale_, scaled.y_scale_) == (np.abs(F).max(), np.abs(U).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_follow_the_type_of_the_data(poisson, dtype):
+    F, U = (array.astype(dtype) for array in poisson)
+    model = fast(max_epochs=2).fit(F, U)
+    assert model.predict(F).dtype == dtype
+    assert {parameter.dtype for parameter in model.net_.module_.parameters()} == {getattr(torch, np.dtype(dtype).name)}
+    other = np.float64 if dtype == np.float32 else np.float32
+    assert model.predict(F.astype(other)).dtype == other
+
+
+def test_explicit_dtype(poisson):
+    model = fast(max_epochs=2, dtype="float32").fit(*poisson)
+    assert next(model.net_.module_.parameters()).dtype == torch.float32
+    assert model.predict(poisson[0]).dtype == np.float64
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (2, 3), (7, 40), (40, 7), (13, 1), (101, 97), (64, 64)])
+def test_any_sizes(n_in, n_out):
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((6, n_in)), rng.standard_normal((6, n_out))
+    model = fast(max_epochs=2).fit(X, y)
+    assert model.predict(X).shape == y.shape
+    assert model.grid_shape_ == (n_in,)
+    assert model.net_.module_.layers[-1].out_features == n_out
+
+
+def test_one_dimensional_targets(poisson):
+    F, U = poisson
+    assert fast(max_epochs=2).fit(F, U[:, 5]).predict(F).shape == (40,)
+    assert fast(max_epochs=2).fit(F, U[:, 5:6]).predict(F).shape == (40, 1)
+
+
+def test_automatic_structure():
+    def structure(n_in, n_out, **parameters):
+        rng = np.random.RandomState(0)
+        model = fast(max_epochs=1, **parameters).fit(rng.standard_normal((2, n_in)), rng.standard_normal((2, n_out)))
+        return model.rank_, model.levels_, [type(layer).__name__ for layer in model.net_.module_.layers[::2]]
+
+    hss = ["HSSLinear"]
+    assert structure(256, 256) == (2, 3, hss * 3 + hss)
+    assert structure(20, 20) == (2, 2, hss * 3 + hss)
+    assert structure(20, 1)[:2] == (2, 2)
+    assert structure(3, 3)[1] == 0
+    assert structure(256, 256, rank=32)[:2] == (32, 2)
+    assert structure(256, 256, rank=100)[:2] == (100, 1)
+    assert structure(256, 256, levels=5)[:2] == (2, 5)
+
+
+def test_scalar_targets_get_a_dense_projection_and_scalar_inputs_a_dense_lifting():
+    rng = np.random.RandomState(0)
+    layers = fast(max_epochs=1).fit(rng.standard_normal((4, 64)), rng.standard_normal(4)).net_.module_.layers
+    assert isinstance(layers[0], HSSLinear)
+    assert isinstance(layers[-1], torch.nn.Linear)
+    layers = fast(max_epochs=1).fit(rng.standard_normal((4, 3)), rng.standard_normal((4, 64))).net_.module_.layers
+    assert isinstance(layers[0], torch.nn.Linear)
+    assert isinstance(layers[-1], HSSLinear)
+
+
+def test_constant_fields():
+    model = fast(max_epochs=3).fit(np.zeros((4, 8)), np.zeros((4, 8)))
+    np.testing.assert_array_equal(model.predict(np.zeros((2, 8))), 0)
+    assert np.isfinite(fast(max_epochs=3).fit(np.ones((4, 8)), np.full((4, 8), 5.0)).predict(np.ones((2, 8)))).all()
+
+
+def test_batches_do_not_change_predictions(poisson):
+    F, U = poisson
+    model = fast(max_epochs=2).fit(F, U)
+    expected = model.predict(F)
+    np.testing.assert_allclose(np.concatenate([model.predict(F[i : i + 1]) for i in range(40)]), expected, rtol=1e-9)
+    model.set_params(batch_size=7).fit(F, U)
+    assert model.predict(F).shape == (40, 32)
+
+
+def test_score_is_r2_pooled_over_the_grid(poisson):
+    F, U = poisson
+    model = fast().fit(F, U)
+    residual = ((U - model.predict(F)) ** 2).sum()
+    assert model.score(F, U) == pytest.approx(1 - residual / ((U - U.mean(axis=0)) ** 2).sum())
+    weight = np.arange(40) % 3
+    repeated = model.score(np.repeat(F, weight, axis=0), np.repeat(U, weight, axis=0))
+    assert model.score(F, U, sample_weight=weight) == pytest.approx(repeated)
+    one = fast().fit(F, U[:, 3])
+    assert one.score(F, U[:, 3]) == pytest.approx(r2_score(U[:, 3], one.predict(F)))
+
+
+def test_data_are_not_changed(poisson):
+    F, U = (array.copy() for array in poisson)
+    fast(max_epochs=2).fit(F, U).predict(F)
+    np.testing.assert_array_equal(F, poisson[0])
+    np.testing.assert_array_equal(U, poisson[1])
+
+
+# Weights, continuation, early stopping
+
+
+def test_sample_weights_are_repetitions(poisson):
+    F, U = poisson
+    weight = np.arange(40) % 3
+    weighted = fast(dtype="float64").fit(F, U, sample_weight=weight)
+    repeated = fast(dtype="float64").fit(np.repeat(F, weight, axis=0), np.repeat(U, weight, axis=0))
+    np.testing.assert_allclose(weighted.predict(F), repeated.predict(F), rtol=1e-6, atol=1e-9)
+
+
+def test_warm_start_continues(poisson):
+    F, U = poisson
+    model = fast(warm_start=True, max_epochs=50).fit(F, U)
+    first = model.history_[-1]["train_loss"]
+    scales = model.x_scale_, model.y_scale_
+    model.fit(2 * F, 2 * U)
+    assert model.n_iter_ == 100
+    assert model.history_[50]["train_loss"] < 100 * first
+    assert model.history_[-1]["train_loss"] < first
+    assert (model.x_scale_, model.y_scale_) == scales
+    assert [row["lr"] for row in model.history_[50:]] == [row["lr"] for row in model.history_[:50]]
+
+
+def test_cold_start_starts_again(poisson):
+    model = fast(max_epochs=5).fit(*poisson)
+    first = model.predict(poisson[0])
+    model.fit(*poisson)
+    assert model.n_iter_ == 5
+    np.testing.assert_array_equal(model.predict(poisson[0]), first)
+
+
+def test_partial_fit(poisson):
+    F, U = poisson
+    model = fast()
+    for epoch in range(1, 60):
+        model.partial_fit(F, U)
+        assert model.n_iter_ == epoch
+    assert model.history_[-1]["train_loss"] < 0.01 * model.history_[0]["train_loss"]
+    assert relative_l2_error(U, model.predict(F)) < 0.2
+    assert model.partial_fit(F[:1], U[:1]).n_iter_ == 60
+
+
+def test_partial_fit_keeps_the_state_of_the_optimiser(poisson):
+    # Two epochs at a constant rate: one call of skorch for both is the twin.
+    F, U = poisson
+    model = fast().partial_fit(F, U).partial_fit(F, U)
+    twin = fast(max_epochs=2, min_lr=1e-2).fit(F, U)
+    np.testing.assert_allclose(model.predict(F), twin.predict(F), rtol=1e-9)
+
+
+class Recorder(Callback):
+    """Keeps what it sees in a list that survives cloning."""
+
+    seen: list = []
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        self.seen.append((dataset_train, dataset_valid, copy.deepcopy(net.module_)))
+
+
+@pytest.fixture
+def recorder():
+    Recorder.seen.clear()
+    return Recorder()
+
+
+def test_early_stopping_restores_the_best_weights(poisson, recorder):
+    F, _ = poisson
+    noise = np.random.RandomState(0).standard_normal(F.shape)  # nothing to learn: the validation loss soon rises
+    model = fast(early_stopping=True, validation_fraction=0.3, n_iter_no_change=5, max_epochs=500, callbacks=[recorder])
+    model.fit(F, noise)
+    losses = [row["valid_loss"] for row in model.history_]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 6 < 500
+    for parameter, expected in zip(model.net_.module_.parameters(), recorder.seen[best][2].parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected)
+    train, valid, _ = recorder.seen[0]
+    assert (len(train), len(valid)) == (28, 12)
+
+
+def test_early_stopping_without_validation_data_watches_the_training_loss(poisson):
+    model = fast(early_stopping=True, n_iter_no_change=3, max_epochs=400, lr=0.3, min_lr=0.3).fit(*poisson)
+    assert model.n_iter_ < 400
+
+
+def test_early_stopping_at_the_last_epoch_restores_too(poisson, recorder):
+    model = fast(early_stopping=True, validation_fraction=0.3, n_iter_no_change=100, max_epochs=100)
+    model.set_params(callbacks=[recorder]).fit(poisson[0], np.random.RandomState(0).standard_normal((40, 32)))
+    assert model.n_iter_ == 100
+    best = int(np.argmin([row["valid_loss"] for row in model.history_]))
+    assert best < 99
+    torch.testing.assert_close(list(model.net_.module_.parameters()), list(recorder.seen[best][2].parameters()))
+
+
+def test_no_sample_is_set_aside_unless_asked_for(poisson, recorder):
+    fast(max_epochs=1, callbacks=[recorder]).fit(*poisson)
+    train, valid, _ = recorder.seen[0]
+    assert len(train) == 40
+    assert valid is None
+
+
+# Callbacks, progress, interruption
+
+
+def test_callbacks_are_cloned_and_kept(poisson):
+    callback = EpochScoring("neg_mean_squared_error", name="nmse", on_train=True)
+    model = fast(max_epochs=3, callbacks=[("scoring", callback)]).fit(*poisson)
+    assert all("nmse" in row for row in model.history_)
+    assert not hasattr(callback, "best_score_")
+    assert "scoring" in dict(model.net_.callbacks_)
+
+
+class Stop(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+
+def test_callback_may_stop_the_training(poisson):
+    model = fast(callbacks=[Stop()]).fit(*poisson)
+    assert model.n_iter_ == 3
+    assert model.predict(poisson[0]).shape == (40, 32)
+
+
+def test_interruption_keeps_what_was_learned(poisson, monkeypatch):
+    calls = []
+
+    def square(self):
+        calls.append(None)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return self**2
+
+    monkeypatch.setattr(torch.Tensor, "square", square)
+    with pytest.warns(ConvergenceWarning, match="Training interrupted by user"):
+        model = fast().fit(*poisson)
+    assert model.n_iter_ == 10
+    assert np.isfinite(model.predict(poisson[0])).all()
+
+
+def test_progress_bar(poisson, capsys):
+    fast(max_epochs=3, verbose=1).fit(*poisson)
+    err = capsys.readouterr().err
+    assert "NeuralHSSRegressor: 100%" in err
+    assert "3/3" in err
+    assert "train_loss=" in err
+    fast(max_epochs=3).fit(*poisson)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+# Randomness
+
+
+def test_random_state(poisson):
+    F, U = poisson
+    first, second = (fast(max_epochs=3, batch_size=8).fit(F, U).predict(F) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, fast(max_epochs=3, batch_size=8, random_state=1).fit(F, U).predict(F))
+
+
+def test_global_generators_are_left_alone(poisson):
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
+    fast(max_epochs=2, validation_fraction=0.2).fit(*poisson)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.mtrand._rand.get_state()[1], before[1])
+
+
+# Divergence
+
+
+def diverging(**parameters):
+    return fast(lr=1e30, gradient_clip=None, dtype="float32", **parameters)
+
+
+def test_divergence_stops_with_the_last_good_weights(poisson, recorder):
+    model = diverging(callbacks=[recorder])
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite at epoch \d+\. The weights from before"):
+        model.fit(*poisson)
+    assert np.isfinite(model.predict(poisson[0][:2] * 0)).all()
+    assert all(torch.isfinite(parameter).all() for parameter in model.net_.module_.parameters())
+    assert model.n_iter_ >= 1
+
+
+class Poison(Callback):
+    """Makes the weights NaN at the end of the given epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, **kwargs):
+        Recorder.seen.append((None, None, copy.deepcopy(net.module_)))
+        if len(net.history) == self.epoch:
+            with torch.no_grad():
+                next(net.module_.parameters()).fill_(torch.nan)
+
+
+@pytest.mark.parametrize(("poisoned", "good"), [(4, 3), (6, 5)])
+def test_the_restored_weights_are_the_last_finite_ones(poisson, recorder, poisoned, good):
+    # Poisoned after epoch 4 of 6, the loss of epoch 5 shows it; after the last epoch, only the weights themselves do.
+    model = fast(max_epochs=6, callbacks=[Poison(poisoned)])
+    with pytest.raises(FloatingPointError, match=f"at epoch {min(poisoned + 1, 6)}"):
+        model.fit(*poisson)
+    torch.testing.assert_close(list(model.net_.module_.parameters()), list(recorder.seen[good - 1][2].parameters()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_cuda(poisson, tmp_path):
+    import joblib
+
+    F, U = poisson
+    cpu, gpu = fast(device="cpu").fit(F, U), fast(device="cuda").fit(F, U)
+    assert fast(max_epochs=1).fit(F, U).net_.device.type == "cuda"
+    np.testing.assert_allclose(gpu.predict(F), cpu.predict(F), rtol=1e-4, atol=1e-6 * np.abs(U).max())
+    joblib.dump(gpu, tmp_path / "gpu.joblib")
+    np.testing.assert_array_equal(joblib.load(tmp_path / "gpu.joblib").predict(F), gpu.predict(F))
