@@ -262,8 +262,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        object
+            This estimator, fitted.
 
         Raises
         ------
@@ -292,8 +292,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        object
+            This estimator, fitted.
         """
         return self._fit(
             X, y, sample_weight, restart=not hasattr(self, "net_"), n_epochs=1, min_samples=1, partial=True

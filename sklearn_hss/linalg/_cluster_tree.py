@@ -102,7 +102,7 @@ class ClusterTree:
         return self.n % self.n_leaves == 0
 
     def offsets(self, level: int) -> tuple[int, ...]:
-        """Boundaries of the nodes of one level.
+        """Return the boundaries of the nodes of one level.
 
         Parameters
         ----------

@@ -123,7 +123,9 @@ class HSSMatrix:
         batch_shape : tuple of int, default=()
             Shape of a batch of matrices.
         dtype : torch.dtype, default=torch.float64
-        device : torch.device, default=None
+            Type of the generators.
+        device : torch.device or str, default=None
+            Where the generators live; torch's default device if None.
         generator : torch.Generator, default=None
             Source of randomness; torch's global one if None.
 
@@ -220,9 +222,12 @@ class HSSMatrix:
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
 
     def to_dense(self) -> torch.Tensor:
-        """The matrix itself, as a tensor of shape (\\*batch, n_rows, n_columns).
+        """Expand the telescopic form, from the root down.
 
-        Built by expanding the telescopic form from the root down, so it costs O(n²) memory.
+        Returns
+        -------
+        Tensor of shape (\\*batch, n_rows, n_columns)
+            The matrix with all its entries, O(n²) of them.
         """
         dense = self.D[-1].squeeze(-3)
         for d, u, v in zip(reversed(self.D[:-1]), reversed(self.U), reversed(self.V), strict=True):

@@ -13,8 +13,10 @@ class TrainableLeakyReLU(nn.Module):
     ----------
     initial_slope : float, default=1.0
         Value of alpha before training.
-    device, dtype
-        Those of the parameter.
+    device : torch.device or str, default=None
+        Where the parameters live; torch's default device if None.
+    dtype : torch.dtype, default=None
+        Type of the parameters; torch's default type if None.
 
     Examples
     --------
@@ -35,9 +37,21 @@ class TrainableLeakyReLU(nn.Module):
         self.slope = nn.Parameter(torch.tensor(float(initial_slope), device=device, dtype=dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the activation entrywise; any shape."""
+        """Apply the activation entrywise.
+
+        Parameters
+        ----------
+        x : Tensor of any shape
+            Values before the activation.
+
+        Returns
+        -------
+        Tensor of the same shape
+            Values after it.
+        """
         # x where it is positive, x + (1 - alpha) (0 - x) elsewhere; a third of the time of torch's prelu.
         return torch.lerp(x, torch.relu(x), 1 - self.slope)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
         return f"initial_slope={self.initial_slope}"

@@ -71,8 +71,10 @@ class HSSLinear(nn.Module):
         Depth of the cluster tree; 0 makes the weight dense.
     bias : bool, default=False
         Whether to add a learnable offset.
-    device, dtype
-        Those of the parameters, as in :class:`torch.nn.Linear`.
+    device : torch.device or str, default=None
+        Where the parameters live; torch's default device if None.
+    dtype : torch.dtype, default=None
+        Type of the parameters; torch's default type if None.
 
     Attributes
     ----------
@@ -175,10 +177,12 @@ class HSSLinear(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (..., in_features)
+            Input fields.
 
         Returns
         -------
         Tensor of shape (..., out_features)
+            The products W x + b.
         """
         if x.shape[-1] != self.in_features:
             raise ValueError(
@@ -190,7 +194,8 @@ class HSSLinear(nn.Module):
             y = y + self.bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, rank={self.rank}, "
             f"levels={self.levels}, bias={self.bias is not None}"

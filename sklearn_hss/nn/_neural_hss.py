@@ -29,8 +29,10 @@ class NeuralHSS(nn.Module):
         Whether all linear layers have a bias.
     initial_slope : float, default=1.0
         Slope of the activations before training; at 1 the untrained network is linear.
-    device, dtype
-        Those of the parameters.
+    device : torch.device or str, default=None
+        Where the parameters live; torch's default device if None.
+    dtype : torch.dtype, default=None
+        Type of the parameters; torch's default type if None.
 
     Attributes
     ----------
@@ -108,7 +110,13 @@ class NeuralHSS(nn.Module):
         return torch.stack([layer.slope for layer in self.layers if isinstance(layer, TrainableLeakyReLU)])
 
     def penalty(self) -> torch.Tensor:
-        """The regulariser of Theorem 2.3 without its factor lambda / 2: the sum of (alpha - 1)²."""
+        """Return the regulariser of Theorem 2.3, without its factor lambda / 2.
+
+        Returns
+        -------
+        Tensor of shape ()
+            The sum of (alpha - 1)² over the activations.
+        """
         return (self.slopes - 1).square().sum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -117,9 +125,11 @@ class NeuralHSS(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (..., in_features)
+            Input fields.
 
         Returns
         -------
         Tensor of shape (..., out_features)
+            Output fields.
         """
         return self.layers(x)

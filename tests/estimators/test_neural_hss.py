@@ -24,9 +24,10 @@ def fast(**parameters):
 
 
 def test_paper_settings_on_1d_poisson():
-    # Table 9 and Appendix F.2.1, three seeds; doc/benchmarks.md has the figures of all settings.
+    # Table 9 and Appendix F.2.1. The mean over three seeds is 1.45e-3 and 9.8e-3 (doc/benchmarks.md); a tenth is left
+    # for the rounding of other processors.
     F, U = make_poisson(2000, random_state=0)
-    for n_samples, level in ((1000, 1.5e-3), (100, 1.2e-2)):
+    for n_samples, level in ((1000, 1.6e-3), (100, 1.1e-2)):
         errors = []
         for seed in range(3):
             model = NeuralHSSRegressor(random_state=seed, dtype="float32").fit(F[:n_samples], U[:n_samples])

@@ -1,0 +1,36 @@
+"""The gallery runs from start to end; training is cut to two epochs, the numbers are not looked at."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from sklearn_hss.estimators._base import BaseNeuralRegressor
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("plot_*.py")), ids=lambda path: path.stem)
+def test_example(path, monkeypatch, tmp_path):
+    train = BaseNeuralRegressor._train
+
+    def short_train(self, train_data, valid_data, n_epochs, **kwargs):
+        train(self, train_data, valid_data, 2, **kwargs)
+
+    monkeypatch.setattr(BaseNeuralRegressor, "_train", short_train)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    pictures = list(tmp_path.glob("*.png"))
+    assert pictures
+    assert all(picture.stat().st_size > 5_000 for picture in pictures)
+
+
+@pytest.mark.parametrize("name", ["bench_layer", "bench_training"])
+def test_benchmark(name, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    import _timing
+
+    monkeypatch.setattr(_timing.interleaved_medians, "__defaults__", (1, 1))
+    runpy.run_path(str(EXAMPLES / "benchmarks" / f"{name}.py"), run_name="__main__")
+    assert "to reach" in capsys.readouterr().out

@@ -1,0 +1,100 @@
+"""What holds for the package as a whole: imports, names, documentation."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from numpydoc.validate import validate
+
+import sklearn_hss
+
+MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in ("datasets", "linalg", "metrics", "nn"))]
+
+
+def public_objects():
+    for module_name in MODULES:
+        module = __import__(module_name, fromlist=["*"])
+        names = getattr(module, "__all__", None) or [
+            name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name
+        ]
+        for name in names:
+            value = getattr(module, name)
+            if (inspect.isclass(value) or inspect.isfunction(value)) and not name.startswith("_"):
+                yield f"{module_name}.{name}"
+
+
+def public_methods():
+    for path in public_objects():
+        module_name, name = path.rsplit(".", 1)
+        value = getattr(__import__(module_name, fromlist=["*"]), name)
+        if inspect.isclass(value):
+            for method, member in inspect.getmembers(value):
+                own = getattr(member, "__module__", "") or ""
+                if method.startswith("_") or method == "extra_repr":
+                    continue
+                if callable(member) and own.startswith("sklearn_hss"):
+                    yield f"{path}.{method}"
+
+
+def test_public_names():
+    assert set(public_objects()) == {
+        "sklearn_hss.NeuralHSSRegressor",
+        "sklearn_hss.datasets.make_poisson",
+        "sklearn_hss.linalg.ClusterTree",
+        "sklearn_hss.linalg.HSSMatrix",
+        "sklearn_hss.metrics.relative_l2_error",
+        "sklearn_hss.metrics.trajectory_l2_error",
+        "sklearn_hss.nn.HSSLinear",
+        "sklearn_hss.nn.NeuralHSS",
+        "sklearn_hss.nn.TrainableLeakyReLU",
+    }
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light():
+    heavy = "{name for name in sys.modules if name in ('torch', 'skorch', 'sklearn', 'matplotlib', 'pandas')}"
+    assert run(f"import sys, sklearn_hss; dir(sklearn_hss); sklearn_hss.__version__; print({heavy})") == "set()"
+    for module in ("datasets", "metrics"):
+        assert run(f"import sys, sklearn_hss.{module}; print('torch' in sys.modules)") == "False"
+    assert run("import sys; from sklearn_hss import nn; print('sklearn' in sys.modules)") == "False"
+    assert run("import sys; from sklearn_hss import nn; print('skorch' in sys.modules)") == "False"
+
+
+def test_every_public_name_can_be_imported():
+    for name in sklearn_hss.__all__:
+        assert getattr(sklearn_hss, name) is not None
+    assert set(sklearn_hss.__all__) <= set(dir(sklearn_hss))
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchRegressor'"):
+        sklearn_hss.NoSuchRegressor  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["linalg", "nn", "datasets", "metrics"])
+def test_arrows_point_one_way(module):
+    allowed = {"linalg": ["linalg"], "nn": ["linalg", "nn"]}.get(module, [module])
+    loaded = run(
+        f"import sys, sklearn_hss.{module};"
+        "print(*{n.split('.')[1] for n in sys.modules if n.startswith('sklearn_hss.')})"
+    )
+    assert set(loaded.split()) <= set(allowed)
+
+
+# Not asked for: examples and cross-references of every method (EX01, SA01), a second paragraph (ES01), a line break
+# before the summary (GL01), descriptions of obvious return values (RT03).
+IGNORED = {"EX01", "SA01", "ES01", "GL01", "RT03"}
+
+
+@pytest.mark.parametrize("path", [*public_objects(), *public_methods()])
+def test_docstrings_are_numpydoc(path):
+    report = validate(path)
+    errors = [f"{code}: {message}" for code, message in report["errors"] if code not in IGNORED]
+    assert not errors, f"{path}: {errors}"
+
+
+def test_classes_and_functions_have_examples():
+    for path in public_objects():
+        module_name, name = path.rsplit(".", 1)
+        assert ">>>" in inspect.getdoc(getattr(__import__(module_name, fromlist=["*"]), name)), path
