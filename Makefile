@@ -35,4 +35,4 @@ $(VENV)/installed-%: pyproject.toml constraints.txt constraints-oldest.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis doc/_build doc/auto_examples
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis doc/_build doc/auto_examples doc/generated

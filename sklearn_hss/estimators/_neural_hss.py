@@ -137,7 +137,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         Divisors of inputs and targets.
     n_features_in_ : int
         Number of points of the inputs.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_points,)
         Names of the inputs, where `X` had string column names.
 
     See Also
