@@ -1,6 +1,11 @@
 """Learn solution operators of PDEs from few simulations, with scikit-learn's interface."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import datasets, estimators, linalg, metrics, nn
+    from .estimators import NeuralHSSRegressor
 
 __version__ = "0.1.0.dev0"
 
@@ -14,7 +19,7 @@ _MODULE_OF = {
     "nn": None,
 }
 
-__all__ = [*_MODULE_OF, "__version__"]
+__all__ = ["NeuralHSSRegressor", "__version__", "datasets", "estimators", "linalg", "metrics", "nn"]
 
 
 def __getattr__(name):

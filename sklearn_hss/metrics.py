@@ -9,9 +9,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     y_true, y_pred = (
-        check_array(
-            y, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric"
-        )
+        check_array(y, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric")
         for name, y in (("y_true", y_true), ("y_pred", y_pred))
     )
     check_consistent_length(y_true, y_pred, sample_weight)
@@ -19,6 +17,9 @@ def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray
         raise ValueError(f"y_true has shape {y_true.shape} and y_pred {y_pred.shape}; they must be equal.")
     if sample_weight is not None:
         sample_weight = _check_sample_weight(sample_weight, y_true, ensure_non_negative=True)
+        kept = sample_weight > 0  # an infinite ratio of weight zero does not count
+        if kept.any():
+            y_true, y_pred, sample_weight = y_true[kept], y_pred[kept], sample_weight[kept]
     return y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1), sample_weight
 
 
@@ -54,8 +55,11 @@ def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: Ar
     0.25
     """
     true, predicted, weights = _check_fields(y_true, y_pred, sample_weight)
-    errors = np.linalg.norm(predicted - true, axis=1)
-    norms = np.linalg.norm(true, axis=1)
+    # Fields of magnitude one: squares of very small or large values would leave the range of the type.
+    scale = np.abs(true).max(axis=1, keepdims=True, initial=0.0)
+    scale[scale == 0] = 1.0
+    errors = np.linalg.norm((predicted - true) / scale, axis=1)
+    norms = np.linalg.norm(true / scale, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(errors == 0, 0.0, errors / norms)
     return float(np.average(ratios, weights=weights))

@@ -44,6 +44,17 @@ def test_zero_fields():
     assert relative_l2_error([[3.0, 4.0]], [[0.0, 0.0]]) == 1
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-25, 1e25, 1e200])
+def test_units_do_not_matter(unit):
+    true, predicted = fields(4, 7)
+    assert relative_l2_error(unit * true, unit * predicted) == pytest.approx(relative_l2_error(true, predicted))
+    assert relative_l2_error(unit * true, 0 * true) == pytest.approx(1)
+
+
+def test_weight_zero_does_not_count():
+    assert relative_l2_error([[0.0], [1.0]], [[1.0], [2.0]], sample_weight=[0, 1]) == 1
+
+
 @pytest.mark.parametrize("metric", [relative_l2_error, trajectory_l2_error])
 @pytest.mark.parametrize(
     ("true", "predicted", "message"),

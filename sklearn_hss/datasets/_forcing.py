@@ -54,8 +54,8 @@ def gaussian_random_field(x, n_samples, boundary, length_scale, max_frequency, r
         "neumann": (np.pi, (np.cos,)),
         "periodic": (2 * np.pi, (np.sin, np.cos)),
     }[boundary]
-    # Modes whose amplitude is lost in the rounding of the first one are not drawn: the fields of a seed do not depend
-    # on the grid.
+    # Modes whose amplitude is lost in the rounding of the first one are not drawn: on grids that carry all others, the
+    # fields of a seed are the same.
     log_eps = -np.log(np.finfo(float).eps)
     negligible = np.hypot(base, 2 * log_eps**0.5 / length_scale)
     frequencies = base * np.arange(1, max(2, np.ceil(min(negligible, max_frequency) / base)))

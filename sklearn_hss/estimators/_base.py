@@ -10,7 +10,6 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -48,7 +47,7 @@ def resolve_device(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        torch.empty(0, device=resolved).cpu()  # the meta device, for one, cannot give its data back
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         usable = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ValueError(f"device={device!r} cannot be used here; use 'auto' or one of {usable}.") from error
@@ -81,11 +80,11 @@ class _Fields(torch.utils.data.Dataset):
         return x, y if weight is None else (y, weight)
 
     def _to_tensor(self, array, rows, scale):
-        # Always a copy (index arrays make one anyway): the caller's memory may be read-only, and stays unscaled.
-        tensor = torch.from_numpy(array[rows].astype(self.dtype, copy=isinstance(rows, slice)))
-        if scale != 1.0:
-            tensor *= 1 / scale
-        return tensor.to(self.device)
+        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is cast,
+        # because the data may exceed the range of float32.
+        picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
+        picked /= scale
+        return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
 
 
 class _Batches:
@@ -115,9 +114,18 @@ class _Net(NeuralNet):
         self.penalty = penalty
         super().__init__(module, **arguments)
 
+    def notify(self, method_name, **arguments):
+        # A callback stops the training as Ctrl-C does, by KeyboardInterrupt; only the latter deserves a warning.
+        try:
+            super().notify(method_name, **arguments)
+        except KeyboardInterrupt:
+            self.stopped_by_callback_ = True
+            raise
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        target, weight = y_true if isinstance(y_true, tuple) else (y_true, 1.0)
-        loss = ((y_pred - target).square().flatten(1).sum(1) * weight).mean()
+        target, weight = y_true if isinstance(y_true, tuple) else (y_true, None)
+        errors = (y_pred - target).square().flatten(1).sum(1)
+        loss = (errors if weight is None else errors * weight).mean()
         if training and self.penalty:
             loss = loss + self.penalty * self.module_.penalty()
         return loss
@@ -141,6 +149,10 @@ class _DivergenceGuard(Callback):
         if self.unproven_ is not None:
             self.good_, self.unproven_ = self.unproven_, None
 
+    def on_epoch_end(self, net, **kwargs):
+        if not math.isfinite(net.history[-1].get("valid_loss", 0.0)):
+            self._stop(net)
+
     def on_train_end(self, net, **kwargs):
         if not all(torch.isfinite(parameter).all() for parameter in net.module_.parameters()):
             self._stop(net)
@@ -152,9 +164,9 @@ class _DivergenceGuard(Callback):
 
     def _stop(self, net):
         net.module_.load_state_dict(self.good_)
-        self.unproven_ = self.good_ = None
+        net.initialize_optimizer()  # its moments are no longer finite either
         raise FloatingPointError(
-            f"The training loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch "
+            f"The loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch "
             "are kept. Try a smaller lr, gradient_clip=1.0, or dtype='float64'."
         )
 
@@ -185,6 +197,9 @@ class _Progress(Callback):
         losses = {key: net.history[-1].get(key) for key in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({key: f"{loss:.2e}" for key, loss in losses.items() if loss is not None}, refresh=False)
         self.bar_.update()
+
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "bar_"}
 
     def close(self):
         """Leave the bar as it stands, also after an error."""
@@ -232,8 +247,9 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         -------
         module : type
         arguments : dict
+            Those that a parameter of the estimator sets have its name.
         fitted : dict
-            Fitted attributes (without them, an empty dict), such as ``rank_``.
+            Fitted attributes, such as ``rank_``.
 
         Raises
         ------
@@ -258,7 +274,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         y : array-like of shape (n_samples, n_outputs) or (n_samples,)
             Target fields.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss. A weight of 2 acts as a second copy of the sample would.
+            Weights of the samples in the loss. A weight of 2 acts as a second copy of the sample would, as long as
+            everything fits into one batch.
 
         Returns
         -------
@@ -300,44 +317,75 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         )
 
     def _fit(self, X, y, sample_weight, *, restart, n_epochs, min_samples, partial=False):
-        if self.min_lr > self.lr:
-            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}.")
+        before = self.__dict__.copy()
+        try:
+            train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
+        except Exception:
+            # Nothing was trained, so an earlier fit must stay as it was.
+            self.__dict__ = before
+            raise
+        self._train(train, valid, n_epochs, constant_lr=partial)
+        return self
+
+    def _prepare(self, X, y, sample_weight, restart, min_samples, partial):
+        """Check everything, split off validation data, and make the net or check that the present one fits."""
+        if self.min_lr > self.lr and not partial:
+            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; lower min_lr, too.")
         device = resolve_device(self.device)
+        self._check_callbacks()
+        # In C order, because rounding depends on the memory layout.
+        checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         X, y = validate_data(
-            self,
-            X,
-            y,
-            reset=restart,
-            dtype=[np.float64, np.float32],
-            order="C",  # rounding depends on the memory layout
-            multi_output=True,
-            y_numeric=True,
-            ensure_min_samples=min_samples,
+            self, X, y, reset=restart, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
-        shape = y.shape[1:]
+        check_consistent_length(X, y)
+        shape, y = y.shape[1:], y.reshape(len(y), -1)
         if not restart and shape != self._target_shape:
-            raise ValueError(
-                f"y has shape {y.shape}, but that of the earlier fit had shape "
-                f"{('n_samples', *self._target_shape)}.".replace("'", "")
-            )
-        y = np.ascontiguousarray(y.reshape(len(y), -1))
+            earlier = str(("n_samples", *self._target_shape)).replace("'", "")
+            raise ValueError(f"y has shape {(len(y), *shape)}, but that of the earlier fit had shape {earlier}.")
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
 
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
+        module, arguments, fitted = self._make_module(X.shape[1], y.shape[1])
         if restart:
-            module, arguments, fitted = self._make_module(X.shape[1], y.shape[1])
-            dtype = np.dtype(self.dtype or X.dtype)
-            scales = [_max_scale(array) if self.scale == "max" else 1.0 for array in train[:2]]
-            self.net_ = self._make_net(module, {**arguments, "dtype": getattr(torch, dtype.name)}, device, seeds[1:])
-            self.x_scale_, self.y_scale_ = scales
-            self.grid_shape_, self._target_shape, self._dtype = (X.shape[1],), shape, dtype
+            self._dtype = np.dtype(self.dtype or X.dtype)
+            self.net_ = self._make_net(module, arguments, device, seeds[1:])
+            self.x_scale_, self.y_scale_ = (_max_scale(a) if self.scale == "max" else 1.0 for a in train[:2])
+            self.grid_shape_, self._target_shape, self._module_arguments = (X.shape[1],), shape, arguments
             self.n_parameters_ = count_parameters(self.net_.module_)
             for name, value in fitted.items():
                 setattr(self, name, value)
-        self._train(train, valid, n_epochs, constant_lr=partial)
-        return self
+        else:
+            self._check_continuation(arguments)
+            self._move(device)
+        return train, valid
+
+    def _check_callbacks(self):
+        for callback in self.callbacks or ():
+            instance = callback[1] if isinstance(callback, tuple) and len(callback) == 2 else callback
+            if not isinstance(instance, Callback):
+                raise ValueError(
+                    f"callbacks contains {callback!r}, which is neither a skorch callback nor a pair (name, callback)."
+                )
+
+    def _check_continuation(self, arguments):
+        """Refuse to go on with a net that is not the one that the parameters now describe."""
+        changed = {key: (value, self._module_arguments[key]) for key, value in arguments.items()}
+        changed["dtype"] = (self.dtype or self._dtype.name, self._dtype.name)
+        for name, (value, old) in changed.items():
+            if value != old:
+                raise ValueError(
+                    f"{name}={value!r} differs from {old!r} of the earlier fit, which cannot be continued with it; "
+                    "start again with warm_start=False, or set it back."
+                )
+
+    def _move(self, device):
+        if torch.device(self.net_.device) != device:
+            self.net_.device = device
+            self.net_.module_.to(device)
+            self.net_.initialize_optimizer()
 
     def _drop_unweighted(self, X, y, sample_weight):
         if sample_weight is None:
@@ -349,17 +397,25 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         kept = sample_weight > 0
         if not kept.all():
             X, y, sample_weight = X[kept], y[kept], sample_weight[kept]
-        return X, y, sample_weight / sample_weight.mean()
+        return X, y, sample_weight
 
     def _split(self, X, y, sample_weight, seed, enabled):
-        if self.validation_fraction is None or not enabled:
-            return (X, y, sample_weight), None
-        train, valid = train_test_split(
-            np.arange(len(X)), test_size=self.validation_fraction, random_state=np.random.RandomState(seed)
-        )
-        return tuple(
-            (X[rows], y[rows], None if sample_weight is None else sample_weight[rows]) for rows in (train, valid)
-        )
+        parts: list = [slice(None)]
+        if self.validation_fraction is not None and enabled:
+            n_valid = math.ceil(self.validation_fraction * len(X))
+            if n_valid == len(X):
+                raise ValueError(
+                    f"validation_fraction={self.validation_fraction} leaves none of {len(X)} samples to train on; "
+                    f"the largest value that works is {1 - 1 / len(X):.2g}."
+                )
+            order = np.random.RandomState(seed).permutation(len(X))
+            parts = [np.sort(order[n_valid:]), np.sort(order[:n_valid])]
+        # Weights of mean one in either part: with equal weights, the loss is the unweighted one.
+        data = [
+            (X[rows], y[rows], None if sample_weight is None else sample_weight[rows] / sample_weight[rows].mean())
+            for rows in parts
+        ]
+        return data[0], data[1] if len(data) > 1 else None
 
     def _make_net(self, module, arguments, device, seeds):
         net = _Net(
@@ -372,9 +428,9 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             iterator_train__rng=np.random.RandomState(seeds[1]),
             iterator_valid=_Batches,
             callbacks__print_log=None,
-            penalty=self._penalty,
             device=device,
             verbose=0,
+            module__dtype=getattr(torch, self._dtype.name),
             **{f"module__{name}": value for name, value in arguments.items()},
         )
         with _INITIALISATION_LOCK, torch.random.fork_rng(devices=[]):
@@ -390,46 +446,45 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             else _Fields(*data, scales=(self.x_scale_, self.y_scale_), dtype=self._dtype, device=net.device)
             for data in (train, valid)
         )
-        guard, progress = _DivergenceGuard(), _Progress(type(self).__name__, n_epochs)
-        callbacks = [guard]
-        if self.gradient_clip is not None:
-            callbacks.append(_GradientClipping(self.gradient_clip))
+        progress, schedule, stopping = _Progress(type(self).__name__, n_epochs), None, None
         if not constant_lr:
             schedule = LRScheduler(
                 CosineAnnealingLR, T_max=n_epochs, eta_min=self.min_lr, last_epoch=-1, event_name="lr"
             )
-            callbacks.append(schedule)
-        stopping = None
-        if self.early_stopping and not constant_lr:
-            monitor = "train_loss" if valid is None else "valid_loss"
-            stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, load_best=True)
-            callbacks.append(stopping)
-        if self.verbose:
-            callbacks.append(progress)
+            if self.early_stopping:
+                monitor = "train_loss" if valid is None else "valid_loss"
+                stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, threshold=0, load_best=True)
+        clipping = None if self.gradient_clip is None else _GradientClipping(self.gradient_clip)
+        bar = progress if self.verbose else None
+        own = [callback for callback in (_DivergenceGuard(), clipping, schedule, stopping, bar) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
         net.train_split = None if valid is None else predefined_split(valid)
-        net.callbacks, net.max_epochs, net.batch_size = callbacks + users, n_epochs, self.batch_size
+        net.callbacks, net.max_epochs, net.batch_size = own + users, n_epochs, self.batch_size
+        net.penalty, net.stopped_by_callback_ = self._penalty, False
         net.initialize_callbacks()
         net.lr, net.optimizer__weight_decay = self.lr, self.weight_decay
-        if not constant_lr or not net.history:
+        if not constant_lr:
             net.initialize_optimizer()
+        for group in net.optimizer_.param_groups:
+            group.update(lr=self.lr, weight_decay=self.weight_decay)
         n_before = len(net.history)
         try:
             net.partial_fit(train)
         finally:
             progress.close()
+            if len(net.history) > n_before and "train_loss" not in net.history[-1]:
+                net.history.pop()  # an epoch that was not finished
             # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
             net.train_split, net.callbacks = None, users
-            net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in callbacks]
+            net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self.history_ = [
                 {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
                 for row in net.history
             ]
             self.n_iter_ = len(self.history_)
-        stopped_early = stopping is not None and stopping.misses_ >= self.n_iter_no_change
-        if len(net.history) - n_before < n_epochs and not stopped_early and not self.callbacks:
-            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=3)
+        if self.n_iter_ - n_before < n_epochs and not net.stopped_by_callback_:
+            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
 
     def predict(self, X):
         """Predict the fields that belong to new inputs.
@@ -474,6 +529,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         prediction = self.predict(X)
         check_consistent_length(X, y, sample_weight)
         y = np.asarray(y).reshape(len(prediction), -1)
+        if len(y) < 2:
+            return r2_score(y, prediction.reshape(y.shape))  # warns, and is NaN
         mean = np.average(y, axis=0, weights=sample_weight)
         if sample_weight is not None:
             sample_weight = np.repeat(sample_weight, y.shape[1])

@@ -29,15 +29,22 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
         If no tree has leaves for an explicit `rank`.
     """
     embedding_dim = embedding_dim or max(n_inputs, n_outputs)
-    wanted_rank = 2 if rank == "auto" else rank
+    # The smallest of the sizes that an HSS layer cuts, come what may.
+    cut = [embedding_dim]
+    cut += [n_inputs] if lifting in (None, "hss") else []
+    cut += [n_outputs] if projection in (None, "hss") else []
+    size = min(cut)
+    wanted_rank = rank
+    if rank == "auto":
+        wanted_rank = 2 if levels == "auto" else max(min(2, size >> levels), 1)
     if levels == "auto":
         # Leaves of twice the rank are where HSS starts to save numbers; below that, two leaves must do.
-        levels = min(3, ClusterTree.max_levels(embedding_dim, 2 * wanted_rank))
-        levels = levels or min(1, ClusterTree.max_levels(embedding_dim, wanted_rank))
+        levels = min(3, ClusterTree.max_levels(size, 2 * wanted_rank))
+        levels = levels or min(1, ClusterTree.max_levels(size, wanted_rank))
         if levels == 0 and rank != "auto":
             raise ValueError(
-                f"rank={rank} is too large for fields of {embedding_dim} points: the largest value that works is "
-                f"{embedding_dim // 2} (or set levels=0 for a dense operator)."
+                f"rank={rank} is too large for fields of {size} points: the largest value that works is "
+                f"{size // 2} (or set levels=0 for dense layers)."
             )
 
     def fits(n):

@@ -126,10 +126,12 @@ def _padding_index(tree, device):
     for leaf, (start, size) in enumerate(zip(tree.offsets(tree.levels), tree.leaf_sizes, strict=False)):
         slots[leaf, :size] = np.arange(start, start + size)
     slots = slots.ravel()
-    return (
-        torch.as_tensor(np.flatnonzero(slots < tree.n), device=device),
-        torch.as_tensor(slots, device=device),
-    )
+    # Cached tensors must not be inference tensors, which could not be used outside of inference mode.
+    with torch.inference_mode(False):
+        return (
+            torch.as_tensor(np.flatnonzero(slots < tree.n), device=device),
+            torch.as_tensor(slots, device=device),
+        )
 
 
 def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:

@@ -202,9 +202,13 @@ class HSSMatrix:
         Batches broadcast as in :func:`torch.matmul`. A NumPy array in gives a NumPy array back.
         """
         if isinstance(x, np.ndarray):
+            if np.iscomplexobj(x):
+                raise TypeError("Complex operands are not supported; multiply the real and the imaginary part.")
             return (self @ torch.as_tensor(x, dtype=self.dtype, device=self.device)).detach().cpu().numpy()
         if not isinstance(x, torch.Tensor):
             return NotImplemented
+        if x.ndim == 0:
+            raise ValueError("A scalar does not fit an HSSMatrix; the operand must be a vector or a matrix.")
         if x.ndim == 1:
             return (self @ x.unsqueeze(-1)).squeeze(-1)
         if x.shape[-2] != self.shape[-1]:
@@ -214,11 +218,11 @@ class HSSMatrix:
         # Matrices of a batch are more blocks of the same size, so the whole batch is one sweep.
         batch = torch.broadcast_shapes(self.batch_shape, x.shape[:-2])
         D, U, V = (
-            [g.expand(*batch, *g.shape[-3:]).reshape(-1, *g.shape[-2:]) for g in generators]
+            [g.expand(*batch, *g.shape[-3:]).reshape(prod(batch) * g.shape[-3], *g.shape[-2:]) for g in generators]
             for generators in (self.D, self.U, self.V)
         )
         blocks = split_leaves(x.expand(*batch, *x.shape[-2:]), self.col_tree)
-        y = telescopic_product(D, U, V, blocks.reshape(-1, *blocks.shape[-2:]))
+        y = telescopic_product(D, U, V, blocks.reshape(D[0].shape[0], *blocks.shape[-2:]))
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
 
     def to_dense(self) -> torch.Tensor:

@@ -92,7 +92,8 @@ class HSSLinear(nn.Module):
     -----
     The layer computes on (features, batch) columns. Its output is a transposed view of such columns, and an input with
     that memory layout is read without a copy, so that in a stack of layers and pointwise activations nothing is ever
-    transposed. Gradients can be taken once; for higher derivatives use ``layer.weight @ x``.
+    transposed. Gradients can be taken once; for higher derivatives and torch.func use ``layer.weight @ x``. Under
+    autocast, the layer computes in the type of its parameters.
 
     Examples
     --------
@@ -188,8 +189,13 @@ class HSSLinear(nn.Module):
             raise ValueError(
                 f"Input with {x.shape[-1]} features does not fit HSSLinear(in_features={self.in_features})."
             )
+        generators = self._generators()
+        if torch.is_autocast_enabled(x.device.type):
+            # Autocast does not reach into the product, so everything is computed in the type of the parameters.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.to(generators[0].dtype))
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = _HSSProduct.apply(rows, self.row_tree, self.col_tree, *self._generators())
+        y = _HSSProduct.apply(rows, self.row_tree, self.col_tree, *generators)
         if self.bias is not None:
             y = y + self.bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)

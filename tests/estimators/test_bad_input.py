@@ -28,6 +28,10 @@ BAD_DATA = {
     "complex y": (X, Y + 1j, "Complex data not supported"),
     "sparse X": (scipy.sparse.csr_matrix(X), Y, "Sparse data was passed"),
     "ragged X": ([[1.0, 2.0], [3.0]], [[1.0, 2.0], [3.0, 4.0]], "inhomogeneous"),
+    "sparse y": (X, scipy.sparse.csr_matrix(Y), "Sparse data was passed"),
+    "strings in y": (X, np.full((6, 16), "a"), "could not convert string to float"),
+    "3-D X": (X[:, None], Y, "Found array with dim 3"),
+    "3-D y": (X, Y[:, None], "Found array with dim 3"),
     "text in X": (np.full((6, 16), "a", dtype=object), Y, "could not convert string to float"),
     "text in y": (X, np.full((6, 16), "a", dtype=object), "could not convert string to float|dtype"),
     "no samples": (X[:0], Y[:0], "Found array with 0 sample"),
@@ -47,10 +51,15 @@ BAD_PARAMETERS = {
     "no gradient": ({"gradient_clip": 0}, "The 'gradient_clip' parameter"),
     "unknown scale": ({"scale": "minmax"}, "The 'scale' parameter"),
     "all for validation": ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter"),
-    "too little left to train": ({"validation_fraction": 0.99}, "the resulting train set will be empty"),
+    "too little left to train": (
+        {"validation_fraction": 0.99},
+        "leaves none of 6 samples .* works is 0.83",
+    ),
     "unknown device": ({"device": "tpu:0"}, r"device='tpu:0' cannot be used here; use 'auto' or one of \['cpu'"),
+    "device without data": ({"device": "meta"}, "device='meta' cannot be used here"),
     "absent device": ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     "unknown dtype": ({"dtype": "float16"}, "The 'dtype' parameter"),
+    "no callback": ({"callbacks": ["x"]}, "callbacks contains 'x', which is neither"),
     "bad seed": ({"random_state": "seed"}, "The 'random_state' parameter"),
 }
 
@@ -142,6 +151,12 @@ class TestAfterAFit:
                 fitted.set_params(warm_start=False).fit(*data)
         with pytest.raises(ValueError, match="cannot be used here"):
             fitted.set_params(device="tpu").fit(X, Y)
+        fitted.set_params(device="cpu", validation_fraction=0.99)
+        with pytest.raises(ValueError, match="leaves none of 6 samples"):
+            fitted.fit(X[:, :12], Y)
+        fitted.set_params(validation_fraction=None, callbacks=[1])
+        with pytest.raises(ValueError, match="callbacks contains 1"):
+            fitted.fit(X[:, :12], Y)
         np.testing.assert_array_equal(fitted.predict(X), before)
 
 

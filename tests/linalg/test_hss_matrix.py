@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_hss.linalg import ClusterTree, HSSMatrix
@@ -32,7 +32,6 @@ def definition(A, level=None):
     return D + U @ definition(A, level + 1) @ V.T
 
 
-@settings(deadline=None)
 @given(hss_matrices())
 def test_to_dense_is_the_definition(A):
     dense = A.to_dense()
@@ -53,7 +52,6 @@ def batch_members(A):
         yield HSSMatrix(A.row_tree, A.col_tree, *([g[i] for g in generators] for generators in (D, U, V)))
 
 
-@settings(deadline=None)
 @given(hss_matrices(), st.integers(1, 5))
 def test_products_agree_with_the_dense_twin(A, k):
     *batch, m, n = A.shape
@@ -66,7 +64,6 @@ def test_products_agree_with_the_dense_twin(A, k):
     torch.testing.assert_close(((A @ x) * y).sum(), (x * (A.T @ y)).sum(), rtol=1e-11, atol=1e-11)
 
 
-@settings(deadline=None)
 @given(hss_matrices())
 def test_transpose(A):
     assert A.T.shape == (*A.batch_shape, *A.shape[-2:][::-1])
@@ -74,7 +71,6 @@ def test_transpose(A):
     torch.testing.assert_close(A.T.T.to_dense(), A.to_dense())
 
 
-@settings(deadline=None)
 @given(hss_matrices())
 def test_off_diagonal_blocks_have_the_rank(A):
     dense = A.to_dense()
@@ -164,6 +160,15 @@ def test_impossible_operands_are_refused():
         A @ randn(9, 2)
     with pytest.raises(TypeError):
         A @ "x"
+    with pytest.raises(TypeError, match="Complex operands are not supported"):
+        A @ np.ones(6, dtype=complex)
+    with pytest.raises(ValueError, match="A scalar does not fit"):
+        A @ torch.tensor(1.0)
+
+
+def test_no_columns():
+    A = HSSMatrix.random(ClusterTree(9, 1), ClusterTree(6, 1), 2, batch_shape=(2,))
+    assert (A @ randn(6, 0)).shape == (2, 9, 0)
 
 
 def test_impossible_generators_are_refused():

@@ -41,7 +41,6 @@ def algorithm_1(layer, x, depth=0):
     return torch.cat(result)
 
 
-@settings(deadline=None)
 @given(layers(), st.sampled_from([(), (1,), (3,), (2, 3), (0,)]))
 def test_forward_is_algorithm_1_and_the_dense_twin(layer, batch_shape):
     x = torch.randn(*batch_shape, layer.in_features, dtype=torch.float64)
@@ -55,7 +54,7 @@ def test_forward_is_algorithm_1_and_the_dense_twin(layer, batch_shape):
         torch.testing.assert_close(result.reshape(expected.shape), expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(layers(max_size=14), st.booleans())
 def test_gradcheck(layer, transposed):
     x = torch.randn(layer.in_features, 3, dtype=torch.float64).T
@@ -63,7 +62,6 @@ def test_gradcheck(layer, transposed):
     assert torch.autograd.gradcheck(lambda x, *parameters: layer(x), (x, *layer.parameters()))
 
 
-@settings(deadline=None)
 @given(layers())
 def test_gradients_are_those_of_the_dense_twin(layer):
     x = torch.randn(4, layer.in_features, dtype=torch.float64, requires_grad=True)
@@ -73,13 +71,28 @@ def test_gradients_are_those_of_the_dense_twin(layer):
     expected = torch.autograd.grad((twin - target).square().sum(), inputs)
     actual = torch.autograd.grad((layer(x) - target).square().sum(), inputs)
     for gradient, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(gradient, other, rtol=1e-11, atol=1e-11)
+        assert (gradient - other).abs().max() <= 1e-12 * other.abs().max()
 
 
 def test_input_without_gradient():
     layer = HSSLinear(12, 9, 2, 1)
     layer(torch.randn(3, 12)).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
+
+
+def test_autocast_computes_in_the_type_of_the_parameters():
+    layer, x = HSSLinear(20, 17, 2, 2, bias=True), torch.randn(3, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert torch.equal(y, layer(x))
+
+
+def test_inference_mode_leaves_nothing_behind():
+    layer, x = HSSLinear(13, 11, 2, 1), torch.randn(3, 13)  # leaves of unequal sizes, whose padding is cached
+    with torch.inference_mode():
+        layer(x)
+    layer(x).sum().backward()
+    (layer.weight @ x.T).sum().backward()
 
 
 def test_second_derivatives_are_refused_not_wrong():
