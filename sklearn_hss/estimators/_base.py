@@ -80,8 +80,8 @@ class _Fields(torch.utils.data.Dataset):
         return x, y if weight is None else (y, weight)
 
     def _to_tensor(self, array, rows, scale):
-        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is cast,
-        # because the data may exceed the range of float32.
+        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is
+        # cast, because the data may exceed the range of float32.
         picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
         picked /= scale
         return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)

@@ -50,6 +50,18 @@ def test_observed_order_of_convergence_is_the_nominal_one(name, order):
     np.testing.assert_allclose(observed, order, atol=0.1)
 
 
+def test_zeroed_ends_cost_the_default_data_one_order():
+    # As the paper prescribes, f is set to zero at the outermost points; otherwise this is the exact series solution.
+    errors = []
+    for n in (64, 128, 256):
+        _, U = make_poisson(20, n, modes=(1, 3), refinement=1, random_state=0)
+        waves = 2 * PI * np.arange(1, 4)[:, None]
+        coefficients = np.random.RandomState(0).uniform(size=(20, 3))
+        exact = coefficients @ (np.sin(waves * poisson_grid(n, "dirichlet")) / waves**2)
+        errors.append(np.abs(U - exact).max())
+    np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 3, atol=0.1)
+
+
 def stencil_matrix(n, boundary, order):
     """The scheme written out row by row; values beyond the boundary are those of the reflected index."""
     stencil = {2: {0: 2, 1: -1}, 4: {0: 5 / 2, 1: -4 / 3, 2: 1 / 12}}[order]
