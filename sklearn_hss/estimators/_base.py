@@ -528,14 +528,17 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         """
         prediction = self.predict(X)
         check_consistent_length(X, y, sample_weight)
-        y = np.asarray(y).reshape(len(prediction), -1)
+        y = np.asarray(y)
+        if y.size != prediction.size:
+            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {prediction.shape}.")
+        y, prediction = y.reshape(len(y), -1), prediction.reshape(len(y), -1)
         if len(y) < 2:
-            return r2_score(y, prediction.reshape(y.shape))  # warns, and is NaN
+            return r2_score(y, prediction)  # warns, and is NaN
         mean = np.average(y, axis=0, weights=sample_weight)
         if sample_weight is not None:
             sample_weight = np.repeat(sample_weight, y.shape[1])
         # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
-        return r2_score((y - mean).ravel(), (prediction.reshape(y.shape) - mean).ravel(), sample_weight=sample_weight)
+        return r2_score((y - mean).ravel(), (prediction - mean).ravel(), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

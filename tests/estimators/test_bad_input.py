@@ -137,6 +137,10 @@ class TestAfterAFit:
         with pytest.raises(ValueError, match="Input X contains NaN"):
             fitted.predict(spoilt(X, np.nan))
 
+    def test_other_targets_in_score(self, fitted):
+        with pytest.raises(ValueError, match=r"y has shape \(6, 4\), but the predictions have shape \(6, 16\)"):
+            fitted.score(X, Y[:, :4])
+
     def test_other_targets_in_a_continued_fit(self, fitted):
         for method in (fitted.fit, fitted.partial_fit):
             with pytest.raises(ValueError, match=r"y has shape \(6, 4\), but .* earlier fit .* \(n_samples, 16\)"):
