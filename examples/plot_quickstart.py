@@ -83,7 +83,7 @@ x = np.arange(256) / 256
 network = MODELS["Neural-HSS"]
 for axis, (test, (f, u)) in zip(top, TESTS.items(), strict=True):
     axis.plot(x, u[0], "k", linewidth=3, alpha=0.4, label="true u")
-    axis.plot(x, network.predict(f[:1])[0], "C0", label="Neural-HSS")
+    axis.plot(x, network.predict(f[:1])[0], "C0", label="Neural-HSS, N = 1000")
     axis.set(title=f"test forcing: {test}", xlabel="x")
 top[0].set_ylabel("u")
 top[0].legend(loc="upper right")

@@ -134,11 +134,16 @@ class _Net(NeuralNet):
 class _DivergenceGuard(Callback):
     """Stops a run whose loss or weights are no longer finite, with the last weights that were known to be good."""
 
+    def __init__(self, advice):
+        self.advice = advice
+
     def on_train_begin(self, net, **kwargs):
-        self.unproven_ = self.good_ = self._copy_weights(net)
+        # Collected once, because searching the module takes longer than copying its tensors.
+        self.tensors_ = [*net.module_.parameters(), *net.module_.buffers()]
+        self.unproven_ = self.good_ = self._copies()
 
     def on_epoch_begin(self, net, **kwargs):
-        self.unproven_ = self._copy_weights(net)
+        self.unproven_ = self._copies()
 
     def on_batch_end(self, net, loss, training, **kwargs):
         if not training:
@@ -154,20 +159,20 @@ class _DivergenceGuard(Callback):
             self._stop(net)
 
     def on_train_end(self, net, **kwargs):
-        if not all(torch.isfinite(parameter).all() for parameter in net.module_.parameters()):
+        if not all(torch.isfinite(tensor).all() for tensor in self.tensors_):
             self._stop(net)
-        self.unproven_ = self.good_ = None
 
-    @staticmethod
-    def _copy_weights(net):
-        return {name: value.detach().clone() for name, value in net.module_.state_dict().items()}
+    def _copies(self):
+        return [tensor.detach().clone() for tensor in self.tensors_]
 
+    @torch.no_grad()
     def _stop(self, net):
-        net.module_.load_state_dict(self.good_)
+        for tensor, copy in zip(self.tensors_, self.good_, strict=True):
+            tensor.copy_(copy)
         net.initialize_optimizer()  # its moments are no longer finite either
         raise FloatingPointError(
-            f"The loss became NaN or infinite at epoch {len(net.history)}. The weights from before that epoch "
-            "are kept. Try a smaller lr, gradient_clip=1.0, or dtype='float64'."
+            f"The loss became NaN or infinite at epoch {len(net.history)}. "
+            f"The weights from before that epoch are kept. Try {self.advice}."
         )
 
 
@@ -456,7 +461,8 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
                 stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, threshold=0, load_best=True)
         clipping = None if self.gradient_clip is None else _GradientClipping(self.gradient_clip)
         bar = progress if self.verbose else None
-        own = [callback for callback in (_DivergenceGuard(), clipping, schedule, stopping, bar) if callback is not None]
+        guard = _DivergenceGuard(self._advice())
+        own = [callback for callback in (guard, clipping, schedule, stopping, bar) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
         net.train_split = None if valid is None else predefined_split(valid)
@@ -485,6 +491,15 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
             self.n_iter_ = len(self.history_)
         if self.n_iter_ - n_before < n_epochs and not net.stopped_by_callback_:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
+
+    def _advice(self):
+        """What may help against a divergence, and is not set already."""
+        options = {
+            "gradient_clip=1.0": self.gradient_clip is None or self.gradient_clip > 1,
+            "scale='max'": self.scale is None,
+            "dtype='float64'": self._dtype == np.float32,
+        }
+        return " or ".join([f"an lr below {self.lr:g}", *(option for option, helps in options.items() if helps)])
 
     def predict(self, X):
         """Predict the fields that belong to new inputs.

@@ -6,6 +6,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..linalg._cluster_tree import ClusterTree
 from ..nn import NeuralHSS
+from ..nn._hss_linear import check_rank_and_levels
 from ._base import BaseNeuralRegressor
 
 
@@ -26,7 +27,7 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
     Raises
     ------
     ValueError
-        If no tree has leaves for an explicit `rank`.
+        If `levels` is too deep for the grid, or `rank` too large for its leaves.
     """
     embedding_dim = embedding_dim or max(n_inputs, n_outputs)
     # The smallest of the sizes that an HSS layer cuts, come what may.
@@ -46,6 +47,8 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
                 f"rank={rank} is too large for fields of {size} points: the largest value that works is "
                 f"{size // 2} (or set levels=0 for dense layers)."
             )
+
+    check_rank_and_levels(wanted_rank, levels, n_points=embedding_dim)
 
     def fits(n):
         return levels == 0 or n >> levels >= wanted_rank
@@ -129,7 +132,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is the :class:`sklearn_hss.nn.NeuralHSS`.
     history_ : list of dict
-        Losses (of scaled fields), learning rate and seconds of every epoch.
+        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
+        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
+        of it.
     n_iter_ : int
         Number of epochs trained, earlier fits that were continued included.
     n_parameters_ : int

@@ -75,7 +75,14 @@ class HSSMatrix:
         self.D, self.U, self.V = tuple(D), tuple(U), tuple(V)
         self._check_generators()
 
+    @staticmethod
+    def _check_trees(row_tree, col_tree):
+        for name, tree in (("row_tree", row_tree), ("col_tree", col_tree)):
+            if not isinstance(tree, ClusterTree):
+                raise TypeError(f"{name}={tree!r} must be a ClusterTree, such as ClusterTree(100, levels=3).")
+
     def _check_generators(self):
+        self._check_trees(self.row_tree, self.col_tree)
         levels = self.row_tree.levels
         if self.col_tree.levels != levels:
             raise ValueError(
@@ -133,6 +140,7 @@ class HSSMatrix:
         -------
         HSSMatrix
         """
+        cls._check_trees(row_tree, col_tree)
         D, U, V = (
             [
                 torch.randn(*batch_shape, *shape, dtype=dtype, device=device, generator=generator) / fan_in**0.5
@@ -207,6 +215,8 @@ class HSSMatrix:
             return (self @ torch.as_tensor(x, dtype=self.dtype, device=self.device)).detach().cpu().numpy()
         if not isinstance(x, torch.Tensor):
             return NotImplemented
+        if x.dtype != self.dtype:
+            raise TypeError(f"An operand of {x.dtype} does not fit an HSSMatrix of {self.dtype}; convert one of them.")
         if x.ndim == 0:
             raise ValueError("A scalar does not fit an HSSMatrix; the operand must be a vector or a matrix.")
         if x.ndim == 1:
@@ -224,6 +234,17 @@ class HSSMatrix:
         blocks = split_leaves(x.expand(*batch, *x.shape[-2:]), self.col_tree)
         y = telescopic_product(D, U, V, blocks.reshape(D[0].shape[0], *blocks.shape[-2:]))
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
+
+    # NumPy must leave `array @ A` to the method below, instead of making an array of objects of A.
+    __array_ufunc__ = None
+
+    def __rmatmul__(self, x):
+        """Product of a row vector (n_rows,) or a block of them (..., k, n_rows) with the matrix."""
+        if not isinstance(x, np.ndarray | torch.Tensor):
+            return NotImplemented
+        if x.ndim < 2:
+            return self.T @ x
+        return (self.T @ x.swapaxes(-1, -2)).swapaxes(-1, -2)
 
     def to_dense(self) -> torch.Tensor:
         """Expand the telescopic form, from the root down.

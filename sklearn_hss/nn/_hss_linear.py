@@ -4,17 +4,17 @@ from itertools import chain
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from ..linalg._cluster_tree import ClusterTree, join_leaves, split_leaves
 from ..linalg._hss_matrix import HSSMatrix, generator_shapes
-from ..linalg._product import sweep
+from ..linalg._product import sweep, telescopic_product
 
 
 class _HSSProduct(torch.autograd.Function):
     """x Wᵀ for rows x and an HSS matrix W, with a backward pass that saves one input and one weight per level.
 
-    This is a sixth faster than tracing the sweep, which matters because training does nothing else.
+    This is a sixth faster than tracing the sweep, which matters because training does nothing else. Where derivatives
+    of the gradient are asked for, it is traced all the same.
     """
 
     @staticmethod
@@ -23,19 +23,22 @@ class _HSSProduct(torch.autograd.Function):
         levels = row_tree.levels
         D, U, V = generators[: levels + 1], generators[levels + 1 : 2 * levels + 1], generators[2 * levels + 1 :]
         y, inputs, weights = sweep(D, U, V, split_leaves(x.mT, col_tree))
-        ctx.save_for_backward(*generators, *inputs, *weights)
+        ctx.save_for_backward(x, *generators, *inputs[1:], *weights)
         ctx.trees = row_tree, col_tree
         return join_leaves(y, row_tree).mT
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         row_tree, col_tree = ctx.trees
         levels = row_tree.levels
         saved = iter(ctx.saved_tensors)
+        x = next(saved)
         D, U, V, inputs, weights = (
-            [next(saved) for _ in range(count)] for count in (levels + 1, levels, levels, levels + 1, levels)
+            [next(saved) for _ in range(count)] for count in (levels + 1, levels, levels, levels, levels)
         )
+        if torch.is_grad_enabled():
+            return _traced_backward(ctx.needs_input_grad, grad, row_tree, col_tree, x, D, U, V)
+        inputs = [split_leaves(x.mT, col_tree), *inputs]
         # Splitting into leaves and joining them are each other's adjoint.
         grads = [split_leaves(grad.mT, row_tree)]
         grad_D, grad_U, grad_V = [], [], []
@@ -56,6 +59,15 @@ class _HSSProduct(torch.autograd.Function):
                 g = torch.bmm(D[i].mT, grads[i]).baddbmm_(V[i], g_up)
         grad_x = join_leaves(g, col_tree).mT if wanted else None
         return grad_x, None, None, *grad_D, *grad_U, *reversed(grad_V)
+
+
+def _traced_backward(needed, grad, row_tree, col_tree, x, D, U, V):
+    """The same gradients by autograd, as functions of all operands that can be differentiated again."""
+    operands = (x, None, None, *D, *U, *V)
+    wanted = [operand for operand, need in zip(operands, needed, strict=True) if need]
+    y = join_leaves(telescopic_product(D, U, V, split_leaves(x.mT, col_tree)), row_tree).mT
+    gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+    return tuple(next(gradients) if need else None for need in needed)
 
 
 class HSSLinear(nn.Module):
@@ -92,8 +104,8 @@ class HSSLinear(nn.Module):
     -----
     The layer computes on (features, batch) columns. Its output is a transposed view of such columns, and an input with
     that memory layout is read without a copy, so that in a stack of layers and pointwise activations nothing is ever
-    transposed. Gradients can be taken once; for higher derivatives and torch.func use ``layer.weight @ x``. Under
-    autocast, the layer computes in the type of its parameters.
+    transposed. Gradients of any order are supported, the first being the fast one; for torch.func use
+    ``layer.weight @ x``. Under autocast, the layer computes in the type of its parameters.
 
     Examples
     --------
@@ -185,6 +197,8 @@ class HSSLinear(nn.Module):
         Tensor of shape (..., out_features)
             The products W x + b.
         """
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"HSSLinear takes a torch tensor, not {type(x).__name__}.")
         if x.shape[-1] != self.in_features:
             raise ValueError(
                 f"Input with {x.shape[-1]} features does not fit HSSLinear(in_features={self.in_features})."

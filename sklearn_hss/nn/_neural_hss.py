@@ -84,11 +84,9 @@ class NeuralHSS(nn.Module):
             if value not in (None, "hss", "dense"):
                 raise ValueError(f'{name}={value!r} must be None, "hss" or "dense".')
         embedding_dim = embedding_dim or max(in_features, out_features)
-        cut = {"embedding_dim": embedding_dim}
-        if lifting != "dense":
-            cut["in_features"] = in_features
-        if projection != "dense":
-            cut["out_features"] = out_features
+        cut = {} if lifting == "dense" else {"in_features": in_features}
+        cut |= {} if projection == "dense" else {"out_features": out_features}
+        cut["embedding_dim"] = embedding_dim
         check_rank_and_levels(rank, levels, **cut)
 
         # Sizes between the layers, and what stands between them: None marks an HSS layer of the backbone.

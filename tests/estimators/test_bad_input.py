@@ -64,8 +64,11 @@ BAD_PARAMETERS = {
 }
 
 BAD_STRUCTURE = {
-    "levels too deep": ({"levels": 5}, "levels=5 is too deep for embedding_dim=16: the largest value that works is 4"),
-    "rank above the leaf": ({"rank": 5, "levels": 2}, "rank=5 exceeds the smallest leaf .* the largest value .* is 4"),
+    "levels too deep": ({"levels": 5}, "levels=5 is too deep for n_points=16: the largest value that works is 4"),
+    "rank above the leaf": (
+        {"rank": 5, "levels": 2},
+        "rank=5 exceeds the smallest leaf of n_points=16 .* the largest value .* is 4",
+    ),
     "rank above every leaf": ({"rank": 9}, "rank=9 is too large for fields of 16 points: .* that works is 8"),
     "no rank": ({"rank": 0}, "The 'rank' parameter"),
     "negative levels": ({"levels": -1}, "The 'levels' parameter"),

@@ -163,7 +163,19 @@ def test_impossible_operands_are_refused():
     with pytest.raises(TypeError, match="Complex operands are not supported"):
         A @ np.ones(6, dtype=complex)
     with pytest.raises(ValueError, match="A scalar does not fit"):
-        A @ torch.tensor(1.0)
+        A @ torch.tensor(1.0, dtype=torch.float64)
+    with pytest.raises(TypeError, match=r"operand of torch.float32 does not fit an HSSMatrix of torch.float64"):
+        A @ torch.ones(6)
+    with pytest.raises(TypeError, match="row_tree=9 must be a ClusterTree"):
+        HSSMatrix.random(9, 6, 2)
+
+
+def test_products_from_the_left():
+    A = HSSMatrix.random(ClusterTree(9, 1), ClusterTree(6, 1), 2, generator=torch.Generator().manual_seed(0))
+    dense = A.to_dense().numpy()
+    for x in (np.arange(9.0), np.arange(27.0).reshape(3, 9)):
+        np.testing.assert_allclose(x @ A, x @ dense)
+        np.testing.assert_allclose((torch.from_numpy(x) @ A).numpy(), x @ dense)
 
 
 def test_no_columns():

@@ -1,6 +1,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,12 +96,33 @@ def test_inference_mode_leaves_nothing_behind():
     (layer.weight @ x.T).sum().backward()
 
 
-def test_second_derivatives_are_refused_not_wrong():
-    layer = HSSLinear(8, 8, 2, 1, dtype=torch.float64)
-    x = torch.randn(2, 8, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+@given(layers(max_size=10))
+@settings(max_examples=15)
+def test_second_derivatives(layer):
+    x = torch.randn(2, layer.in_features, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x, *parameters: layer(x).square(), (x, *layer.parameters()))
+
+
+def test_second_derivatives_inside_a_network():
+    # A gradient penalty: the layer in the middle must pass on what depends on it through the gradient.
+    torch.manual_seed(0)
+    layer = HSSLinear(16, 16, 2, 2, dtype=torch.float64)
+    twin = torch.nn.Linear(16, 16, bias=False, dtype=torch.float64)
+    twin.weight.data = layer.weight.to_dense().detach()
+    first, last = (torch.nn.Linear(16, 16, dtype=torch.float64) for _ in range(2))
+    x = torch.randn(5, 16, dtype=torch.float64, requires_grad=True)
+
+    def penalty_gradients(middle):
+        net = torch.nn.Sequential(first, torch.nn.Tanh(), middle, torch.nn.Tanh(), last)
+        (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), [x, first.weight, last.weight])
+
+    torch.testing.assert_close(penalty_gradients(layer), penalty_gradients(twin), rtol=1e-10, atol=1e-13)
+
+
+def test_arrays_are_refused():
+    with pytest.raises(TypeError, match="HSSLinear takes a torch tensor, not ndarray"):
+        HSSLinear(16, 16)(np.zeros((2, 16)))
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_penalty_is_that_of_theorem_2_3():
         ({"depth": 0}, "depth=0 must be at least 1"),
         ({"lifting": "fourier"}, "lifting='fourier' must be None"),
         ({"projection": "full"}, "projection='full' must be None"),
-        ({"levels": 6}, "levels=6 is too deep for embedding_dim=32"),
-        ({"rank": 5}, "rank=5 exceeds the smallest leaf of embedding_dim=32"),
+        ({"levels": 6}, "levels=6 is too deep for in_features=32"),
+        ({"rank": 5}, "rank=5 exceeds the smallest leaf of in_features=32"),
         ({"embedding_dim": 12}, "rank=2 exceeds the smallest leaf of embedding_dim=12"),
     ],
 )
