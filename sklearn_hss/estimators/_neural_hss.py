@@ -121,7 +121,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     device : str or torch.device, default="auto"
         Where to train and predict. "auto" is CUDA where available, else the CPU.
     dtype : {"float32", "float64"} or None, default=None
-        Precision of the network. None follows the data; float32 trains about twice as fast.
+        Precision of the network. None follows the data; float32 trains faster.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
     verbose : int, default=0
