@@ -24,7 +24,7 @@ format: $(VENV)/installed-dev
 doc: $(VENV)/installed-doc
 	$(BIN)/sphinx-build -W --keep-going doc doc/_build/html
 
-# scikit-learn's contract against the oldest versions that pyproject.toml allows.
+# The tests against the oldest versions that pyproject.toml allows.
 oldest:
 	$(MAKE) VENV=.venv-oldest PIP=".venv-oldest/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt" .venv-oldest/installed-test
 	.venv-oldest/bin/python -m pytest -n 2 tests

@@ -49,7 +49,7 @@ class TrainableLeakyReLU(nn.Module):
         Tensor of the same shape
             Values after it.
         """
-        # x where it is positive, x + (1 - alpha) (0 - x) elsewhere; a third of the time of torch's prelu.
+        # x where it is positive, x + (1 - alpha) (0 - x) elsewhere; on CPUs faster than torch's prelu.
         return torch.lerp(x, torch.relu(x), 1 - self.slope)
 
     def extra_repr(self) -> str:

@@ -13,8 +13,8 @@ from ..linalg._product import sweep, telescopic_product
 class _HSSProduct(torch.autograd.Function):
     """x Wᵀ for rows x and an HSS matrix W, with a backward pass that saves one input and one weight per level.
 
-    This is a sixth faster than tracing the sweep, which matters because training does nothing else. Where derivatives
-    of the gradient are asked for, it is traced all the same.
+    This is faster than tracing the sweep, which matters because training does little else. Where derivatives of the
+    gradient are asked for, it is traced all the same.
     """
 
     @staticmethod
@@ -146,8 +146,7 @@ class HSSLinear(nn.Module):
     def reset_parameters(self) -> None:
         """Draw each generator from U(-b, b), b = 1 / sqrt(fan-in), as :class:`torch.nn.Linear` does; the bias is zero.
 
-        On the paper's 1-D Poisson data this trains three times closer than unit gain, b = sqrt(3 / fan-in), because the
-        levels of the tree add up.
+        Unit gain, sqrt(3 / fan-in), would be too much, because the levels of the tree add up.
         """
         shapes = chain(*generator_shapes(self.row_tree, self.col_tree, self.rank))
         for generator, (_, fan_in) in zip(self._generators(), shapes, strict=True):
