@@ -4,22 +4,36 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import datasets, estimators, linalg, metrics, nn
-    from .estimators import NeuralHSSRegressor
+    from . import datasets, estimators, linalg, metrics, nn, plotting
+    from .estimators import HSSRegressor, HSSTransformer, NeuralHSSRegressor
 
 __version__ = "0.1.0.dev0"
 
 # Importing torch takes a second, so everything is imported on first use.
 _MODULE_OF = {
+    "HSSRegressor": "estimators",
+    "HSSTransformer": "estimators",
     "NeuralHSSRegressor": "estimators",
     "datasets": None,
     "estimators": None,
     "linalg": None,
     "metrics": None,
     "nn": None,
+    "plotting": None,
 }
 
-__all__ = ["NeuralHSSRegressor", "__version__", "datasets", "estimators", "linalg", "metrics", "nn"]
+__all__ = [
+    "HSSRegressor",
+    "HSSTransformer",
+    "NeuralHSSRegressor",
+    "__version__",
+    "datasets",
+    "estimators",
+    "linalg",
+    "metrics",
+    "nn",
+    "plotting",
+]
 
 
 def __getattr__(name):

@@ -9,7 +9,7 @@ from numpydoc.validate import validate
 
 import sklearn_hss
 
-MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in ("datasets", "linalg", "metrics", "nn"))]
+MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in ("datasets", "linalg", "metrics", "nn", "plotting"))]
 
 
 def public_objects():
@@ -39,15 +39,19 @@ def public_methods():
 
 def test_public_names():
     assert set(public_objects()) == {
+        "sklearn_hss.HSSRegressor",
+        "sklearn_hss.HSSTransformer",
         "sklearn_hss.NeuralHSSRegressor",
         "sklearn_hss.datasets.make_poisson",
         "sklearn_hss.linalg.ClusterTree",
         "sklearn_hss.linalg.HSSMatrix",
+        "sklearn_hss.linalg.ULVFactor",
         "sklearn_hss.metrics.relative_l2_error",
         "sklearn_hss.metrics.trajectory_l2_error",
         "sklearn_hss.nn.HSSLinear",
         "sklearn_hss.nn.NeuralHSS",
         "sklearn_hss.nn.TrainableLeakyReLU",
+        "sklearn_hss.plotting.HSSMatrixDisplay",
     }
 
 

@@ -1,5 +1,6 @@
-"""The scikit-learn face of the package."""
+"""Estimators with scikit-learn's interface."""
 
+from ._linear import HSSRegressor, HSSTransformer
 from ._neural_hss import NeuralHSSRegressor
 
-__all__ = ["NeuralHSSRegressor"]
+__all__ = ["HSSRegressor", "HSSTransformer", "NeuralHSSRegressor"]

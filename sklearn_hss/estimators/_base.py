@@ -7,9 +7,8 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -20,6 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from ..nn._counting import count_parameters
+from ._score import FieldRegressorMixin
 
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
 # must take turns.
@@ -212,7 +212,7 @@ class _Progress(Callback):
             self.bar_.close()
 
 
-class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
+class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     """Base class of the neural regressors: trains a torch module on (n_samples, n_points) arrays.
 
     A subclass names the module and its arguments in `_make_module`; everything else, from validation and scaling to
@@ -520,42 +520,3 @@ class BaseNeuralRegressor(RegressorMixin, BaseEstimator):
         prediction = self.net_.predict(fields).astype(X.dtype, copy=False)
         prediction *= prediction.dtype.type(self.y_scale_)
         return prediction.reshape(len(X), *self._target_shape)
-
-    def score(self, X, y, sample_weight=None):
-        """Coefficient of determination R² of the predicted fields.
-
-        Both sums of squares, of the residuals and of the targets about their mean field, run over samples and grid
-        points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_points)
-            Input fields.
-        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
-            True target fields.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights.
-
-        Returns
-        -------
-        float
-            1 for a perfect prediction, 0 for one no better than the mean field.
-        """
-        prediction = self.predict(X)
-        check_consistent_length(X, y, sample_weight)
-        y = np.asarray(y)
-        if y.size != prediction.size:
-            raise ValueError(f"y has shape {y.shape}, but the predictions have shape {prediction.shape}.")
-        y, prediction = y.reshape(len(y), -1), prediction.reshape(len(y), -1)
-        if len(y) < 2:
-            return r2_score(y, prediction)  # warns, and is NaN
-        mean = np.average(y, axis=0, weights=sample_weight)
-        if sample_weight is not None:
-            sample_weight = np.repeat(sample_weight, y.shape[1])
-        # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
-        return r2_score((y - mean).ravel(), (prediction - mean).ravel(), sample_weight=sample_weight)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

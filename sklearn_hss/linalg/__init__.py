@@ -2,5 +2,6 @@
 
 from ._cluster_tree import ClusterTree
 from ._hss_matrix import HSSMatrix
+from ._ulv import ULVFactor
 
-__all__ = ["ClusterTree", "HSSMatrix"]
+__all__ = ["ClusterTree", "HSSMatrix", "ULVFactor"]

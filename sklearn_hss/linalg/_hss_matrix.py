@@ -1,13 +1,17 @@
 """Hierarchically semi-separable matrices held by their telescopic generators."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 import numpy as np
 import torch
+from scipy.linalg import matmul_toeplitz
 
+from . import _arithmetic, _building, _compression, _entries, _storage, _ulv
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
-from ._product import telescopic_product
+from ._operands import as_linear_operator, check_operand, real_array
+from ._product import dense_form, telescopic_product
 
 
 class HSSMatrix:
@@ -73,7 +77,11 @@ class HSSMatrix:
     ) -> None:
         self.row_tree, self.col_tree = row_tree, col_tree
         self.D, self.U, self.V = tuple(D), tuple(U), tuple(V)
+        self._factor: _ulv.ULVFactor | None = None
         self._check_generators()
+
+    def _like(self, D, U, V, col_tree=None):
+        return HSSMatrix(self.row_tree, col_tree or self.col_tree, D, U, V)
 
     @staticmethod
     def _check_trees(row_tree, col_tree):
@@ -150,6 +158,219 @@ class HSSMatrix:
         )
         return cls(row_tree, col_tree, D, U, V)
 
+    # Building
+
+    @classmethod
+    def from_dense(cls, A, tol: float = 1e-12, rank: int | None = None, levels: int | str = "auto") -> "HSSMatrix":
+        """Compress a dense matrix, or a batch of them. Costs O(n²) times the leaf size.
+
+        Parameters
+        ----------
+        A : array-like or Tensor of shape (\\*batch, n_rows, n_columns)
+            The matrix; float32 and float64 are kept.
+        tol : float, default=1e-12
+            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped.
+        rank : int, default=None
+            Largest rank to keep, whatever `tol` says.
+        levels : int or "auto", default="auto"
+            Depth of the cluster trees. "auto" makes leaves of at least 16 points.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        A = _building.as_tensor(A, "A", 2)
+        row_tree, col_tree = _building.trees(A.shape[-2], A.shape[-1], levels, rank or 0)
+        return cls(row_tree, col_tree, *_compression.compress_dense(A, row_tree, col_tree, tol, rank))
+
+    @classmethod
+    def from_products(
+        cls,
+        apply: Callable[[torch.Tensor], torch.Tensor],
+        apply_transposed: Callable[[torch.Tensor], torch.Tensor],
+        shape: tuple[int, int],
+        *,
+        tol: float = 1e-10,
+        rank: int | None = None,
+        levels: int | str = "auto",
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> "HSSMatrix":
+        """Build a matrix from products with random blocks of vectors; its entries are never asked for.
+
+        Randomised (Levitt and Martinsson 2024). Takes about leaf size + rank products of either kind, besides O(n r²).
+
+        Parameters
+        ----------
+        apply, apply_transposed : callable
+            Take a tensor (n_columns, k), respectively (n_rows, k), and return the product of the matrix, respectively
+            its transpose, with it.
+        shape : (n_rows, n_columns)
+            Size of the matrix.
+        tol : float, default=1e-10
+            Relative accuracy by which the rank is chosen.
+        rank : int, default=None
+            Fixed rank. None samples until `tol` is met.
+        levels : int or "auto", default="auto"
+            Depth of the cluster trees.
+        dtype : torch.dtype, default=torch.float64
+            Type of the vectors.
+        device : torch.device or str, default=None
+            Where the vectors live.
+        generator : torch.Generator, default=None
+            Source of randomness; torch's global one if None.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        row_tree, col_tree = _building.trees(*shape, levels, rank or 0)
+        return cls(
+            row_tree,
+            col_tree,
+            *_building.from_products(
+                apply,
+                apply_transposed,
+                row_tree,
+                col_tree,
+                tol=tol,
+                rank=rank,
+                dtype=dtype,
+                device=device,
+                generator=generator,
+            ),
+        )
+
+    @classmethod
+    def from_banded(cls, l_and_u: tuple[int, int], ab, levels: int | str = "auto") -> "HSSMatrix":
+        """Banded matrix, exactly, of rank ``lower + upper``.
+
+        Parameters
+        ----------
+        l_and_u : (lower, upper)
+            Numbers of non-zero diagonals below and above the main one.
+        ab : array-like or Tensor of shape (\\*batch, lower + upper + 1, n)
+            The diagonals, as :func:`scipy.linalg.solve_banded` takes them: ``ab[upper + i - j, j] = A[i, j]``.
+        levels : int or "auto", default="auto"
+            Depth of the cluster tree.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        lower, upper = l_and_u
+        ab = _building.as_tensor(ab, "ab", 2)
+        if lower < 0 or upper < 0 or ab.shape[-2] != lower + upper + 1:
+            raise ValueError(
+                f"ab has shape {tuple(ab.shape)}, but l_and_u={l_and_u} needs {lower + upper + 1} diagonals."
+            )
+        n = ab.shape[-1]
+        tree, _ = _building.trees(n, n, levels, lower + upper)
+        return cls(tree, tree, *_building.banded(lower, upper, ab, tree))
+
+    @classmethod
+    def from_toeplitz(
+        cls, c, r=None, tol: float = 1e-10, rank: int | None = None, levels: int | str = "auto"
+    ) -> "HSSMatrix":
+        """Toeplitz matrix, compressed by :meth:`from_products` with products by the fast Fourier transform.
+
+        Parameters
+        ----------
+        c : array-like of shape (n_rows,)
+            First column.
+        r : array-like of shape (n_columns,), default=None
+            First row, whose first entry is ignored as in :func:`scipy.linalg.toeplitz`. `c` if None.
+        tol : float, default=1e-10
+            Relative accuracy by which the rank is chosen.
+        rank : int, default=None
+            Fixed rank.
+        levels : int or "auto", default="auto"
+            Depth of the cluster trees.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        c = real_array(np.asarray(c, dtype=None)).astype(np.float64).ravel()
+        r = c if r is None else np.append(c[:1], real_array(np.asarray(r)).astype(np.float64).ravel()[1:])
+
+        def product(first_column, first_row):
+            return lambda x: torch.from_numpy(matmul_toeplitz((first_column, first_row), x.numpy()))
+
+        generator = torch.Generator().manual_seed(0)
+        return cls.from_products(
+            product(c, r), product(r, c), (len(c), len(r)), tol=tol, rank=rank, levels=levels, generator=generator
+        )
+
+    @classmethod
+    def from_low_rank(cls, X, Y, levels: int | str = "auto") -> "HSSMatrix":
+        """Matrix X Yᵀ, exactly, of the rank of the factors.
+
+        Parameters
+        ----------
+        X, Y : array-like or Tensor of shapes (\\*batch, n_rows, k) and (\\*batch, n_columns, k)
+            The factors.
+        levels : int or "auto", default="auto"
+            Depth of the cluster trees.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        X, Y = _building.as_tensor(X, "X", 2), _building.as_tensor(Y, "Y", 2)
+        if X.shape[-1] != Y.shape[-1]:
+            raise ValueError(f"X has {X.shape[-1]} columns and Y {Y.shape[-1]}; both must have the same number.")
+        row_tree, col_tree = _building.trees(X.shape[-2], Y.shape[-2], levels, X.shape[-1])
+        return cls(row_tree, col_tree, *_building.low_rank(X, Y, row_tree, col_tree))
+
+    @classmethod
+    def from_diagonal(cls, d, levels: int | str = "auto") -> "HSSMatrix":
+        """Diagonal matrix, of rank 0.
+
+        Parameters
+        ----------
+        d : array-like or Tensor of shape (\\*batch, n)
+            The diagonal.
+        levels : int or "auto", default="auto"
+            Depth of the cluster tree.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        d = _building.as_tensor(d, "d", 1)
+        tree, _ = _building.trees(d.shape[-1], d.shape[-1], levels)
+        return cls(tree, tree, *_building.diagonal(d, tree))
+
+    @classmethod
+    def identity(
+        cls,
+        n: int,
+        levels: int | str = "auto",
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> "HSSMatrix":
+        """Identity matrix, of rank 0.
+
+        Parameters
+        ----------
+        n : int
+            Size.
+        levels : int or "auto", default="auto"
+            Depth of the cluster tree.
+        dtype : torch.dtype, default=torch.float64
+            Type of the generators.
+        device : torch.device or str, default=None
+            Where the generators live.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        return cls.from_diagonal(torch.ones(n, dtype=dtype, device=device), levels)
+
     # Shape and type
 
     @property
@@ -205,32 +426,33 @@ class HSSMatrix:
         return HSSMatrix(self.col_tree, self.row_tree, [d.mT for d in self.D], self.V, self.U)
 
     def __matmul__(self, x):
-        """Product with a vector (n_columns,) or a block of vectors (..., n_columns, k), in O(n r k).
+        """Product with a vector (n_columns,), a block of vectors (..., n_columns, k), or a further HSSMatrix.
 
-        Batches broadcast as in :func:`torch.matmul`. A NumPy array in gives a NumPy array back.
+        Costs O(n r k). Batches broadcast as in :func:`torch.matmul`. A NumPy array in gives a NumPy array back. The
+        product with an HSSMatrix is one again, exact, of rank ``self.rank + x.rank``.
         """
+        if isinstance(x, HSSMatrix):
+            if self.col_tree != x.row_tree:
+                raise ValueError(
+                    f"The columns of the first factor, {self.col_tree}, are not the rows of the second, {x.row_tree}."
+                )
+            return _arithmetic.multiply(self, self._same_kind(x))
         if isinstance(x, np.ndarray):
-            if np.iscomplexobj(x):
-                raise TypeError("Complex operands are not supported; multiply the real and the imaginary part.")
-            return (self @ torch.as_tensor(x, dtype=self.dtype, device=self.device)).detach().cpu().numpy()
+            x = torch.as_tensor(real_array(x), dtype=self.dtype, device=self.device)
+            return (self @ x).detach().cpu().numpy()
         if not isinstance(x, torch.Tensor):
             return NotImplemented
-        if x.dtype != self.dtype:
-            raise TypeError(f"An operand of {x.dtype} does not fit an HSSMatrix of {self.dtype}; convert one of them.")
-        if x.ndim == 0:
-            raise ValueError("A scalar does not fit an HSSMatrix; the operand must be a vector or a matrix.")
+        check_operand(x, self.dtype, self.shape[-1])
         if x.ndim == 1:
             return (self @ x.unsqueeze(-1)).squeeze(-1)
-        if x.shape[-2] != self.shape[-1]:
-            raise ValueError(
-                f"An operand with {x.shape[-2]} rows does not fit an HSSMatrix with {self.shape[-1]} columns."
-            )
         # Matrices of a batch are more blocks of the same size, so the whole batch is one sweep.
         batch = torch.broadcast_shapes(self.batch_shape, x.shape[:-2])
-        D, U, V = (
-            [g.expand(*batch, *g.shape[-3:]).reshape(prod(batch) * g.shape[-3], *g.shape[-2:]) for g in generators]
-            for generators in (self.D, self.U, self.V)
-        )
+        D, U, V = list(self.D), list(self.U), list(self.V)
+        if batch:
+            D, U, V = (
+                [g.expand(*batch, *g.shape[-3:]).reshape(prod(batch) * g.shape[-3], *g.shape[-2:]) for g in generators]
+                for generators in (D, U, V)
+            )
         blocks = split_leaves(x.expand(*batch, *x.shape[-2:]), self.col_tree)
         y = telescopic_product(D, U, V, blocks.reshape(D[0].shape[0], *blocks.shape[-2:]))
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
@@ -246,25 +468,328 @@ class HSSMatrix:
             return self.T @ x
         return (self.T @ x.swapaxes(-1, -2)).swapaxes(-1, -2)
 
+    # Arithmetic
+
+    def _same_kind(self, other):
+        if (other.dtype, other.device) != (self.dtype, self.device):
+            raise TypeError(
+                f"An HSSMatrix of {other.dtype} on {other.device} does not fit one of {self.dtype} on {self.device}; "
+                "convert one of them with .to()."
+            )
+        return other
+
+    def __add__(self, other):
+        """Sum, exact, of rank ``self.rank + other.rank``; over the same cluster trees."""
+        if not isinstance(other, HSSMatrix):
+            return NotImplemented
+        if (self.row_tree, self.col_tree) != (other.row_tree, other.col_tree):
+            raise ValueError(
+                f"Matrices over different cluster trees cannot be added: {self.row_tree}, {self.col_tree} and "
+                f"{other.row_tree}, {other.col_tree}."
+            )
+        return _arithmetic.add(self, self._same_kind(other))
+
+    def __sub__(self, other):
+        """Difference, exact, of rank ``self.rank + other.rank``."""
+        return self + (-other) if isinstance(other, HSSMatrix) else NotImplemented
+
+    def __neg__(self):
+        return -1 * self
+
+    def __mul__(self, c):
+        """Multiple by a number, or by one number per matrix of a batch."""
+        if isinstance(c, torch.Tensor) and not c.is_complex():
+            c = c.to(self.D[0])[..., None, None, None]
+        elif not isinstance(c, int | float | np.number):
+            return NotImplemented
+        # A' is multiplied on its way up: scaling all D scales the matrix.
+        return self._like([c * d for d in self.D], self.U, self.V)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, c):
+        return self * (1 / c)
+
+    def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "HSSMatrix":
+        """Matrix of smaller ranks, by dropping directions whose singular values are small. In O(n r²).
+
+        Parameters
+        ----------
+        tol : float, default=1e-12
+            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped; the
+            error in the Euclidean norm is then about sqrt(n) times that at most.
+        rank : int, default=None
+            Largest rank to keep, whatever `tol` says.
+
+        Returns
+        -------
+        HSSMatrix
+            With orthonormal bases. Ranks may differ from level to level.
+        """
+        return _compression.truncate(self, tol, rank)
+
+    def coarsen(self, levels: int) -> "HSSMatrix":
+        """Equal matrix over a shallower tree: leaves are joined, their blocks multiplied out.
+
+        Parameters
+        ----------
+        levels : int
+            Depth of the new trees, at most the present one.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        if not 0 <= levels <= self.levels:
+            raise ValueError(f"levels={levels} must be between 0 and the present {self.levels}.")
+        return _building.coarsen(self, levels)
+
+    # Factorisation
+
+    def factor(self) -> "_ulv.ULVFactor":
+        """ULV factorisation, made in O(n r²) at the first call and kept. The generators must not change after that.
+
+        Returns
+        -------
+        ULVFactor
+            With ``solve``, ``solve_transposed``, ``slogdet``, ``condition`` and ``aslinearoperator``.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the matrix is singular.
+
+        Warns
+        -----
+        scipy.linalg.LinAlgWarning
+            If it is singular to working precision.
+        """
+        if self._factor is None:
+            self._factor = _ulv.ULVFactor(self)
+        return self._factor
+
+    def solve(self, b):
+        """Solve A x = b with the ULV factor that is kept, in O(n r) per right-hand side.
+
+        Parameters
+        ----------
+        b : Tensor or ndarray of shape (n,) or (..., n, k)
+            Right-hand sides; batches broadcast.
+
+        Returns
+        -------
+        Tensor or ndarray of the shape of `b`
+            Differentiable any number of times in `b` and in the generators.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the matrix is singular.
+
+        Warns
+        -----
+        scipy.linalg.LinAlgWarning
+            If it is singular to working precision.
+        """
+        generators = (*self.D, *self.U, *self.V)
+        tensors = (b, *generators) if isinstance(b, torch.Tensor) else generators
+        if isinstance(b, torch.Tensor) and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            if b.ndim == 1:
+                return self.solve(b.unsqueeze(-1)).squeeze(-1)
+            return _ulv.Solve.apply(self, False, b, *generators)
+        return self.factor().solve(b)
+
+    def inverse(self) -> "HSSMatrix":
+        """Inverse as an HSSMatrix of the same rank, in O(n r²). To solve systems, :meth:`solve` is more accurate.
+
+        Returns
+        -------
+        HSSMatrix
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the matrix is singular.
+        """
+        with torch.no_grad():
+            return self._like(*_ulv.inverse_generators(self))
+
+    def slogdet(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sign and natural logarithm of the absolute value of the determinant.
+
+        Returns
+        -------
+        sign : Tensor of shape (\\*batch,)
+            1, -1 or 0.
+        logabsdet : Tensor of shape (\\*batch,)
+            The logarithm, minus infinity where the matrix is singular and not one of a batch.
+        """
+        try:
+            return self.factor().slogdet()
+        except np.linalg.LinAlgError:
+            if self.batch_shape or not all(torch.isfinite(g).all() for g in self.D + self.U + self.V):
+                raise
+            zero = torch.zeros((), dtype=self.dtype, device=self.device)
+            return zero, zero - math.inf
+
+    # Entries and norms
+
+    def __getitem__(self, key):
+        """Entry ``A[i, j]`` or dense block ``A[rows, columns]`` for integers and slices, without the whole matrix."""
+        rows, cols = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        if (
+            rows is Ellipsis
+            or cols is Ellipsis
+            or not all(isinstance(k, int | np.integer | slice) for k in (rows, cols))
+        ):
+            raise TypeError("An HSSMatrix takes integers and slices, as in A[3, 10:20]; for lists, see A.block.")
+        picked = [
+            range(n)[k] if isinstance(k, slice) else [range(n)[k]]
+            for k, n in zip((rows, cols), self.shape[-2:], strict=True)
+        ]
+        block = self.block(*picked)
+        if not isinstance(cols, slice):
+            block = block[..., 0]
+        return block if isinstance(rows, slice) else block[..., 0] if not isinstance(cols, slice) else block[..., 0, :]
+
+    def block(self, rows, columns) -> torch.Tensor:
+        """Dense block of given rows and columns, in O((levels + size) r²) per row and column.
+
+        Parameters
+        ----------
+        rows, columns : sequences of int
+            Indices, negative ones counted from the end.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, len(rows), len(columns))
+        """
+        return _entries.block(self, rows, columns)
+
+    def diagonal(self) -> torch.Tensor:
+        """Return the main diagonal, in O(n r²).
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, min(n_rows, n_columns))
+        """
+        index = torch.arange(min(self.shape[-2:]), device=self.device)
+        return _entries.entries(self, index, index)
+
+    def trace(self) -> torch.Tensor:
+        """Sum of the main diagonal.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch,)
+        """
+        return self.diagonal().sum(-1)
+
+    def norm(self, ord: str | int = "fro") -> torch.Tensor:
+        """Norm of the matrix, without its dense form.
+
+        Parameters
+        ----------
+        ord : {"fro", 2}, default="fro"
+            Frobenius norm, exact and differentiable; or Euclidean (spectral) norm, by Lanczos.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch,)
+        """
+        if ord == "fro":
+            D, _, _ = _compression.canonical_generators(self)
+            return torch.stack([d.square().sum((-3, -2, -1)) for d in D]).sum(0).sqrt()
+        if ord == 2:
+            return _entries.spectral_norm(self)
+        raise ValueError(f"ord={ord!r} must be 'fro' or 2.")
+
     def to_dense(self) -> torch.Tensor:
-        """Expand the telescopic form, from the root down.
+        """All entries.
 
         Returns
         -------
         Tensor of shape (\\*batch, n_rows, n_columns)
-            The matrix with all its entries, O(n²) of them.
+            O(n²) numbers.
         """
-        dense = self.D[-1].squeeze(-3)
-        for d, u, v in zip(reversed(self.D[:-1]), reversed(self.U), reversed(self.V), strict=True):
-            blocks = dense.unflatten(-1, (v.shape[-3], v.shape[-1])).unflatten(-3, (u.shape[-3], u.shape[-1]))
-            blocks = torch.einsum("...imr,...irjs,...jks->...imjk", u, blocks, v)
-            diagonal = torch.eye(d.shape[-3], dtype=d.dtype, device=d.device)
-            blocks = blocks + torch.einsum("...imk,ij->...imjk", d, diagonal)
-            dense = blocks.flatten(-2, -1).flatten(-3, -2)
+        dense = dense_form(self.D, self.U, self.V)
         # Now the rows and columns of small leaves still carry their padding.
         rows, cols = self.row_tree, self.col_tree
         dense = join_leaves(dense.unflatten(-2, (rows.n_leaves, rows.max_leaf_size)), rows)
         return join_leaves(dense.mT.unflatten(-2, (cols.n_leaves, cols.max_leaf_size)), cols).mT
+
+    # Elsewhere
+
+    def to(self, *args, **kwargs) -> "HSSMatrix":
+        """Matrix on another device or of another type, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Device, dtype, or both.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        return self._like(*([g.to(*args, **kwargs) for g in generators] for generators in (self.D, self.U, self.V)))
+
+    def detach(self) -> "HSSMatrix":
+        """Matrix of the same numbers, cut off from the graph of gradients.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        return self._like(*([g.detach() for g in generators] for generators in (self.D, self.U, self.V)))
+
+    def aslinearoperator(self):
+        """View of the matrix as a SciPy operator, for iterative solvers.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            ``A.factor().aslinearoperator()`` is that of the inverse.
+        """
+        return as_linear_operator(self.shape, self.dtype, self.__matmul__, self.T.__matmul__)
+
+    def save(self, path) -> None:
+        """Write the matrix to a file in NumPy's .npz format, which holds nothing but arrays.
+
+        An existing file is replaced once the new one is complete.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file, taken as it is.
+        """
+        _storage.save(self, path)
+
+    @classmethod
+    def load(cls, path, device: torch.device | str | None = None) -> "HSSMatrix":
+        """Read a matrix that :meth:`save` wrote. No code is run by reading a file, whoever made it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file.
+        device : torch.device or str, default=None
+            Where the generators shall live; the CPU if None.
+
+        Returns
+        -------
+        HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If the file does not hold an HSSMatrix.
+        """
+        return cls(*_storage.load(path, device))
+
+    def __getstate__(self):
+        # The factor is quickly made again, and as large as the matrix.
+        return {**vars(self), "_factor": None}
 
 
 def generator_shapes(

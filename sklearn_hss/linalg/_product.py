@@ -57,3 +57,24 @@ def telescopic_product(
         Differentiable any number of times, in all operands.
     """
     return sweep(D, U, V, x)[0]
+
+
+def dense_form(D: Sequence[torch.Tensor], U: Sequence[torch.Tensor], V: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Expand the telescopic form, from the root down.
+
+    Parameters
+    ----------
+    D, U, V : sequences of tensors (*batch, 2**(levels - i), rows_i, cols_i), (..., rows_i, r_i), (..., cols_i, s_i)
+
+    Returns
+    -------
+    Tensor of shape (*batch, 2**levels * rows_0, 2**levels * cols_0)
+    """
+    dense = D[-1].squeeze(-3)
+    for d, u, v in zip(reversed(D[:-1]), reversed(U), reversed(V), strict=True):
+        blocks = dense.unflatten(-1, (v.shape[-3], v.shape[-1])).unflatten(-3, (u.shape[-3], u.shape[-1]))
+        blocks = torch.einsum("...imr,...irjs,...jks->...imjk", u, blocks, v)
+        diagonal = torch.eye(d.shape[-3], dtype=d.dtype, device=d.device)
+        blocks = blocks + torch.einsum("...imk,ij->...imjk", d, diagonal)
+        dense = blocks.flatten(-2, -1).flatten(-3, -2)
+    return dense

@@ -8,9 +8,12 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_hss import NeuralHSSRegressor
+from sklearn_hss import HSSRegressor, HSSTransformer, NeuralHSSRegressor
 
-ESTIMATORS = [NeuralHSSRegressor()]
+# The checks fit noise, which no linear map explains.
+pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = )")
+
+ESTIMATORS = [NeuralHSSRegressor(), HSSRegressor(), HSSTransformer()]
 
 
 @parametrize_with_checks(ESTIMATORS)

@@ -1,0 +1,160 @@
+"""HSS matrices of given structure, from matrix products, and over shallower trees."""
+
+import numpy as np
+import torch
+
+from ._blocks import leaf_mask, merge_diagonal
+from ._closed_form import closed_form
+from ._cluster_tree import ClusterTree, join_leaves, split_leaves
+
+# Leaves of the trees that are chosen automatically have at least this size, and that of twice the rank.
+_LEAF_SIZE = 16
+
+
+def trees(n_rows, n_columns, levels, rank=0):
+    """Trees of given depth, or of leaves that suit the rank where `levels` is "auto"."""
+    if levels == "auto":
+        levels = ClusterTree.max_levels(min(n_rows, n_columns), max(_LEAF_SIZE, 2 * rank))
+    return ClusterTree(n_rows, levels), ClusterTree(n_columns, levels)
+
+
+def as_tensor(x, name, ndim):
+    """Real floating-point tensor of what the user gave; integers become float64."""
+    if x.is_complex() if isinstance(x, torch.Tensor) else np.iscomplexobj(x):
+        raise TypeError(f"{name} is complex; only real matrices are supported.")
+    if not isinstance(x, torch.Tensor):
+        x = torch.from_numpy(np.array(x, dtype=None if getattr(x, "dtype", None) == np.float32 else np.float64))
+    if not x.is_floating_point():
+        x = x.double()
+    if x.ndim < ndim:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have at least {ndim} dimensions.")
+    return x
+
+
+def low_rank(X, Y, row_tree, col_tree):
+    """Generators of X Yᵀ."""
+    k = X.shape[-1]
+    batch = torch.broadcast_shapes(X.shape[:-2], Y.shape[:-2])
+    eye = torch.eye(k, dtype=X.dtype, device=X.device)
+    levels = row_tree.levels
+    D = [X.new_zeros(*batch, 2**levels, row_tree.max_leaf_size, col_tree.max_leaf_size)]
+    if not levels:
+        return [(X @ Y.mT).unsqueeze(-3)], [], []
+    U = [split_leaves(X.expand(*batch, *X.shape[-2:]), row_tree)]
+    V = [split_leaves(Y.expand(*batch, *Y.shape[-2:]), col_tree)]
+    for level in range(levels - 1, -1, -1):
+        if level:
+            D.append(X.new_zeros(*batch, 2**level, 2 * k, 2 * k))
+            U.append(eye.repeat(2, 1).expand(*batch, 2**level, 2 * k, k))
+            V.append(U[-1])
+        else:
+            D.append(eye.repeat(2, 2).expand(*batch, 1, 2 * k, 2 * k))
+    return D, U, V
+
+
+def diagonal(d, tree):
+    """Generators of rank 0 of a diagonal matrix."""
+    blocks = split_leaves(d.unsqueeze(-1), tree)
+    *batch, _, m, _ = blocks.shape
+    D, bases = [torch.diag_embed(blocks.squeeze(-1))], []
+    for level in range(tree.levels, 0, -1):
+        bases.append(d.new_zeros(*batch, 2**level, m if level == tree.levels else 0, 0))
+        D.append(d.new_zeros(*batch, 2 ** (level - 1), 0, 0))
+    return D, bases, bases
+
+
+def banded(lower, upper, ab, tree):
+    """Generators of a banded matrix, of rank lower + upper: the bases pick the first and last points of each node.
+
+    Rows of `ab` are the diagonals as :func:`scipy.linalg.solve_banded` takes them, ``ab[upper + i - j, j] = A[i, j]``.
+    """
+    n, levels, device = tree.n, tree.levels, ab.device
+    if levels and tree.min_leaf_size < max(lower, upper):
+        raise ValueError(
+            f"levels={levels} is too deep for {lower} lower and {upper} upper diagonals of n={n}: leaves must not be "
+            f"smaller than that; the largest value that works is {ClusterTree.max_levels(n, max(lower, upper))}."
+        )
+
+    def entry(i, j):
+        band = upper + i - j
+        inside = (i >= 0) & (i < n) & (j >= 0) & (j < n) & (band >= 0) & (band <= lower + upper)
+        return torch.where(inside, ab[..., band.clamp(0, lower + upper), j.clamp(0, n - 1)], 0)
+
+    start = torch.tensor(tree.offsets(levels), device=device)
+    position = torch.arange(tree.max_leaf_size, device=device)
+    index = start[:-1, None] + position
+    mask = leaf_mask(tree, ab.dtype, device)
+    D: list[torch.Tensor] = [entry(index[:, :, None], index[:, None, :]) * mask * mask.mT]
+    U: list[torch.Tensor] = []
+    V: list[torch.Tensor] = []
+    for i in range(levels):
+        sizes = start.diff()
+        # Rows that reach other nodes: the first `lower` and the last `upper` ones; columns: the other way round.
+        for first, last, bases in ((lower, upper, U), (upper, lower, V)):
+            if i == 0:
+                starts = torch.arange(first, device=device).expand(len(sizes), -1)
+                stops = sizes[:, None] - last + torch.arange(last, device=device)
+                ends = torch.cat([starts, stops], dim=-1)
+                basis = (position[:, None] == ends[:, None, :]).to(ab.dtype)
+            else:
+                width = first + last
+                basis = ab.new_zeros(2 * width, width)
+                basis[:first, :first] = torch.eye(first)
+                basis[width + first :, first:] = torch.eye(last)
+                basis = basis.expand(len(sizes), -1, -1)
+            bases.append(basis.expand(*ab.shape[:-2], *basis.shape))
+        # Siblings meet at the start of the right one.
+        middle = start[1::2, None, None]
+        up, low = torch.arange(upper, device=device), torch.arange(lower, device=device)
+        coupling = ab.new_zeros(*ab.shape[:-2], len(middle), 2, lower + upper, 2, lower + upper)
+        coupling[..., 0, lower:, 1, :upper] = entry(middle - upper + up[:, None], middle + up)
+        coupling[..., 1, :lower, 0, upper:] = entry(middle + low[:, None], middle - lower + low)
+        D.append(coupling.flatten(-2).flatten(-3, -2))
+        start = start[::2]
+    return D, U, V
+
+
+def coarsen(A, levels):
+    """`A` over trees of `levels` levels."""
+    row_tree, col_tree, (D, U, V) = A.row_tree, A.col_tree, ([*A.D], [*A.U], [*A.V])
+    while row_tree.levels > levels:
+        new_trees = [ClusterTree(tree.n, tree.levels - 1) for tree in (row_tree, col_tree)]
+
+        def regroup(x, old, new):
+            # Two padded leaves become one.
+            *batch, n, m, k = x.shape
+            return split_leaves(join_leaves(x.reshape(*batch, 2 * n, m // 2, k), old), new)
+
+        u, v = merge_diagonal(U[0]), merge_diagonal(V[0])
+        d = merge_diagonal(D[0]) + u @ D[1] @ v.mT
+        d = regroup(d, row_tree, new_trees[0])
+        d = regroup(d.mT, col_tree, new_trees[1]).mT
+        D = [d, *D[2:]]
+        U = [regroup(u @ U[1], row_tree, new_trees[0]), *U[2:]] if len(U) > 1 else []
+        V = [regroup(v @ V[1], col_tree, new_trees[1]), *V[2:]] if len(V) > 1 else []
+        row_tree, col_tree = new_trees
+    return type(A)(row_tree, col_tree, D, U, V)
+
+
+def from_products(apply, apply_transposed, row_tree, col_tree, *, tol, rank, dtype, device, generator):
+    """Generators of a matrix known by its products with blocks of vectors, by sampling (see :mod:`._closed_form`).
+
+    With `rank` None, samples are doubled until the ranks that `tol` asks for are seen with some to spare.
+    """
+    oversampling = 10
+    guess = 8 if rank is None else rank
+    n_rows, n_columns = row_tree.n, col_tree.n
+    leaf = max(row_tree.max_leaf_size, col_tree.max_leaf_size)
+    X, Y, P, Z = (torch.empty(n, 0, dtype=dtype, device=device) for n in (n_columns, n_rows, n_rows, n_columns))
+    while True:
+        n_samples = min(max(leaf, 2 * guess) + guess + oversampling, max(n_rows, n_columns) + oversampling)
+        new = n_samples - X.shape[-1]
+        x, p = (torch.randn(n, new, dtype=dtype, device=device, generator=generator) for n in (n_columns, n_rows))
+        X, P = torch.cat([X, x], dim=-1), torch.cat([P, p], dim=-1)
+        Y, Z = torch.cat([Y, apply(x)], dim=-1), torch.cat([Z, apply_transposed(p)], dim=-1)
+        # Bases that reach into the padding of small leaves leave directions of the samples that are rounding errors.
+        input_tol = 100 * torch.finfo(dtype).eps
+        D, U, V, margin = closed_form(row_tree, col_tree, X, Y, P, Z, rank=rank, tol=tol, input_tol=input_tol)
+        if rank is not None or margin >= oversampling // 2 or n_samples > max(n_rows, n_columns):
+            return D, U, V
+        guess *= 2

@@ -1,0 +1,770 @@
+"""One entry point for fitting an HSS matrix to samples: it tries what the data allow and keeps what predicts best.
+
+Candidates are fitted without some held-out samples and judged by their error on those: the closed form, the inverse
+form, a banded matrix, variable projection, minimum-norm least squares. A candidate that does not reproduce the training
+samples may get a correction, ridge regression of what it leaves on what it predicts. On inputs that the training
+samples span, the result is then as exact as least squares; off their span it is the candidate.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.linalg import solve_banded
+
+from . import _building
+from ._closed_form import closed_form
+from ._cluster_tree import ClusterTree, split_leaves
+from ._gauss_newton import best_leaf_size, levenberg_marquardt, variable_projection
+from ._hss_matrix import HSSMatrix
+from ._local_inverse import LocalInverse, fit_local_inverse
+
+# Held-out errors below the first are as good as rounding allows. A wider band must better those above the second.
+_EXACT, _GOOD_BAND = 1e-11, 1e-10
+# A richer candidate is kept only if it divides the held-out error by this.
+_WORTHWHILE = 3.0
+_MAX_HALF_BANDWIDTH = 8
+_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+# Variable projection holds a dense matrix with n * rank columns; Gauss-Newton on all generators takes seconds.
+_MAX_PROJECTION, _MAX_GAUSS_NEWTON = 1024, 1024
+# Singular values of the samples below this fraction of the largest one are rounding errors.
+_ROUNDING = 1e-13
+
+
+@dataclass
+class HSSFit:
+    """What :func:`fit_hss` found.
+
+    Attributes
+    ----------
+    operator : HSSMatrix
+        The matrix A with Y = A X.
+    form : {"forward", "inverse"}
+        Whether A or a banded L = A⁻¹ was fitted.
+    solver : {"closed_form", "gauss_newton", "banded", "least_squares"}
+        How.
+    symmetric : bool
+        Whether A was taken to be symmetric.
+    half_bandwidth : int or None
+        Of the banded matrix, where one was fitted.
+    alpha : float or None
+        Ridge penalty of least squares or of the correction; None if there is neither.
+    held_out_error : float
+        Mean relative error on samples that were held out, NaN where there were too few.
+    residual : float
+        Mean relative error of A on all samples.
+    reason : str
+        Why this candidate was chosen.
+    candidates : list of dict
+        All that were tried, with their held-out errors.
+    inactive : Tensor of bool, of shape (n_rows,)
+        Points where all samples of Y are zero, and so are the predictions.
+    """
+
+    operator: HSSMatrix
+    form: str
+    solver: str
+    symmetric: bool
+    half_bandwidth: int | None
+    alpha: float | None
+    held_out_error: float
+    residual: float
+    reason: str
+    candidates: list
+    inactive: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of :func:`fit_hss`."""
+
+    rank: int | str
+    levels: int | str
+    symmetric: bool | str
+    form: str
+    solver: str
+    alpha: float | str
+    tol: float
+    noise: float | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples in columns, scaled to a largest entry of one; P and Z are those of the transpose, if there are any."""
+
+    X: torch.Tensor
+    Y: torch.Tensor
+    P: torch.Tensor | None = None
+    Z: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted map: its predictions, and how to make an HSS matrix of it. None predicts zero."""
+
+    predict: Callable[[torch.Tensor], torch.Tensor]
+    operator: Callable[[], HSSMatrix]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to fit, which needs at least `n_samples` samples."""
+
+    form: str
+    solver: str
+    label: str
+    n_samples: float
+    build: Callable[[Data], Model | None]
+    symmetric: bool = False
+    half_bandwidth: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate, the correction that suits it, and its error on held-out samples."""
+
+    candidate: Candidate
+    error: float
+    base_error: float = math.inf  # without the correction
+    alpha: float | None = None
+    directions: int | None = None
+
+
+def fit_hss(
+    X: torch.Tensor,
+    Y: torch.Tensor,
+    *,
+    adjoint: tuple[torch.Tensor, torch.Tensor] | None = None,
+    rank: int | str = "auto",
+    levels: int | str = "auto",
+    symmetric: bool | str = "auto",
+    form: str = "auto",
+    solver: str = "auto",
+    alpha: float | str = "auto",
+    tol: float = 1e-12,
+    noise: float | None = None,
+    random_state: np.random.RandomState | None = None,
+) -> HSSFit:
+    """Fit an HSS matrix A to samples Y = A X.
+
+    Parameters
+    ----------
+    X, Y : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
+        Samples in columns, in float64.
+    adjoint : pair of Tensors (P, Z) of shapes (n_rows, n_adjoint) and (n_columns, n_adjoint), default=None
+        Samples Z = Aᵀ P of the transpose.
+    rank : int or "auto", default="auto"
+        Largest HSS rank. "auto" grows it until the held-out error stops falling.
+    levels : int or "auto", default="auto"
+        Depth of the cluster trees.
+    symmetric : bool or "auto", default="auto"
+        Whether A is symmetric. "auto" tests Xᵀ Y.
+    form : {"auto", "forward", "inverse"}, default="auto"
+        Whether to fit A, or its inverse as a banded matrix.
+    solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares"}, default="auto"
+        How to fit A.
+    alpha : float or "auto", default="auto"
+        Ridge penalty of least squares and of corrections, in units of X²; "auto" chooses by the held-out error.
+    tol : float, default=1e-12
+        Relative size below which singular values of blocks of X count as zero.
+    noise : float, default=None
+        Relative error of the numbers in Y; that of rounding in float64 if None.
+    random_state : numpy.random.RandomState, default=None
+        Chooses the held-out samples.
+
+    Returns
+    -------
+    HSSFit
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit the data.
+    """
+    settings = Settings(rank, levels, symmetric, form, solver, alpha, tol, noise)
+    check_settings(settings, len(Y), len(X), adjoint is not None)
+    data, scale, settings = scaled(X, Y, adjoint, settings)
+    train, valid = split(data, random_state or np.random.RandomState(0))
+    groups = candidate_groups(settings, data, train.X.shape[1])
+    trials = search(groups, train, valid, settings)
+    complete(groups, trials, data, train, valid, settings)
+    while True:
+        chosen, reason = choose(groups, trials, data, settings)
+        operator = finish(chosen, data, settings)
+        residual = relative_error(operator @ data.X, data.Y)
+        # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+        if len(trials) < 2 or residual <= 10 * max(chosen.error, _GOOD_BAND):
+            break
+        trials.remove(chosen)
+    warn_of_doubts(chosen, reason, groups, trials, data)
+    return HSSFit(
+        operator=scale * operator,
+        form=chosen.candidate.form,
+        solver=chosen.candidate.solver,
+        symmetric=chosen.candidate.symmetric,
+        half_bandwidth=chosen.candidate.half_bandwidth,
+        alpha=None if chosen.alpha is None else chosen.alpha * float(X.abs().max() or 1) ** 2,
+        held_out_error=chosen.error,
+        residual=residual,
+        reason=reason,
+        candidates=[
+            {
+                "form": t.candidate.form,
+                "solver": t.candidate.solver,
+                "fit": t.candidate.label,
+                "held_out_error": t.error,
+            }
+            for t in trials
+        ],
+        inactive=(data.Y == 0).all(1),
+    )
+
+
+# The data
+
+
+def check_settings(settings, n_rows, n_columns, with_adjoint):
+    """Refuse parameters that do not fit the sizes, or each other."""
+    smallest, square = min(n_rows, n_columns), n_rows == n_columns
+    rank, levels = settings.rank, settings.levels
+    if levels != "auto":
+        leaf = min(ClusterTree(n, levels).min_leaf_size for n in (n_rows, n_columns))
+        if rank != "auto" and levels and rank > leaf:
+            raise ValueError(
+                f"rank={rank} exceeds the smallest of 2**{levels} leaves of {smallest} points: "
+                f"the largest value that works with levels={levels} is {leaf}."
+            )
+    elif rank != "auto" and rank > smallest:
+        raise ValueError(f"rank={rank} exceeds the {smallest} points of the fields, the largest value that works.")
+    for name, value, needs_square in (
+        ("symmetric", settings.symmetric, settings.symmetric is True),
+        ("form", settings.form, settings.form == "inverse"),
+    ):
+        if needs_square and not square:
+            raise ValueError(f"{name}={value!r} needs as many output as input points; got {n_rows} and {n_columns}.")
+    if settings.form == "inverse" and settings.solver not in ("auto", "banded"):
+        raise ValueError(f"solver={settings.solver!r} does not apply to form='inverse'; leave it at 'auto'.")
+    if settings.solver == "banded" and not square:
+        raise ValueError(f"solver='banded' needs as many output as input points; got {n_rows} and {n_columns}.")
+    if settings.solver == "closed_form" and not with_adjoint and (settings.symmetric is False or not square):
+        raise ValueError(
+            "solver='closed_form' needs a symmetric operator or adjoint samples: give adjoint=(P, Z), "
+            "or use solver='gauss_newton' or form='inverse'."
+        )
+
+
+def scaled(X, Y, adjoint, settings):
+    """Samples with largest entries of one, the factor that the operator is short of, and settings in these units."""
+    x_scale, y_scale = (float(M.abs().max()) or 1.0 for M in (X, Y))
+    P = Z = None
+    if adjoint is not None:
+        p_scale = float(adjoint[0].abs().max()) or 1.0
+        P, Z = adjoint[0] / p_scale, adjoint[1] * (x_scale / y_scale / p_scale)
+    if settings.alpha != "auto":
+        settings = replace(settings, alpha=settings.alpha / x_scale**2)
+    return Data(X / x_scale, Y / y_scale, P, Z), y_scale / x_scale, settings
+
+
+def split(data, rng):
+    """Training and held-out samples: a fifth is held out, at least one of three, none of fewer."""
+    n_samples = data.X.shape[1]
+    order = torch.from_numpy(rng.permutation(n_samples)).to(data.X.device)
+    n_valid = n_samples // 5 or int(n_samples > 2)
+    valid, train = order[:n_valid].sort().values, order[n_valid:].sort().values
+    return (
+        replace(data, X=data.X[:, train], Y=data.Y[:, train]),
+        Data(data.X[:, valid], data.Y[:, valid]) if n_valid else None,
+    )
+
+
+def relative_error(prediction, Y, typical=None):
+    """Mean over the samples of the relative error; of samples that are nearly zero, relative to the typical one."""
+    sizes = Y.norm(dim=0)
+    typical = float(sizes.mean()) if typical is None else typical
+    return float(((prediction - Y).norm(dim=0) / sizes.clamp_min(1e-3 * typical or 1.0)).mean())
+
+
+def asymmetry(X, Y):
+    """How far Xᵀ Y = Xᵀ A X is from symmetric: 0 for symmetric A, 1 for antisymmetric A."""
+    S = X.mT @ Y
+    size = float(S.norm())
+    return float((S - S.mT).norm()) / (2 * size) if size > 0 else 0.0
+
+
+# Candidates
+
+
+def candidate_groups(settings, data, n_train):
+    """Groups of candidates that grow richer, in the order in which they are preferred among equals."""
+    forward = settings.form in ("auto", "forward")
+    solver, square = settings.solver, len(data.X) == len(data.Y)
+    groups = []
+    symmetric = settings.symmetric
+    if symmetric == "auto":
+        symmetric = square and data.P is None and (solver == "closed_form" or asymmetry(data.X, data.Y) < 0.3)
+    if forward and solver in ("auto", "closed_form") and (symmetric or data.P is not None):
+        groups.append([closed_form_candidate(settings, data, rank, n_train, symmetric) for rank in ranks(settings)])
+    if square and solver in ("auto", "banded"):
+        limit = len(data.X) - 1 if settings.rank == "auto" else settings.rank // 2
+        widths = range(min(1, limit), min(limit, _MAX_HALF_BANDWIDTH) + 1)
+        if settings.form in ("auto", "inverse"):
+            groups.append([inverse_candidate(settings, w) for w in widths])
+        if forward:
+            groups.append([banded_candidate(settings, w) for w in widths])
+    if forward and solver == "auto" and not symmetric and data.P is None:
+        groups.append([projection_candidate(settings, data, rank) for rank in ranks(settings, 4)])
+    if forward and solver in ("auto", "least_squares"):
+        groups.append([Candidate("forward", "least_squares", "minimum norm", 1, lambda data: None)])
+    if forward and (solver == "gauss_newton" or (solver == "auto" and settings.rank != "auto")):
+        groups.append([gauss_newton_candidate(settings, data, rank, symmetric) for rank in ranks(settings, 4)])
+    return groups
+
+
+def ranks(settings, largest=_RANKS[-1]):
+    """Ranks to try."""
+    return [rank for rank in _RANKS if rank <= largest] if settings.rank == "auto" else [settings.rank]
+
+
+def trees(data, levels):
+    """Cluster trees of the given depth over outputs and inputs."""
+    return ClusterTree(len(data.Y), levels), ClusterTree(len(data.X), levels)
+
+
+def closed_form_candidate(settings, data, rank, n_train, symmetric):
+    """Null spaces, over the deepest tree with leaves of twice the rank, or a deeper one if the samples are too few."""
+    n = min(len(data.X), len(data.Y))
+    available = n_train if data.P is None else min(n_train, data.P.shape[1])
+
+    def leaf(levels):
+        return -(-max(len(data.X), len(data.Y)) // 2**levels)
+
+    levels = settings.levels
+    if levels == "auto":
+        levels = ClusterTree.max_levels(n, 2 * rank)
+        while leaf(levels) + rank > available and n >> (levels + 1) >= rank:
+            levels += 1
+
+    def build(data):
+        row_tree, col_tree = trees(data, levels)
+        *generators, _ = closed_form(
+            row_tree, col_tree, data.X, data.Y, data.P, data.Z, rank=rank, input_tol=settings.tol
+        )
+        return hss_model(HSSMatrix(row_tree, col_tree, *generators))
+
+    needed = max(leaf(levels) + rank, 3 * rank) if levels else 1
+    if available < needed and data.P is not None and available < n_train:
+        needed = n_train + 1  # it is the adjoint samples that are too few
+    label = f"closed form, rank {rank}, {'symmetric' if data.P is None else 'adjoint samples'}"
+    return Candidate("forward", "closed_form", label, needed, build, symmetric=data.P is None)
+
+
+def inverse_candidate(settings, w):
+    """Banded L with L y = x."""
+
+    def build(data):
+        local = fit_local_inverse(data.X, data.Y, w, settings.noise)
+        if settings.symmetric is True:
+            local = replace(local, ab=symmetrised(local.ab))
+        return inverse_model(local, settings)
+
+    label = f"banded inverse, {2 * w + 1} points"
+    return Candidate(
+        "inverse", "banded", label, 2 * w + 1, build, symmetric=settings.symmetric is True, half_bandwidth=w
+    )
+
+
+def completed_candidate(settings, inverse, n_train):
+    """Closed form with samples that are too few, completed by products with a symmetric inverse form that fits them.
+
+    The made-up samples weigh little, so that they decide only what the given ones leave open; there, the inverse form
+    is accurate, while the closed form does not share its sensitivity to rounding.
+    """
+    rank = 2 * inverse.half_bandwidth
+
+    def build(data):
+        base = finish(Trial(inverse, 0.0, alpha=0.0), data, settings)
+        n, n_samples = data.X.shape
+        levels = ClusterTree.max_levels(n, 2 * rank) if settings.levels == "auto" else settings.levels
+        tree = ClusterTree(n, levels)
+        missing = max(tree.max_leaf_size + rank, 3 * rank) + rank - n_samples
+        made_up = torch.randn(n, missing, dtype=data.X.dtype, generator=torch.Generator().manual_seed(0))
+        # Points where no forcing acts stay without.
+        made_up = 1e-4 * made_up * (data.X != 0).any(1, keepdim=True)
+        X, Y = torch.cat([data.X, made_up], dim=1), torch.cat([data.Y, base @ made_up], dim=1)
+        *generators, _ = closed_form(tree, tree, X, Y, rank=rank, input_tol=settings.tol)
+        return hss_model(HSSMatrix(tree, tree, *generators))
+
+    label = f"closed form, rank {rank}, symmetric, completed by a {inverse.label}"
+    return Candidate(
+        "forward", "closed_form", label, inverse.n_samples, build, symmetric=True, half_bandwidth=inverse.half_bandwidth
+    )
+
+
+def banded_candidate(settings, w):
+    """Banded A with A x = y, such as a differential operator."""
+
+    def build(data):
+        ab = fit_local_inverse(data.Y, data.X, w).ab
+        if settings.symmetric is True:
+            ab = symmetrised(ab)
+        return hss_model(banded_matrix(ab, settings.levels))
+
+    label = f"banded, {2 * w + 1} points"
+    return Candidate(
+        "forward", "banded", label, 2 * w + 1, build, symmetric=settings.symmetric is True, half_bandwidth=w
+    )
+
+
+def projection_candidate(settings, data, rank):
+    """Forward samples alone, no symmetry."""
+    n = max(len(data.X), len(data.Y))
+    size, needed = best_leaf_size(n, rank)
+    levels = settings.levels
+    if levels == "auto":
+        levels = ClusterTree.max_levels(min(len(data.X), len(data.Y)), size)
+    m = -(-n // 2**levels)
+    needed = max(needed, m + 2**levels * rank, 2 * m + n * rank // m)
+    if not levels or n * rank > _MAX_PROJECTION:
+        needed = math.inf
+
+    def build(data):
+        row_tree, col_tree = trees(data, levels)
+        return hss_model(
+            HSSMatrix(
+                row_tree,
+                col_tree,
+                *variable_projection(row_tree, col_tree, data.X, data.Y, rank, input_tol=settings.tol),
+            )
+        )
+
+    return Candidate("forward", "gauss_newton", f"variable projection, rank {rank}", needed, build)
+
+
+def gauss_newton_candidate(settings, data, rank, symmetric):
+    """Gauss-Newton on all generators, from the best start at hand."""
+    n = min(len(data.X), len(data.Y))
+    if settings.solver == "auto" and n > _MAX_GAUSS_NEWTON:
+        return Candidate("forward", "gauss_newton", "", math.inf, lambda data: None)
+
+    def build(data):
+        n_samples, fixed = data.X.shape[1], replace(settings, rank=rank)
+        starts = [projection_candidate(fixed, data, rank)]
+        if symmetric or data.P is not None:
+            starts.append(closed_form_candidate(fixed, data, rank, n_samples, symmetric))
+        operators = [start.build(data).operator() for start in starts if start.n_samples <= n_samples]
+        levels = settings.levels
+        if levels == "auto":
+            levels = ClusterTree.max_levels(n, max(2 * rank, 8))
+        operators.append(least_squares_operator(data, levels).truncate(1e-14, rank))
+        errors = [relative_error(operator @ data.X, data.Y) for operator in operators]
+        start = operators[int(np.argmin(errors))]
+        alpha = 0.0 if settings.alpha == "auto" else settings.alpha
+        return hss_model(start._like(*levenberg_marquardt(start, data.X, data.Y, alpha=alpha)))
+
+    return Candidate("forward", "gauss_newton", f"Gauss-Newton, rank {rank}", 1, build)
+
+
+def least_squares_operator(data, levels):
+    """Minimum-norm least squares, compressed over a tree."""
+    W, s, V = torch.linalg.svd(data.X, full_matrices=False)
+    kept = s > _ROUNDING * s[:1]
+    row_tree, col_tree = trees(data, levels)
+    left, right = data.Y @ (V.mT * torch.where(kept, 1 / torch.where(kept, s, 1), 0)), W
+    return HSSMatrix(row_tree, col_tree, *_building.low_rank(left, right, row_tree, col_tree))
+
+
+def hss_model(A):
+    """Model of an HSS matrix."""
+    return Model(A.__matmul__, lambda: A)
+
+
+def inverse_model(local: LocalInverse, settings):
+    """Model of the inverse of a banded matrix, zero where u is pinned."""
+    w, active = local.half_bandwidth, (~local.pinned).to(local.ab.dtype)
+
+    def solve(X, ab=local.ab):
+        return torch.from_numpy(solve_banded((w, w), ab.numpy(), X.numpy(), check_finite=False))
+
+    def operator():
+        # By products with the inverse, which Gaussian elimination gives more accurately than the ULV factorisation.
+        n, generator = len(active), torch.Generator().manual_seed(0)
+        transposed = transposed_band(local.ab)
+        A = HSSMatrix.from_products(
+            solve, lambda X: solve(X, transposed), (n, n), rank=2 * w, levels=settings.levels, generator=generator
+        )
+        return masked(A, active)
+
+    return Model(lambda X: active[:, None] * solve(active[:, None] * X), operator)
+
+
+def transposed_band(ab):
+    """Diagonals of the transpose of a banded matrix."""
+    w = len(ab) // 2
+    return torch.stack([torch.roll(ab[w - d], -d) for d in range(-w, w + 1)])
+
+
+def banded_matrix(ab, levels):
+    """HSS matrix with the given diagonals."""
+    w = len(ab) // 2
+    return HSSMatrix.from_banded((w, w), ab, levels)
+
+
+def symmetrised(ab):
+    """Diagonals of the symmetric part of a banded matrix."""
+    w, n = len(ab) // 2, ab.shape[1]
+    ab = ab.clone()
+    for d in range(1, min(w, n - 1) + 1):
+        mean = (ab[w - d, d:] + ab[w + d, : n - d]) / 2
+        ab[w - d, d:], ab[w + d, : n - d] = mean, mean
+    return ab
+
+
+def masked(A, active):
+    """Symmetric restriction of `A` to the active points: other rows and columns are zero."""
+    mask = split_leaves(active[:, None], A.row_tree)
+    U, V = ([mask * bases[0], *bases[1:]] if bases else [] for bases in (A.U, A.V))
+    return A._like([mask * A.D[0] * mask.mT, *A.D[1:]], U, V)
+
+
+# Corrections
+
+
+def assess(candidate, train, valid, settings):
+    """Fit a candidate to the training samples and try it, with and without a correction, on the held-out ones."""
+    try:
+        model = candidate.build(train)
+        prediction, held_out = (torch.zeros_like(train.Y), torch.zeros_like(valid.Y))
+        if model is not None:
+            prediction, held_out = model.predict(train.X), model.predict(valid.X)
+    except np.linalg.LinAlgError:
+        return Trial(candidate, math.inf)
+    typical = float(train.Y.norm(dim=0).mean())
+    error = relative_error(held_out, valid.Y, typical)
+    if not math.isfinite(error):
+        return Trial(candidate, math.inf)
+    plain = Trial(candidate, error, error)
+    if model is None:
+        regressors, regressors_valid = train.X, valid.X
+    elif settings.rank == "auto" and candidate.solver != "gauss_newton":
+        regressors, regressors_valid = prediction, held_out
+    else:
+        return plain
+    ridge = Ridge(regressors, train.Y - prediction)
+    best = plain
+    # From the largest penalty to none; a correction is drawn towards exact reproduction of the samples.
+    slack = 1.0 if model is None else 1.1
+    for alpha in ridge.alphas() if settings.alpha == "auto" else [settings.alpha]:
+        error = relative_error(held_out + ridge.predict(regressors_valid, alpha), valid.Y, typical)
+        if error < slack * best.error or best is plain:
+            best = replace(plain, error=error, alpha=alpha)
+    if model is None:
+        best = fewer_directions(best, ridge, regressors_valid, valid, typical, settings)
+        return replace(best, base_error=best.error)
+    # A correction makes the matrix larger, so it must be worth that.
+    helps = best.error * _WORTHWHILE < plain.error or (plain.error > _GOOD_BAND and best.error <= slack * plain.error)
+    helps = helps and plain.error > 0.1 * _EXACT
+    return best if helps else plain
+
+
+def fewer_directions(trial, ridge, regressors, valid, typical, settings):
+    """The number of output directions of a least-squares fit with the smallest held-out error."""
+    basis = ridge.directions(trial.alpha)
+    prediction = ridge.predict(regressors, trial.alpha)
+    largest = basis.shape[1] if settings.rank == "auto" else min(settings.rank, basis.shape[1])
+    best = trial if largest == basis.shape[1] else replace(trial, error=math.inf)
+    for k in [k for k in (*_RANKS, 48, 64, 96, 128) if k < largest] + [largest]:
+        error = relative_error(basis[:, :k] @ (basis[:, :k].mT @ prediction), valid.Y, typical)
+        if error < best.error:
+            best = replace(trial, error=error, directions=k)
+    return best
+
+
+class Ridge:
+    """Ridge regression without intercept of Y on X, samples in columns, for many penalties."""
+
+    def __init__(self, X, Y):
+        self.W, self.s, V = torch.linalg.svd(X, full_matrices=False)
+        kept = int((self.s > _ROUNDING * self.s[:1]).sum())
+        self.W, self.s = self.W[:, :kept], self.s[:kept]
+        self.Y = Y @ V[:kept].mT
+
+    def alphas(self):
+        """Penalties to choose from: a hundred times the largest squared singular value, down to none."""
+        largest = float(self.s[0]) ** 2 if len(self.s) else 1.0
+        return [*(largest * 10.0**exponent for exponent in range(2, -23, -1)), 0.0]
+
+    def left(self, alpha):
+        """Left factor of the coefficients left @ W'."""
+        return self.Y * (self.s / (self.s**2 + alpha))
+
+    def predict(self, X, alpha):
+        """Predictions for new columns."""
+        return self.left(alpha) @ (self.W.mT @ X)
+
+    def directions(self, alpha):
+        """Principal directions of the fitted values."""
+        return torch.linalg.svd(self.left(alpha) * self.s, full_matrices=False)[0]
+
+
+# The choice
+
+
+def search(groups, train, valid, settings):
+    """Try the candidates of each group until its error stops falling, and all groups until one is exact."""
+    trials: list[Trial] = []
+    n_train = train.X.shape[1]
+    for group in groups:
+        lowest = min((t.error for t in trials), default=math.inf)
+        slow = settings.solver == "auto" and any(c.solver == "gauss_newton" for c in group)
+        if valid is None or (slow and lowest < 1e-6):
+            continue
+        best, misses = math.inf, 0
+        for candidate in group:
+            if candidate.n_samples > n_train:
+                break
+            trials.append(assess(candidate, train, valid, settings))
+            error = trials[-1].base_error
+            misses = 0 if error * _WORTHWHILE < best else misses + 1
+            best = min(best, error)
+            if misses > 1 or best < (_GOOD_BAND if candidate.half_bandwidth else _EXACT):
+                break
+        if any(t.base_error < _EXACT for t in trials):
+            break
+    return trials
+
+
+def complete(groups, trials, data, train, valid, settings):
+    """Put the completed closed form first, where an inverse form is good and the operator symmetric."""
+    inverses = [t for group in groups for t in [pick(group, trials)] if t is not None and t.candidate.form == "inverse"]
+    if not inverses or not 0.1 * _EXACT < inverses[0].error < 1e-6 or settings.form != "auto" or data.P is not None:
+        return
+    lowest = min(t.error for t in trials)
+    symmetric = settings.symmetric is True or (settings.symmetric == "auto" and asymmetry(data.X, data.Y) < 1e-8)
+    rank = 2 * inverses[0].candidate.half_bandwidth
+    scarce = data.X.shape[1] < 5 * rank
+    if settings.solver == "auto" and symmetric and scarce and lowest > 0.1 * _EXACT:
+        candidate = completed_candidate(settings, inverses[0].candidate, train.X.shape[1])
+        groups.insert(0, [candidate])
+        trials.append(assess(candidate, train, valid, replace(settings, rank=rank)))
+
+
+def choose(groups, trials, data, settings):
+    """The best trial, and why."""
+    finalists = [t for t in (pick(group, trials) for group in groups) if t is not None]
+    if not finalists:
+        return unverified(groups, data, settings)
+    lowest = min(t.error for t in finalists)
+    # Among equals, the one that needs its correction least: held-out samples say nothing about inputs off their span.
+    equals = [t for t in finalists if t.error <= max(1.2 * lowest, _EXACT)]
+    least = min(t.base_error for t in equals)
+    chosen = next(t for t in equals if t.base_error <= max(_WORTHWHILE * least, _EXACT))
+    reason = f"{chosen.candidate.label}: held-out error {chosen.error:.1e}"
+    others = sorted((t for t in finalists if t is not chosen), key=lambda t: t.error)
+    if others:
+        reason += f"; next best, {others[0].candidate.label}: {others[0].error:.1e}"
+    return chosen, reason
+
+
+def warn_of_doubts(chosen, reason, groups, trials, data):
+    """Tell the user where the samples do not decide, or where nothing fits."""
+    others = [t for t in (pick(group, trials) for group in groups) if t is not None and t is not chosen]
+    rivals = [
+        t
+        for t in others
+        if t.candidate.form != chosen.candidate.form
+        and t.error < 2 * chosen.error
+        and not (t.candidate.half_bandwidth and chosen.candidate.half_bandwidth)  # one was made from the other
+    ]
+    if rivals and chosen.error > _GOOD_BAND:
+        warnings.warn(
+            f"The choice of form={chosen.candidate.form!r} is close ({reason}): away from inputs like these, the two "
+            "may differ. Set form= to decide.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if chosen.candidate.symmetric and asymmetry(data.X, data.Y) > 0.1:
+        warnings.warn(
+            "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
+            f"(asymmetry {asymmetry(data.X, data.Y):.1e}): set symmetric=False.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if chosen.error > 0.1:
+        warnings.warn(
+            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). More "
+            "samples, or another rank, form or solver may help; or the data are noisy or not from a linear operator.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def unverified(groups, data, settings):
+    """What to fit when no candidate could be tried on held-out samples: the last one that is possible at all."""
+    n_samples = data.X.shape[1]
+    everything = [candidate for group in groups for candidate in group]
+    possible = [c for c in everything if c.n_samples <= n_samples]
+    if not possible:
+        wanted = min(everything, key=lambda c: c.n_samples, default=None)
+        if wanted is None or not math.isfinite(wanted.n_samples):
+            raise ValueError(
+                f"No fit with form={settings.form!r}, solver={settings.solver!r} and rank={settings.rank!r} suits "
+                f"fields of {len(data.X)} points; use form='auto' and solver='auto'."
+            )
+        raise ValueError(
+            f"n_samples = {n_samples} is too small for a fit by {wanted.label}, which needs {wanted.n_samples}; "
+            "give more samples, or use form='auto' and solver='auto'."
+        )
+    plain = [c for c in possible if c.solver == "least_squares"]
+    candidate = (plain or possible)[-1]
+    reason = f"{candidate.label}: the samples are too few to hold any out"
+    warnings.warn(f"n_samples = {n_samples} leaves none to verify the fit with ({reason}).", UserWarning, stacklevel=2)
+    if not plain:
+        return Trial(candidate, math.nan), reason
+    alpha = 0.0 if settings.alpha == "auto" else settings.alpha
+    return Trial(
+        candidate, math.nan, alpha=alpha, directions=None if settings.rank == "auto" else settings.rank
+    ), reason
+
+
+def pick(group, trials):
+    """The simplest candidate of a group whose error is not much above the lowest one."""
+    own = [t for t in trials if any(t.candidate is c for c in group)]
+    if not own:
+        return None
+    lowest = min(t.base_error for t in own)
+    floor = _GOOD_BAND if own[0].candidate.half_bandwidth else _EXACT
+    return next(t for t in own if t.base_error <= max(_WORTHWHILE * lowest, floor))
+
+
+def finish(trial, data, settings):
+    """Fit the chosen candidate, with its correction, to all samples."""
+    model = trial.candidate.build(data)
+    if model is not None and trial.alpha is None:
+        operator = model.operator()
+        return (
+            operator
+            if settings.rank == "auto" or operator.rank <= settings.rank
+            else operator.truncate(1e-14, settings.rank)
+        )
+    if model is None:
+        ridge, base = Ridge(data.X, data.Y), None
+    else:
+        base = model.operator()
+        prediction = base @ data.X
+        ridge = Ridge(prediction, data.Y - prediction)
+    left, right = ridge.left(trial.alpha), ridge.W
+    if trial.directions is not None:
+        basis = ridge.directions(trial.alpha)[:, : trial.directions]
+        left, right = basis, right @ (basis.mT @ left).mT
+    if base is not None:
+        right = base.T @ right
+        return base + HSSMatrix(
+            base.row_tree, base.col_tree, *_building.low_rank(left, right, base.row_tree, base.col_tree)
+        )
+    n_rows, n_columns, k = len(data.Y), len(data.X), left.shape[1]
+    if settings.levels == "auto" and k * (n_rows + n_columns) > n_rows * n_columns / 2:
+        return HSSMatrix.from_dense(left @ right.mT, levels=0)
+    return HSSMatrix.from_low_rank(left, right, levels=settings.levels)

@@ -1,0 +1,204 @@
+"""The inverse form: a banded L with L u = f, fitted row by row, whose inverse is an HSS matrix.
+
+The inverse of a one-dimensional differential operator is local: f at a point depends on u at the nearest points alone.
+A row of L with half-bandwidth w has 2 w + 1 unknowns, so as many samples determine it, whatever their forcings. Values
+of a smooth u at neighbouring points are nearly equal, hence the unknowns are coefficients of differences of order 0 to
+2 w, which rounding hurts far less.
+
+Where the samples leave a combination of coefficients open (near a boundary, say, u is nearly proportional to its
+slope), rounding would decide it. So each row is drawn, as weakly as its own errors suggest, towards coefficients that
+fit the rows around it together.
+"""
+
+from dataclasses import dataclass
+from math import comb
+
+import torch
+
+from ._blocks import leaf_mask
+from ._cluster_tree import ClusterTree, split_leaves
+
+# Points where fields never exceed this fraction of their largest value count as zero.
+NEGLIGIBLE = 1e-11
+# Rows that are fitted together to learn what coefficients are like in their neighbourhood.
+_NEIGHBOURHOOD = 128
+# Mean square of their residuals, in units of that of single rows, up to which their coefficients count as equal.
+_AGREEMENT = 4.0
+
+
+@dataclass(frozen=True)
+class LocalInverse:
+    """A banded matrix L with L u = f on all points but those where u is pinned to zero.
+
+    Attributes
+    ----------
+    half_bandwidth : int
+        w; L has 2 w + 1 diagonals.
+    ab : Tensor of shape (2 w + 1, n)
+        Diagonals as :func:`scipy.linalg.solve_banded` takes them.
+    pinned : Tensor of bool, of shape (n,)
+        Points at the ends of the domain where u is zero, whatever f is.
+    borrowed : Tensor of bool, of shape (n,)
+        Rows that the samples say nothing about, taken from their neighbours.
+    """
+
+    half_bandwidth: int
+    ab: torch.Tensor
+    pinned: torch.Tensor
+    borrowed: torch.Tensor
+
+
+def fit_local_inverse(F, U, w, noise=None):
+    """Fit L with L u = f by regularised least squares, one row at a time, in O(n w² n_samples).
+
+    Parameters
+    ----------
+    F, U : Tensors of shape (n, n_samples)
+        Samples in columns, at least 2 w + 1 of them.
+    w : int
+        Half-bandwidth.
+    noise : float, default=None
+        Standard deviation of the errors of U relative to its values; that of rounding if None.
+
+    Returns
+    -------
+    LocalInverse
+    """
+    n, n_samples = U.shape
+    dead = U.abs().amax(1) <= NEGLIGIBLE * U.abs().max()
+    silent = F.abs().amax(1) <= NEGLIGIBLE * F.abs().max()
+    # Without forcing, values that are small are zero up to noise.
+    sizes = U.square().mean(1).sqrt()
+    alive = torch.nonzero(~(dead | silent & (sizes < 0.1 * U.square().mean().sqrt()))).squeeze(-1)
+    if not len(alive):
+        everything = torch.ones(n, dtype=torch.bool, device=U.device)
+        return LocalInverse(w, banded_identity(U, w), everything, ~everything)
+    # Where u vanishes at an end of the domain, it does so whatever f is; the equations are those of the rest.
+    first, last = int(alive[0]), int(alive[-1]) + 1
+    F, U, borrowed = F[first:last], U[first:last], (dead | silent)[first:last]
+
+    columns, start, room = difference_columns(U, w)  # (m, n_samples, 2 w + 1)
+    typical = columns.square().mean((0, 1)).sqrt()
+    typical, size = torch.where(typical > 0, typical, 1), F.square().mean().sqrt()
+    C, f = columns / typical, (F / size).unsqueeze(-1)
+    # Errors of the columns, and those that they make in the equations: N e² acts as a ridge, being what the errors add
+    # to |C c|² on average.
+    spread = torch.tensor([comb(2 * k, k) for k in range(2 * w + 1)], dtype=U.dtype, device=U.device).sqrt()
+    noise = torch.finfo(U.dtype).eps if noise is None else noise
+    error = noise * U.square().mean(1).sqrt()[:, None] * spread / typical
+    R = torch.linalg.qr(torch.cat([C, f], dim=-1), mode="r")[1]
+    ridge = n_samples * error**2
+    c = ridge_solution(R, ridge, torch.zeros_like(error), room)
+    interior = room.all(-1)
+    if interior.any():
+        misfit = (f - C @ c.unsqueeze(-1)).square().mean((-2, -1))
+        equation_error = torch.maximum(misfit, (error * c).square().sum(-1))
+        prior, agree = neighbourhood_solution(R, equation_error, interior, n_samples)
+        # Rows that fit their neighbourhood as well as themselves are taken to be equal to it.
+        weight = torch.where(agree, 1 / torch.finfo(U.dtype).eps, equation_error)
+        c = ridge_solution(R, ridge + torch.where(interior, weight, 0).unsqueeze(-1), prior, room)
+    coefficients = borrow(c * size / typical, borrowed, columns, F, typical)
+
+    # From differences to values: that of order k is the sum of (-1)^(k - i) binomial(k, i) u[start + i].
+    ab = banded_identity(coefficients.new_zeros(n), w)
+    ab[:, first:last] = 0
+    rows = torch.arange(first, last, device=U.device)
+    for k in range(2 * w + 1):
+        inside = room[:, k]
+        for i in range(k + 1):
+            column = (first + start[:, k] + i)[inside]
+            value = coefficients[inside, k] * ((-1) ** (k - i) * comb(k, i))
+            ab.index_put_((w + rows[inside] - column, column), value, accumulate=True)
+    # Of the size of the others, so that the matrix is no worse conditioned than need be.
+    ab[w, :first] = ab[w, last:] = ab[w, first:last].abs().median()
+    everywhere = torch.ones(n, dtype=torch.bool, device=U.device)
+    everywhere[first:last] = False
+    return LocalInverse(w, ab, everywhere, torch.nn.functional.pad(borrowed, (first, n - last)))
+
+
+def banded_identity(x, w):
+    """Identity matrix with 2 w + 1 diagonals."""
+    ab = torch.zeros(2 * w + 1, len(x), dtype=x.dtype, device=x.device)
+    ab[w] = 1
+    return ab
+
+
+def difference_columns(U, w):
+    """Differences of u of order 0 to 2 w around each point, as far as there is room for them.
+
+    Returns
+    -------
+    columns : Tensor of shape (n, n_samples, 2 w + 1)
+    start : Tensor of shape (n, 2 w + 1)
+        First point of the difference of each order.
+    room : Tensor of bool, of shape (n, 2 w + 1)
+        Whether it lies within w points and within the domain.
+    """
+    n = len(U)
+    j = torch.arange(n, device=U.device)[:, None]
+    k = torch.arange(2 * w + 1, device=U.device)
+    first, last = (j - w).clamp_min(0), (j + w).clamp_max(n - 1)
+    start, room = torch.maximum(torch.minimum(j - k // 2, last - k), first), k <= last - first
+    columns, difference = [], U
+    for order in range(2 * w + 1):
+        if len(difference):
+            columns.append(difference[start[:, order].clamp_max(len(difference) - 1)] * room[:, order, None])
+        else:
+            columns.append(torch.zeros_like(U))
+        difference = difference.diff(dim=0)
+    return torch.stack(columns, dim=-1), start, room
+
+
+def ridge_solution(R, ridge, prior, room):
+    """Minimise |R [c, -1]|² + sum ridge (c - prior)² for every row; coefficients without room are zero."""
+    weight = torch.where(room, (ridge + torch.finfo(R.dtype).tiny).sqrt(), 1)
+    rows = torch.cat([torch.diag_embed(weight), (weight * prior * room).unsqueeze(-1)], dim=-1)
+    T = torch.linalg.qr(torch.cat([R, rows], dim=-2), mode="r")[1]
+    return torch.linalg.solve_triangular(T[:, :-1, :-1], T[:, :-1, -1:], upper=True).squeeze(-1)
+
+
+def neighbourhood_solution(R, equation_error, interior, n_samples):
+    """Coefficients that fit the interior rows of a neighbourhood together, each weighted by its error.
+
+    Returns
+    -------
+    c : Tensor of shape (n, 2 w + 1)
+    agree : Tensor of bool, of shape (n,)
+        Whether they fit a neighbourhood as well as coefficients of every row's own do.
+    """
+    m = len(R)
+    blocks = ClusterTree(m, ClusterTree.max_levels(m, _NEIGHBOURHOOD))
+    weight = interior / (equation_error + torch.finfo(R.dtype).tiny).sqrt()
+    weighted = R * weight[:, None, None]
+    stacked = split_leaves(weighted.flatten(1), blocks)
+    T = torch.linalg.qr(stacked.unflatten(-1, R.shape[1:]).flatten(1, 2), mode="r")[1]
+    ridge = (
+        1e-12 * torch.linalg.matrix_norm(T)[:, None, None] * torch.eye(*T.shape[-2:], dtype=R.dtype, device=R.device)
+    )
+    T = torch.linalg.qr(torch.cat([T, ridge[:, :-1]], dim=-2), mode="r")[1]
+    c = torch.linalg.solve_triangular(T[:, :-1, :-1], T[:, :-1, -1:], upper=True).squeeze(-1)
+    held = leaf_mask(blocks, R.dtype, R.device).squeeze(-1).bool()
+
+    def spread(x):
+        return x.unsqueeze(1).expand(-1, held.shape[1], *x.shape[1:])[held]
+
+    c = spread(c)
+    # Mean squares of the residuals in units of the errors: one, if the coefficients are the same.
+    left = weighted[..., -1] - (weighted[..., :-1] @ c.unsqueeze(-1)).squeeze(-1)
+    squares = split_leaves(left.square().sum(-1, keepdim=True), blocks).sum((1, 2))
+    counts = split_leaves(interior.to(R.dtype).unsqueeze(-1), blocks).sum((1, 2))
+    return c, spread(squares < _AGREEMENT * n_samples * counts)
+
+
+def borrow(coefficients, borrowed, columns, F, typical):
+    """Give rows without samples the mean of the nearest other rows, changed as little as what is known demands."""
+    rows, good = torch.nonzero(borrowed).squeeze(-1), torch.nonzero(~borrowed).squeeze(-1)
+    if not len(rows) or not len(good):
+        return coefficients
+    right = torch.searchsorted(good, rows)
+    guess = (coefficients[good[(right - 1).clamp_min(0)]] + coefficients[good[right.clamp_max(len(good) - 1)]]) / 2
+    left_over = (F[rows] - (columns[rows] @ guess.unsqueeze(-1)).squeeze(-1)).unsqueeze(-1)
+    change = torch.linalg.pinv(columns[rows] / typical, rtol=1e-8) @ left_over
+    coefficients = coefficients.clone()
+    coefficients[rows] = guess + change.squeeze(-1) / typical
+    return coefficients
