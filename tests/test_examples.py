@@ -1,5 +1,6 @@
 """The gallery runs from start to end; training is cut to two epochs, the numbers are not looked at."""
 
+import importlib
 import runpy
 from pathlib import Path
 
@@ -28,11 +29,21 @@ def test_example(path, monkeypatch, tmp_path):
     assert all(picture.stat().st_size > 5_000 for picture in pictures)
 
 
-@pytest.mark.parametrize("name", ["bench_layer", "bench_training"])
-def test_benchmark(name, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [
+        ("bench_layer", {}),
+        ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}),
+        ("bench_training", {"N_EPOCHS": 2}),
+    ],
+)
+def test_benchmark(name, constants, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     import _timing
 
     monkeypatch.setattr(_timing.interleaved_medians, "__defaults__", (1, 1))
-    runpy.run_path(str(EXAMPLES / "benchmarks" / f"{name}.py"), run_name="__main__")
+    benchmark = importlib.import_module(name)
+    for constant, value in constants.items():
+        monkeypatch.setattr(benchmark, constant, value)
+    benchmark.main()
     assert "to reach" in capsys.readouterr().out

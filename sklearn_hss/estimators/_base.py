@@ -24,6 +24,8 @@ from ._score import FieldRegressorMixin
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
+# Relative error of an initialised module that AdamW cannot be expected to improve on.
+_NOTHING_LEFT = 1e-4
 
 
 def resolve_device(device):
@@ -176,6 +178,30 @@ class _DivergenceGuard(Callback):
         )
 
 
+class _StartKept(Callback):
+    """Goes back to the weights from before the training, if it has made the loss larger."""
+
+    def __init__(self, fields):
+        self.fields = fields
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_ = [(p, p.detach().clone()) for p in (*net.module_.parameters(), *net.module_.buffers())]
+        self.loss_ = self._loss(net)
+
+    @torch.no_grad()
+    def on_train_end(self, net, **kwargs):
+        if not self._loss(net) <= self.loss_:
+            for tensor, copy in self.start_:
+                tensor.copy_(copy)
+
+    @torch.no_grad()
+    def _loss(self, net):
+        total = 0.0
+        for x, y in _Batches(self.fields, net.batch_size):
+            total += float(net.get_loss(net.module_(x), y)) * len(x)
+        return total
+
+
 class _GradientClipping(Callback):
     """skorch's GradientNormClipping, without searching the module for its parameters at every step."""
 
@@ -263,6 +289,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         """
         raise NotImplementedError
 
+    def _initialise(self, module, X, y, sample_weight):
+        """Give the module better weights than random ones, before training.
+
+        Returns
+        -------
+        float
+            Estimate of the mean relative error that it then has; infinity if it was left as it was.
+        """
+        return math.inf
+
     @property
     def _penalty(self):
         """Factor of ``module.penalty()`` in the training loss; 0 for modules without one."""
@@ -329,7 +365,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             # Nothing was trained, so an earlier fit must stay as it was.
             self.__dict__ = before
             raise
-        self._train(train, valid, n_epochs, constant_lr=partial)
+        if restart and self._start_error <= _NOTHING_LEFT:
+            self._set_history(self.net_)
+        else:
+            self._train(train, valid, n_epochs, constant_lr=partial)
         return self
 
     def _prepare(self, X, y, sample_weight, restart, min_samples, partial):
@@ -362,6 +401,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.n_parameters_ = count_parameters(self.net_.module_)
             for name, value in fitted.items():
                 setattr(self, name, value)
+            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *train)
         else:
             self._check_continuation(arguments)
             self._move(device)
@@ -462,7 +502,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         clipping = None if self.gradient_clip is None else _GradientClipping(self.gradient_clip)
         bar = progress if self.verbose else None
         guard = _DivergenceGuard(self._advice())
-        own = [callback for callback in (guard, clipping, schedule, stopping, bar) if callback is not None]
+        kept = _StartKept(train if valid is None else valid) if math.isfinite(self._start_error) else None
+        own = [callback for callback in (guard, clipping, schedule, stopping, kept, bar) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
         net.train_split = None if valid is None else predefined_split(valid)
@@ -484,13 +525,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
             net.train_split, net.callbacks = None, users
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
-            self.history_ = [
-                {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
-                for row in net.history
-            ]
-            self.n_iter_ = len(self.history_)
+            self._set_history(net)
         if self.n_iter_ - n_before < n_epochs and not net.stopped_by_callback_:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
+
+    def _set_history(self, net):
+        self.history_ = [
+            {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
+            for row in net.history
+        ]
+        self.n_iter_ = len(self.history_)
 
     def _advice(self):
         """What may help against a divergence, and is not set already."""

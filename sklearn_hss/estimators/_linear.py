@@ -155,10 +155,12 @@ class BaseHSSMap(BaseEstimator):
         target_shape = y.shape[1:]
         X, y = X.astype(np.float64, copy=False), y.reshape(len(y), -1).astype(np.float64, copy=False)
         adjoint = self._check_adjoint(adjoint, X.shape[1], y.shape[1])
-        X, y = self._weighted(X, y, sample_weight)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            if not sample_weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
         found = fit_hss(
-            _columns(X),
-            _columns(y),
+            *weighted_columns(X, y, sample_weight),
             adjoint=adjoint,
             rank=self.rank,
             levels=self.levels,
@@ -197,20 +199,6 @@ class BaseHSSMap(BaseEstimator):
             )
         return _columns(P), _columns(Z)
 
-    def _weighted(self, X, y, sample_weight):
-        """Samples in a canonical order, equal ones merged, times the square roots of their weights."""
-        weight = np.ones(len(X))
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-        kept = weight > 0
-        pairs, group = np.unique(np.hstack([X, y])[kept], axis=0, return_inverse=True)
-        weight = np.bincount(group.ravel(), weights=weight[kept]).astype(np.float64)
-        if (weight != weight[0]).any():
-            pairs = pairs * np.sqrt(weight / weight.mean())[:, None]
-        return pairs[:, : X.shape[1]], pairs[:, X.shape[1] :]
-
     def _apply(self, X):
         check_is_fitted(self, "operator_")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
@@ -221,6 +209,20 @@ class BaseHSSMap(BaseEstimator):
 def _columns(array):
     """Samples in the columns of a tensor of its own."""
     return torch.from_numpy(array.T.copy())
+
+
+def weighted_columns(X, y, sample_weight=None):
+    """Samples in columns, in a canonical order, equal ones merged, times the square roots of their weights.
+
+    So a weight of two is the same as two copies, also in the choice of the held-out samples.
+    """
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    kept = weight > 0
+    pairs, group = np.unique(np.hstack([X, y])[kept], axis=0, return_inverse=True)
+    weight = np.bincount(group.ravel(), weights=weight[kept]).astype(np.float64)
+    if (weight != weight[0]).any():
+        pairs = pairs * np.sqrt(weight / weight.mean())[:, None]
+    return _columns(pairs[:, : X.shape[1]]), _columns(pairs[:, X.shape[1] :])
 
 
 class HSSRegressor(FieldRegressorMixin, BaseHSSMap):

@@ -1,13 +1,19 @@
 """Neural-HSS as a scikit-learn regressor."""
 
+import math
+import warnings
 from numbers import Integral, Real
 
+import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..linalg._cluster_tree import ClusterTree
+from ..linalg import ClusterTree
+from ..linalg._fitting import fit_hss, relative_error
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
 from ._base import BaseNeuralRegressor
+from ._linear import weighted_columns
 
 
 def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, lifting, projection):
@@ -93,6 +99,12 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         Slope of the activations at the start. 1 makes the untrained network linear, which suits linear PDEs.
     slope_penalty : float, default=0.0
         Factor lambda of the regulariser lambda / 2 * sum (slope - 1)² of Theorem 2.3, added to the loss.
+    init : {"auto", "linear", "random"}, default="auto"
+        Weights before training. "random" is the paper's. "linear" fits the linear map that suits the data best, as
+        :class:`HSSRegressor` does, cut to `rank` and `levels`, and makes it one of the layers; the others are the
+        identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no training;
+        otherwise training goes on from it, and it is what remains if training has not lowered the loss. "auto" is
+        "linear" where that map has a relative error below 0.1 on held-out samples, else "random".
     lr : float, default=1e-3
         Learning rate at the start of the cosine schedule.
     min_lr : float, default=1e-5
@@ -141,6 +153,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         Number of learnable numbers.
     rank_, levels_ : int
         The rank and the depth in use.
+    init_ : {"linear", "random"}
+        The start in use.
     slopes_ : ndarray of shape (depth,)
         Learned slopes of the activations.
     grid_shape_ : tuple of int
@@ -185,6 +199,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         "bias": ["boolean"],
         "initial_slope": [Interval(Real, None, None, closed="neither")],
         "slope_penalty": [Interval(Real, 0, None, closed="left")],
+        "init": [StrOptions({"auto", "linear", "random"})],
     }
 
     def __init__(
@@ -199,6 +214,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         bias=False,
         initial_slope=1.0,
         slope_penalty=0.0,
+        init="auto",
         lr=1e-3,
         min_lr=1e-5,
         max_epochs=500,
@@ -225,6 +241,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.bias = bias
         self.initial_slope = initial_slope
         self.slope_penalty = slope_penalty
+        self.init = init
         self.lr = lr
         self.min_lr = min_lr
         self.max_epochs = max_epochs
@@ -261,6 +278,28 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             "initial_slope": self.initial_slope,
         }
         return NeuralHSS, arguments, {"rank_": structure["rank"], "levels_": structure["levels"]}
+
+    def _initialise(self, module, X, y, sample_weight):
+        self.init_ = "random"
+        if self.init == "random" or (self.init == "auto" and not module.can_be_linear):
+            return math.inf
+        F, U = weighted_columns(
+            X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
+        )
+        with warnings.catch_warnings():
+            # That no linear map fits is no news to someone who trains a nonlinear model.
+            warnings.simplefilter("ignore", UserWarning)
+            rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
+            found = fit_hss(F, U, rank=rank, noise=max(np.finfo(array.dtype).eps for array in (X, y)))
+        verified = math.isfinite(found.held_out_error)
+        if self.init == "auto" and not (verified and found.held_out_error < 0.1):
+            return math.inf
+        module.install(found.operator)
+        self.init_ = "linear"
+        with torch.no_grad():
+            prediction = module(F.T.to(self.net_.device, getattr(torch, self._dtype.name))).T.cpu().double()
+        # Few samples may be reproduced without being understood, so those held out have a say.
+        return max(relative_error(prediction, U), found.held_out_error if verified else 1.0)
 
     @property
     def _penalty(self):

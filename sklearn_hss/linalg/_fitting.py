@@ -24,12 +24,14 @@ from ._local_inverse import LocalInverse, fit_local_inverse
 
 # Held-out errors below the first are as good as rounding allows. A wider band must better those above the second.
 _EXACT, _GOOD_BAND = 1e-11, 1e-10
+# Errors below this one are those of exact samples.
+_ACCURATE = 1e-6
 # A richer candidate is kept only if it divides the held-out error by this.
 _WORTHWHILE = 3.0
 _MAX_HALF_BANDWIDTH = 8
 _RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-# Variable projection holds a dense matrix with n * rank columns; Gauss-Newton on all generators takes seconds.
-_MAX_PROJECTION, _MAX_GAUSS_NEWTON = 1024, 1024
+# Variable projection holds a dense matrix with n * rank columns.
+_MAX_PROJECTION = 1024
 # Singular values of the samples below this fraction of the largest one are rounding errors.
 _ROUNDING = 1e-13
 
@@ -120,6 +122,7 @@ class Candidate:
     build: Callable[[Data], Model | None]
     symmetric: bool = False
     half_bandwidth: int | None = None
+    completed: bool = False  # a closed form with made-up samples, which rounding hurts less than what it was made from
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,6 @@ class Trial:
     error: float
     base_error: float = math.inf  # without the correction
     alpha: float | None = None
-    directions: int | None = None
 
 
 def fit_hss(
@@ -193,7 +195,7 @@ def fit_hss(
     complete(groups, trials, data, train, valid, settings)
     while True:
         chosen, reason = choose(groups, trials, data, settings)
-        operator = finish(chosen, data, settings)
+        operator, alpha_used = finish(chosen, data, settings)
         residual = relative_error(operator @ data.X, data.Y)
         # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
         if len(trials) < 2 or residual <= 10 * max(chosen.error, _GOOD_BAND):
@@ -206,7 +208,7 @@ def fit_hss(
         solver=chosen.candidate.solver,
         symmetric=chosen.candidate.symmetric,
         half_bandwidth=chosen.candidate.half_bandwidth,
-        alpha=None if chosen.alpha is None else chosen.alpha * float(X.abs().max() or 1) ** 2,
+        alpha=None if alpha_used is None else alpha_used * float(X.abs().max() or 1) ** 2,
         held_out_error=chosen.error,
         residual=residual,
         reason=reason,
@@ -308,8 +310,8 @@ def candidate_groups(settings, data, n_train):
     if forward and solver in ("auto", "closed_form") and (symmetric or data.P is not None):
         groups.append([closed_form_candidate(settings, data, rank, n_train, symmetric) for rank in ranks(settings)])
     if square and solver in ("auto", "banded"):
-        limit = len(data.X) - 1 if settings.rank == "auto" else settings.rank // 2
-        widths = range(min(1, limit), min(limit, _MAX_HALF_BANDWIDTH) + 1)
+        limit = min(len(data.X) - 1, _MAX_HALF_BANDWIDTH)
+        widths = range(min(1, limit), limit + 1)
         if settings.form in ("auto", "inverse"):
             groups.append([inverse_candidate(settings, w) for w in widths])
         if forward:
@@ -318,7 +320,7 @@ def candidate_groups(settings, data, n_train):
         groups.append([projection_candidate(settings, data, rank) for rank in ranks(settings, 4)])
     if forward and solver in ("auto", "least_squares"):
         groups.append([Candidate("forward", "least_squares", "minimum norm", 1, lambda data: None)])
-    if forward and (solver == "gauss_newton" or (solver == "auto" and settings.rank != "auto")):
+    if forward and solver == "gauss_newton":
         groups.append([gauss_newton_candidate(settings, data, rank, symmetric) for rank in ranks(settings, 4)])
     return groups
 
@@ -385,7 +387,7 @@ def completed_candidate(settings, inverse, n_train):
     rank = 2 * inverse.half_bandwidth
 
     def build(data):
-        base = finish(Trial(inverse, 0.0, alpha=0.0), data, settings)
+        base, _ = finish(Trial(inverse, 0.0, alpha=0.0), data, settings)
         n, n_samples = data.X.shape
         levels = ClusterTree.max_levels(n, 2 * rank) if settings.levels == "auto" else settings.levels
         tree = ClusterTree(n, levels)
@@ -399,7 +401,14 @@ def completed_candidate(settings, inverse, n_train):
 
     label = f"closed form, rank {rank}, symmetric, completed by a {inverse.label}"
     return Candidate(
-        "forward", "closed_form", label, inverse.n_samples, build, symmetric=True, half_bandwidth=inverse.half_bandwidth
+        "forward",
+        "closed_form",
+        label,
+        inverse.n_samples,
+        build,
+        symmetric=True,
+        half_bandwidth=inverse.half_bandwidth,
+        completed=True,
     )
 
 
@@ -410,7 +419,7 @@ def banded_candidate(settings, w):
         ab = fit_local_inverse(data.Y, data.X, w).ab
         if settings.symmetric is True:
             ab = symmetrised(ab)
-        return hss_model(banded_matrix(ab, settings.levels))
+        return hss_model(banded_matrix(ab, settings.levels), settings)
 
     label = f"banded, {2 * w + 1} points"
     return Candidate(
@@ -446,8 +455,6 @@ def projection_candidate(settings, data, rank):
 def gauss_newton_candidate(settings, data, rank, symmetric):
     """Gauss-Newton on all generators, from the best start at hand."""
     n = min(len(data.X), len(data.Y))
-    if settings.solver == "auto" and n > _MAX_GAUSS_NEWTON:
-        return Candidate("forward", "gauss_newton", "", math.inf, lambda data: None)
 
     def build(data):
         n_samples, fixed = data.X.shape[1], replace(settings, rank=rank)
@@ -476,8 +483,10 @@ def least_squares_operator(data, levels):
     return HSSMatrix(row_tree, col_tree, *_building.low_rank(left, right, row_tree, col_tree))
 
 
-def hss_model(A):
-    """Model of an HSS matrix."""
+def hss_model(A, settings=None):
+    """Model of an HSS matrix, cut to the rank of the settings."""
+    if settings is not None and settings.rank != "auto" and A.rank > settings.rank:
+        A = A.truncate(tol=0, rank=settings.rank)
     return Model(A.__matmul__, lambda: A)
 
 
@@ -497,6 +506,8 @@ def inverse_model(local: LocalInverse, settings):
         )
         return masked(A, active)
 
+    if settings.rank != "auto" and 2 * w > settings.rank:
+        return hss_model(operator(), settings)
     return Model(lambda X: active[:, None] * solve(active[:, None] * X), operator)
 
 
@@ -547,39 +558,39 @@ def assess(candidate, train, valid, settings):
         return Trial(candidate, math.inf)
     plain = Trial(candidate, error, error)
     if model is None:
-        regressors, regressors_valid = train.X, valid.X
-    elif settings.rank == "auto" and candidate.solver != "gauss_newton":
-        regressors, regressors_valid = prediction, held_out
-    else:
+        left, right, alpha = least_squares(train, settings)
+        error = relative_error(left @ (right.mT @ valid.X), valid.Y, typical)
+        return replace(plain, error=error, base_error=error)
+    if settings.rank != "auto" or candidate.solver == "gauss_newton":
         return plain
-    ridge = Ridge(regressors, train.Y - prediction)
-    best = plain
-    # From the largest penalty to none; a correction is drawn towards exact reproduction of the samples.
-    slack = 1.0 if model is None else 1.1
+    ridge, trials = Ridge(prediction, train.Y - prediction), []
     for alpha in ridge.alphas() if settings.alpha == "auto" else [settings.alpha]:
-        error = relative_error(held_out + ridge.predict(regressors_valid, alpha), valid.Y, typical)
-        if error < slack * best.error or best is plain:
-            best = replace(plain, error=error, alpha=alpha)
-    if model is None:
-        best = fewer_directions(best, ridge, regressors_valid, valid, typical, settings)
-        return replace(best, base_error=best.error)
+        left, right = ridge.factors(alpha)
+        error = relative_error(held_out + left @ (right.mT @ held_out), valid.Y, typical)
+        trials.append(replace(plain, error=error, alpha=alpha))
+    best = min(trials, key=lambda t: t.error)
+    # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
+    if trials[-1].error < max(1.1 * best.error, _ACCURATE):
+        best = trials[-1]
     # A correction makes the matrix larger, so it must be worth that.
-    helps = best.error * _WORTHWHILE < plain.error or (plain.error > _GOOD_BAND and best.error <= slack * plain.error)
-    helps = helps and plain.error > 0.1 * _EXACT
-    return best if helps else plain
+    helps = best.error * _WORTHWHILE < plain.error or (plain.error > _GOOD_BAND and best.error < _ACCURATE)
+    helps = helps or (plain.error > _ACCURATE and best.error <= plain.error)
+    return best if helps and plain.error > 0.1 * _EXACT else plain
 
 
-def fewer_directions(trial, ridge, regressors, valid, typical, settings):
-    """The number of output directions of a least-squares fit with the smallest held-out error."""
-    basis = ridge.directions(trial.alpha)
-    prediction = ridge.predict(regressors, trial.alpha)
-    largest = basis.shape[1] if settings.rank == "auto" else min(settings.rank, basis.shape[1])
-    best = trial if largest == basis.shape[1] else replace(trial, error=math.inf)
-    for k in [k for k in (*_RANKS, 48, 64, 96, 128) if k < largest] + [largest]:
-        error = relative_error(basis[:, :k] @ (basis[:, :k].mT @ prediction), valid.Y, typical)
-        if error < best.error:
-            best = replace(trial, error=error, directions=k)
-    return best
+def least_squares(data, settings):
+    """Ridge regression with the penalty of the smallest leave-one-out error, freed of noise.
+
+    Returns
+    -------
+    left, right : Tensors
+        The map is left @ right'.
+    alpha : float
+    """
+    ridge = Ridge(data.X, data.Y)
+    alpha = ridge.best_alpha() if settings.alpha == "auto" else settings.alpha
+    ridge.denoise()
+    return *ridge.factors(alpha, None if settings.rank == "auto" else settings.rank), alpha
 
 
 class Ridge:
@@ -588,25 +599,57 @@ class Ridge:
     def __init__(self, X, Y):
         self.W, self.s, V = torch.linalg.svd(X, full_matrices=False)
         kept = int((self.s > _ROUNDING * self.s[:1]).sum())
-        self.W, self.s = self.W[:, :kept], self.s[:kept]
-        self.Y = Y @ V[:kept].mT
+        self.W, self.s, self.V = self.W[:, :kept], self.s[:kept], V[:kept]
+        self.targets, self.Y = Y, Y @ self.V.mT
+
+    def best_alpha(self):
+        """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV."""
+
+        def error(alpha):
+            shrinkage = self.s**2 / (self.s**2 + alpha)
+            freedom = 1 - (shrinkage[:, None] * self.V.square()).sum(0)
+            left_out = (self.targets - (self.Y * shrinkage) @ self.V) / freedom.clamp_min(1e-12)
+            return float(left_out.square().sum())
+
+        return min(self.alphas(), key=error)
+
+    def denoise(self):
+        """Free the coefficients of as much noise as their singular values give away.
+
+        Optimal shrinkage for the Frobenius norm (Gavish, Donoho 2017); the level of the noise is that of what no
+        linear map explains. Outputs along the inputs, where operators of this kind have their largest entries, are left
+        as they are, so that the noise elsewhere stands alone and is recognised.
+        """
+        freedom = self.V.shape[1] - len(self.V)
+        if not len(self.V) or freedom <= 0:
+            return
+        noise = float(self.targets.square().sum() - self.Y.square().sum()) / (len(self.Y) * freedom)
+        along = self.W @ (self.W.mT @ self.Y) if len(self.W) == len(self.Y) else torch.zeros_like(self.Y)
+        self.Y = along + shrunk(self.Y - along, max(noise, 0.0) ** 0.5)
 
     def alphas(self):
         """Penalties to choose from: a hundred times the largest squared singular value, down to none."""
         largest = float(self.s[0]) ** 2 if len(self.s) else 1.0
         return [*(largest * 10.0**exponent for exponent in range(2, -23, -1)), 0.0]
 
-    def left(self, alpha):
-        """Left factor of the coefficients left @ W'."""
-        return self.Y * (self.s / (self.s**2 + alpha))
+    def factors(self, alpha, rank=None):
+        """Coefficients as left @ right', cut to `rank` in the directions of the largest fitted values."""
+        left, right = self.Y * (self.s / (self.s**2 + alpha)), self.W
+        if rank is not None and rank < left.shape[1]:
+            basis = torch.linalg.svd(left * self.s, full_matrices=False)[0][:, :rank]
+            left, right = basis, right @ (left.mT @ basis)
+        return left, right
 
-    def predict(self, X, alpha):
-        """Predictions for new columns."""
-        return self.left(alpha) @ (self.W.mT @ X)
 
-    def directions(self, alpha):
-        """Principal directions of the fitted values."""
-        return torch.linalg.svd(self.left(alpha) * self.s, full_matrices=False)[0]
+def shrunk(Y, noise):
+    """Optimal shrinkage of the singular values of a matrix with white noise of the given standard deviation."""
+    u, s, vh = torch.linalg.svd(Y, full_matrices=False)
+    unit = noise * max(Y.shape) ** 0.5
+    if unit == 0:
+        return Y
+    beta, y = min(Y.shape) / max(Y.shape), s / unit
+    new = ((y**2 - beta - 1).square() - 4 * beta).clamp_min(0).sqrt() / y.clamp_min(1e-300)
+    return (u * torch.where(y > 1 + beta**0.5, new, 0) * unit) @ vh
 
 
 # The choice
@@ -619,7 +662,7 @@ def search(groups, train, valid, settings):
     for group in groups:
         lowest = min((t.error for t in trials), default=math.inf)
         slow = settings.solver == "auto" and any(c.solver == "gauss_newton" for c in group)
-        if valid is None or (slow and lowest < 1e-6):
+        if valid is None or (slow and lowest < _ACCURATE):
             continue
         best, misses = math.inf, 0
         for candidate in group:
@@ -639,9 +682,9 @@ def search(groups, train, valid, settings):
 def complete(groups, trials, data, train, valid, settings):
     """Put the completed closed form first, where an inverse form is good and the operator symmetric."""
     inverses = [t for group in groups for t in [pick(group, trials)] if t is not None and t.candidate.form == "inverse"]
-    if not inverses or not 0.1 * _EXACT < inverses[0].error < 1e-6 or settings.form != "auto" or data.P is not None:
+    if not inverses or inverses[0].error > _ACCURATE or settings.form != "auto" or data.P is not None:
         return
-    lowest = min(t.error for t in trials)
+    lowest = min(t.base_error for t in trials)
     symmetric = settings.symmetric is True or (settings.symmetric == "auto" and asymmetry(data.X, data.Y) < 1e-8)
     rank = 2 * inverses[0].candidate.half_bandwidth
     scarce = data.X.shape[1] < 5 * rank
@@ -659,8 +702,9 @@ def choose(groups, trials, data, settings):
     lowest = min(t.error for t in finalists)
     # Among equals, the one that needs its correction least: held-out samples say nothing about inputs off their span.
     equals = [t for t in finalists if t.error <= max(1.2 * lowest, _EXACT)]
+    completed = [t for t in finalists if t.candidate.completed and t.error <= _WORTHWHILE * lowest]
     least = min(t.base_error for t in equals)
-    chosen = next(t for t in equals if t.base_error <= max(_WORTHWHILE * least, _EXACT))
+    chosen = [*completed, *(t for t in equals if t.base_error <= max(_WORTHWHILE * least, _EXACT))][0]
     reason = f"{chosen.candidate.label}: held-out error {chosen.error:.1e}"
     others = sorted((t for t in finalists if t is not chosen), key=lambda t: t.error)
     if others:
@@ -676,7 +720,7 @@ def warn_of_doubts(chosen, reason, groups, trials, data):
         for t in others
         if t.candidate.form != chosen.candidate.form
         and t.error < 2 * chosen.error
-        and not (t.candidate.half_bandwidth and chosen.candidate.half_bandwidth)  # one was made from the other
+        and not (t.candidate.completed or chosen.candidate.completed)
     ]
     if rivals and chosen.error > _GOOD_BAND:
         warnings.warn(
@@ -721,12 +765,7 @@ def unverified(groups, data, settings):
     candidate = (plain or possible)[-1]
     reason = f"{candidate.label}: the samples are too few to hold any out"
     warnings.warn(f"n_samples = {n_samples} leaves none to verify the fit with ({reason}).", UserWarning, stacklevel=2)
-    if not plain:
-        return Trial(candidate, math.nan), reason
-    alpha = 0.0 if settings.alpha == "auto" else settings.alpha
-    return Trial(
-        candidate, math.nan, alpha=alpha, directions=None if settings.rank == "auto" else settings.rank
-    ), reason
+    return Trial(candidate, math.nan), reason
 
 
 def pick(group, trials):
@@ -740,31 +779,25 @@ def pick(group, trials):
 
 
 def finish(trial, data, settings):
-    """Fit the chosen candidate, with its correction, to all samples."""
-    model = trial.candidate.build(data)
-    if model is not None and trial.alpha is None:
-        operator = model.operator()
-        return (
-            operator
-            if settings.rank == "auto" or operator.rank <= settings.rank
-            else operator.truncate(1e-14, settings.rank)
-        )
-    if model is None:
-        ridge, base = Ridge(data.X, data.Y), None
-    else:
+    """Fit the chosen candidate, with its correction, to all samples.
+
+    Returns
+    -------
+    operator : HSSMatrix
+    alpha : float or None
+        Penalty in use.
+    """
+    model, alpha = trial.candidate.build(data), trial.alpha
+    if model is not None:
         base = model.operator()
+        if alpha is None:
+            return base, None
         prediction = base @ data.X
-        ridge = Ridge(prediction, data.Y - prediction)
-    left, right = ridge.left(trial.alpha), ridge.W
-    if trial.directions is not None:
-        basis = ridge.directions(trial.alpha)[:, : trial.directions]
-        left, right = basis, right @ (basis.mT @ left).mT
-    if base is not None:
-        right = base.T @ right
-        return base + HSSMatrix(
-            base.row_tree, base.col_tree, *_building.low_rank(left, right, base.row_tree, base.col_tree)
-        )
-    n_rows, n_columns, k = len(data.Y), len(data.X), left.shape[1]
-    if settings.levels == "auto" and k * (n_rows + n_columns) > n_rows * n_columns / 2:
-        return HSSMatrix.from_dense(left @ right.mT, levels=0)
-    return HSSMatrix.from_low_rank(left, right, levels=settings.levels)
+        left, right = Ridge(prediction, data.Y - prediction).factors(alpha)
+        generators = _building.low_rank(left, base.T @ right, base.row_tree, base.col_tree)
+        return base + base._like(*generators), alpha
+    left, right, alpha = least_squares(data, settings)
+    size, dense_size = left.numel() + right.numel(), len(left) * len(right)
+    if settings.levels == "auto" and size > dense_size / 2:
+        return HSSMatrix.from_dense(left @ right.mT, levels=0), alpha
+    return HSSMatrix.from_low_rank(left, right, levels=settings.levels), alpha

@@ -243,6 +243,74 @@ class HSSMatrix:
         )
 
     @classmethod
+    def from_samples(
+        cls,
+        X,
+        Y,
+        *,
+        adjoint=None,
+        rank: int | str = "auto",
+        levels: int | str = "auto",
+        symmetric: bool | str = "auto",
+        form: str = "auto",
+        solver: str = "auto",
+        alpha: float | str = "auto",
+        random_state: int = 0,
+    ) -> "HSSMatrix":
+        """Fit a matrix A to samples Y = A X, given or measured, in float64.
+
+        :class:`sklearn_hss.HSSRegressor` does the same with samples in rows, and reports what it chose and why.
+
+        Parameters
+        ----------
+        X, Y : array-like or Tensor of shapes (n_columns, n_samples) and (n_rows, n_samples)
+            Samples in columns.
+        adjoint : pair (P, Z) of shapes (n_rows, n_adjoint) and (n_columns, n_adjoint), default=None
+            Samples Z = Aᵀ P of the transpose.
+        rank : int or "auto", default="auto"
+            Largest rank; this and what follows as in :class:`sklearn_hss.HSSRegressor`.
+        levels : int or "auto", default="auto"
+            Depth of the cluster trees.
+        symmetric : bool or "auto", default="auto"
+            Whether A is symmetric.
+        form : {"auto", "forward", "inverse"}, default="auto"
+            Whether to fit A, or its inverse as a banded matrix.
+        solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares"}, default="auto"
+            How to fit A.
+        alpha : float or "auto", default="auto"
+            Ridge penalty.
+        random_state : int, default=0
+            Chooses the samples that are held out to compare fits.
+
+        Returns
+        -------
+        HSSMatrix
+        """
+        from ._fitting import fit_hss
+
+        X, Y = _building.as_tensor(X, "X", 2).double(), _building.as_tensor(Y, "Y", 2).double()
+        if X.ndim > 2 or Y.ndim > 2 or X.shape[1] != Y.shape[1] or not X.shape[1]:
+            raise ValueError(
+                f"X has shape {tuple(X.shape)} and Y {tuple(Y.shape)}; they must be matrices with as many columns."
+            )
+        if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
+            raise ValueError("X and Y must not hold NaN or infinite values.")
+        if adjoint is not None:
+            adjoint = tuple(_building.as_tensor(M, name, 2).double() for M, name in zip(adjoint, "PZ", strict=True))
+        return fit_hss(
+            X,
+            Y,
+            adjoint=adjoint,
+            rank=rank,
+            levels=levels,
+            symmetric=symmetric,
+            form=form,
+            solver=solver,
+            alpha=alpha,
+            random_state=np.random.RandomState(random_state),
+        ).operator
+
+    @classmethod
     def from_banded(cls, l_and_u: tuple[int, int], ab, levels: int | str = "auto") -> "HSSMatrix":
         """Banded matrix, exactly, of rank ``lower + upper``.
 

@@ -89,7 +89,7 @@ def fit_local_inverse(F, U, w, noise=None):
     R = torch.linalg.qr(torch.cat([C, f], dim=-1), mode="r")[1]
     ridge = n_samples * error**2
     c = ridge_solution(R, ridge, torch.zeros_like(error), room)
-    interior = room.all(-1)
+    interior = room.all(-1) & ~borrowed
     if interior.any():
         misfit = (f - C @ c.unsqueeze(-1)).square().mean((-2, -1))
         equation_error = torch.maximum(misfit, (error * c).square().sum(-1))

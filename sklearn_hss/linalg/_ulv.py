@@ -21,7 +21,7 @@ from ._operands import as_linear_operator, check_operand, real_array
 from ._product import dense_form
 
 # A reduced matrix of at most this size is factorised as a dense one: few large steps instead of many small ones.
-_DENSE_SIZE = 256
+_DENSE_SIZE = 128
 
 
 @dataclass
@@ -48,12 +48,22 @@ def eliminate(D, U, V):
         none = eye[..., :0]
         return Elimination(eye, none, none, eye, none[..., :0, :], none, V.mT @ none, D, U, V)
     Q, R = torch.linalg.qr(U, mode="complete")
-    Q_r, Q_k = Q[..., :r], Q[..., r:]
-    W, T = torch.linalg.qr(D.mT @ Q_k, mode="complete")
-    W_k, W_r = W[..., : m - r], W[..., m - r :]
-    top = Q_r.mT @ D
+    # One product with all of Q and one with all of W: many small ones cost more, in calls, than their arithmetic.
+    D = Q.mT @ D
+    k = m - r
+    W, T = torch.linalg.qr(D[..., r:, :].mT, mode="complete")
+    left = torch.cat([D[..., :r, :], V.mT], dim=-2) @ W
     return Elimination(
-        Q_r, Q_k, W_k, W_r, T[..., : m - r, :].mT, top @ W_k, V.mT @ W_k, top @ W_r, R[..., :r, :], W_r.mT @ V
+        Q_r=Q[..., :r],
+        Q_k=Q[..., r:],
+        W_k=W[..., :k],
+        W_r=W[..., k:],
+        L=T[..., :k, :].mT,
+        D_k=left[..., :r, :k],
+        V_k=left[..., r:, :k],
+        D=left[..., :r, k:],
+        U=R[..., :r, :],
+        V=left[..., r:, k:].mT,
     )
 
 
@@ -129,16 +139,16 @@ class ULVFactor:
     def _factorise(self, D, U, V):
         levels, i = len(U), 0
         d, u, v = D[0], U[0] if levels else None, V[0] if levels else None
-        # The right-hand side of the system at level i is B h - u A' C h. At the leaves, h is that of the user; above,
-        # it holds [b, g] of either child: b what is left of the right-hand side, g = Vᵀ x of the unknowns already
-        # known.
-        B: torch.Tensor = torch.eye(d.shape[-1], dtype=d.dtype, device=d.device).expand(d.shape)
+        # The right-hand side of the system at level i is B h - u A' C h. At the leaves, h is that of the user, B the
+        # identity and C zero; above, h holds [b, g] of either child: b what is left of the right-hand side, g = Vᵀ x of
+        # the unknowns already known.
+        B: Any = None
         C: Any = None
         self._steps = []
         while i < levels and d.shape[-1] * d.shape[-3] > _DENSE_SIZE:
             step = eliminate(d, u, v)
-            y = substitute(step.L, step.Q_k.mT @ B)
-            b = step.Q_r.mT @ B - step.D_k @ y
+            y = substitute(step.L, step.Q_k.mT if B is None else step.Q_k.mT @ B)
+            b = (step.Q_r.mT if B is None else step.Q_r.mT @ B) - step.D_k @ y
             g = step.V_k @ y if C is None else step.V_k @ y + C
             self._steps.append((step, y, torch.cat([b, g], dim=-2)))
             i += 1
@@ -272,9 +282,13 @@ class ULVFactor:
 def norm_estimate(x, apply, adjoint, steps=2):
     """Spectral norm of an operator, from below, by the power iteration from `x`."""
     tiny = torch.finfo(x.dtype).tiny
-    for _ in range(steps):
-        y = apply(x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(tiny))
-        x = adjoint(y)
+
+    def apply_to_unit(x):
+        return apply(x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(tiny))
+
+    y = apply_to_unit(x)
+    for _ in range(steps - 1):
+        y = apply_to_unit(adjoint(y))
     return torch.linalg.vector_norm(y, dim=(-2, -1))
 
 

@@ -155,6 +155,38 @@ class HSSLinear(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @torch.no_grad()
+    def install(self, operator: HSSMatrix) -> None:
+        """Make the layer multiply with a given matrix, cut to its tree and rank. The bias becomes zero.
+
+        Parameters
+        ----------
+        operator : HSSMatrix
+            Of shape (out_features, in_features). Bases of lower rank than the layer's are filled up with directions
+            that are not coupled to anything, so that training can use them.
+        """
+        if operator.levels >= self.levels:
+            operator = operator.coarsen(self.levels)
+        else:
+            operator = HSSMatrix.from_dense(operator.to_dense(), tol=0, rank=self.rank, levels=self.levels)
+        operator = operator.truncate(tol=0, rank=self.rank)
+        self.reset_parameters()
+        for D, new in zip(self.D, operator.D, strict=True):
+            D.zero_()
+            # Rows and columns belong to two children each, except at the leaves.
+            parts = 1 if D is self.D[0] else 2
+            rows, columns = (size // parts for size in new.shape[-2:])
+            D.unflatten(-1, (parts, -1)).unflatten(-3, (parts, -1))[..., :rows, :, :columns] = new.unflatten(
+                -1, (parts, columns)
+            ).unflatten(-3, (parts, rows))
+        for own, given in ((self.U, operator.U), (self.V, operator.V)):
+            for i, (basis, new) in enumerate(zip(own, given, strict=True)):
+                parts = 1 if i == 0 else 2
+                rows, rank = new.shape[-2] // parts, new.shape[-1]
+                blocks = basis.unflatten(-2, (parts, -1))
+                blocks[..., :rank] = 0
+                blocks[..., :rows, :rank] = new.unflatten(-2, (parts, rows))
+
     def _generators(self):
         return [self._parameters[name] for name in self._names]
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..linalg import HSSMatrix
 from ._activation import TrainableLeakyReLU
 from ._hss_linear import HSSLinear, check_rank_and_levels
 
@@ -116,6 +117,57 @@ class NeuralHSS(nn.Module):
             The sum of (alpha - 1)² over the activations.
         """
         return (self.slopes - 1).square().sum()
+
+    def _changing(self) -> list[Any]:
+        """Layers that change the size of the fields."""
+        linear: list[Any] = [layer for layer in self.layers if not isinstance(layer, TrainableLeakyReLU)]
+        return [layer for layer in linear if layer.in_features != layer.out_features]
+
+    @property
+    def can_be_linear(self) -> bool:
+        """Whether fields can pass all layers but one unchanged, so that :meth:`install` is possible."""
+        changing = self._changing()
+        if len(changing) < 2:
+            return True
+        wide = changing[0].out_features >= max(changing[0].in_features, changing[-1].out_features)
+        return wide and not any(isinstance(layer, HSSLinear) for layer in changing)
+
+    @torch.no_grad()
+    def install(self, operator: HSSMatrix) -> None:
+        """Make the network the linear map of a given matrix, cut to the tree and the rank of the layers.
+
+        One linear layer becomes the matrix, all others the identity; slopes become 1 and biases zero.
+
+        Parameters
+        ----------
+        operator : HSSMatrix
+            Of shape (out_features, in_features).
+
+        Raises
+        ------
+        ValueError
+            If the layers are of sizes that cannot pass the fields on unchanged.
+        """
+        changing = self._changing()
+        target: Any = changing[0] if changing else self.layers[0]
+        if not self.can_be_linear:
+            raise ValueError(
+                f"Fields of {self.layers[0].out_features} points between the layers do not let a linear map from "
+                f"{operator.shape[1]} to {operator.shape[0]} points pass: embedding_dim must be one of these numbers, "
+                "or larger than both with dense lifting and projection."
+            )
+        if len(changing) > 1:
+            wide = nn.functional.pad(operator.to_dense(), (0, 0, 0, target.out_features - operator.shape[0]))
+            operator = HSSMatrix.from_dense(wide, tol=0, levels=0)
+        for layer in self.layers:
+            if isinstance(layer, TrainableLeakyReLU):
+                layer.slope.fill_(1)
+            elif isinstance(layer, HSSLinear):
+                layer.install(operator if layer is target else HSSMatrix.identity(layer.in_features, layer.levels))
+            elif isinstance(layer, nn.Linear):
+                layer.weight.copy_(operator.to_dense() if layer is target else torch.eye(*layer.weight.shape))
+                if layer.bias is not None:
+                    layer.bias.zero_()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the network to fields in the last dimension of `x`.
