@@ -92,7 +92,7 @@ for axis, (test, (f, u)) in zip(top, TESTS.items(), strict=True):
         axis.plot(x, MODELS[name].predict(f[:1])[0], colour, label=f"{name}, N = 1000", linewidth=1)
     axis.set(title=f"test forcing: {test}", xlabel="x")
 top[0].set_ylabel("u")
-top[2].legend(fontsize="small", loc="upper right")
+top[0].legend(fontsize="small", loc="lower left")
 
 STYLES = ("C0o-", "C3^-", "C5d-", "C1s--", "C2x:")
 for axis, test in zip(bottom, TESTS, strict=True):
@@ -103,8 +103,8 @@ for axis, test in zip(bottom, TESTS, strict=True):
     axis.axhline(1, color="k", linewidth=0.5)
     axis.set(xlabel="training samples")
 bottom[0].set_ylabel("relative L2 error")
-bottom[1].text(10, 1.3, "thin line: error of predicting zero", fontsize="small")
-bottom[0].legend(fontsize="small", loc="center right")
+bottom[1].text(10, 1e-3, "thin line: error of predicting zero", fontsize="small")
+bottom[2].legend(fontsize="small", loc="lower right")
 
 picture = Path("quickstart.png").resolve()
 figure.savefig(picture, dpi=120)

@@ -37,8 +37,6 @@ def main():
     F, U = (array.astype("float32") for array in make_poisson(n_samples=1000, random_state=0))
     settings = {"max_epochs": N_EPOCHS, "batch_size": BATCH_SIZE, "init": "random", "random_state": 0}
     regressor = NeuralHSSRegressor(rank=2, levels=3, **settings)
-        rank=2, levels=3, init="random", max_epochs=N_EPOCHS, batch_size=BATCH_SIZE, random_state=0
-    )
     seconds = interleaved_medians(
         {"bare loop": lambda: bare_loop(F, U), "fit": lambda: regressor.fit(F, U)}, rounds=10, calls=2
     )
