@@ -265,6 +265,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     }
 
     _target_shape: tuple[int, ...]
+    _start_error: float
 
     def _make_module(self, n_inputs, n_outputs):
         """Module class, its keyword arguments, and attributes to set on the estimator.
@@ -369,6 +370,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self._set_history(self.net_)
         else:
             self._train(train, valid, n_epochs, constant_lr=partial)
+        # The start matters for the run that began with it, no later one.
+        self._start_error = math.inf
         return self
 
     def _prepare(self, X, y, sample_weight, restart, min_samples, partial):

@@ -34,7 +34,7 @@ _PARAMETERS = """
 
         - "closed_form": by null spaces of the samples; for symmetric operators, or with `adjoint` samples.
           Milliseconds.
-        - "gauss_newton": nonlinear least squares over the generators. Seconds.
+        - "gauss_newton": nonlinear least squares over the generators, slow.
         - "banded": the operator itself is banded, such as a differential operator.
         - "least_squares": the minimum-norm operator (or ridge regression, with `alpha`), compressed.
     alpha : float or "auto", default="auto"
@@ -62,7 +62,7 @@ _ATTRIBUTES = """
     reason_ : str
         Why this fit was chosen.
     candidates_ : list of dict
-        All fits that were compared; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
+        The fits that were compared; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
     rank_, levels_ : int
         Rank and depth of the operator.
     n_parameters_ : int
@@ -218,10 +218,14 @@ def weighted_columns(X, y, sample_weight=None):
     """
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     kept = weight > 0
-    pairs, group = np.unique(np.hstack([X, y])[kept], axis=0, return_inverse=True)
-    weight = np.bincount(group.ravel(), weights=weight[kept]).astype(np.float64)
-    if (weight != weight[0]).any():
-        pairs = pairs * np.sqrt(weight / weight.mean())[:, None]
+    pairs, weight = np.hstack([X, y])[kept], weight[kept]
+    copies: dict[bytes, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        copies.setdefault(pair.tobytes(), []).append(i)
+    groups = [copies[key] for key in sorted(copies)]
+    pairs, weight = pairs[[group[0] for group in groups]], np.array([weight[group].sum() for group in groups])
+    if (weight != 1).any():
+        pairs = pairs * np.sqrt(weight)[:, None]
     return _columns(pairs[:, : X.shape[1]]), _columns(pairs[:, X.shape[1] :])
 
 

@@ -277,20 +277,33 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             "bias": self.bias,
             "initial_slope": self.initial_slope,
         }
-        return NeuralHSS, arguments, {"rank_": structure["rank"], "levels_": structure["levels"]}
+        return (
+            NeuralHSS,
+            arguments,
+            {
+                "rank_": structure["rank"],
+                "levels_": structure["levels"],
+                "init_": "random",
+            },
+        )
 
     def _initialise(self, module, X, y, sample_weight):
-        self.init_ = "random"
         if self.init == "random" or (self.init == "auto" and not module.can_be_linear):
             return math.inf
         F, U = weighted_columns(
             X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
         )
+        rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
+        noise = max(np.finfo(array.dtype).eps for array in (X, y))
         with warnings.catch_warnings():
             # That no linear map fits is no news to someone who trains a nonlinear model.
             warnings.simplefilter("ignore", UserWarning)
-            rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
-            found = fit_hss(F, U, rank=rank, noise=max(np.finfo(array.dtype).eps for array in (X, y)))
+            try:
+                found = fit_hss(F, U, rank=rank, noise=noise)
+            except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
+                if self.init == "linear":
+                    raise
+                return math.inf
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf

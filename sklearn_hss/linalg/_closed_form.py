@@ -32,14 +32,26 @@ def separate(X, Y, tol):
     """
     m = X.shape[-2]
     R = torch.linalg.qr(torch.cat([X, Y], dim=-2).mT, mode="r")[1]
-    w, s, vh = torch.linalg.svd(R[..., :m, :m], full_matrices=True)
+    rest = R[..., m:, m:].mT
+    # The singular value decomposition is for the blocks of X that may not have full rank, few as a rule.
+    pivots = torch.diagonal(R[..., :m, :m], dim1=-2, dim2=-1).abs()
+    regular = torch.full(pivots.shape[:-1], pivots.shape[-1] == m, device=X.device)
+    if m:
+        regular = regular & (pivots > max(1e-6, tol) * pivots.amax(-1, keepdim=True)).all(-1)
+    if regular.all():
+        return torch.linalg.solve_triangular(R[..., :m, :m], R[..., :m, m:], upper=True).mT, rest
+    slope = Y.new_zeros(*Y.shape[:-1], m)
+    free = Y.new_zeros(*Y.shape[:-1], pivots.shape[-1])
+    good, bad = R[regular], R[~regular]
+    slope[regular] = (
+        torch.linalg.solve_triangular(good[..., :m, :m], good[..., :m, m:], upper=True).mT if len(good) else 0
+    )
+    w, s, vh = torch.linalg.svd(bad[..., :m, :m], full_matrices=False)
     positive = s > tol * s[..., :1]
-    scale = torch.where(positive, 1 / torch.where(positive, s, 1), 0)
-    projected = R[..., :m, m:].mT @ w  # columns: coordinates of the samples along the left singular vectors
-    j = s.shape[-1]
-    slope = (projected[..., :j] * scale.unsqueeze(-2)) @ vh[..., :j, :]
-    free = torch.cat([projected[..., :j] * ~positive.unsqueeze(-2), projected[..., j:]], dim=-1)
-    return slope, torch.cat([free, R[..., m:, m:].mT], dim=-1)
+    projected = bad[..., :m, m:].mT @ w  # columns: coordinates of the samples along the left singular vectors
+    slope[~regular] = (projected * torch.where(positive, 1 / torch.where(positive, s, 1), 0).unsqueeze(-2)) @ vh
+    free[~regular] = projected * ~positive.unsqueeze(-2)
+    return slope, torch.cat([free, rest], dim=-1)
 
 
 def dense_solution(X, Y, P, Z, tol):
@@ -103,7 +115,9 @@ def closed_form(row_tree, col_tree, X, Y, P=None, Z=None, *, rank=None, tol=1e-1
 def leading_basis(seen, y, rank, tol):
     """The `rank` leading directions of what was seen of off-diagonal block rows; as many as `tol` asks for if None."""
     if rank is None:
-        threshold = tol * torch.linalg.matrix_norm(y).amax(-1)[..., None, None]
+        if not seen.numel() or not y.numel():
+            return seen[..., :0]
+        threshold = max(tol, 10 * torch.finfo(y.dtype).eps) * torch.linalg.matrix_norm(y).amax(-1)[..., None, None]
         return leading_directions(seen, threshold, None)
     u = leading_directions(seen, -1.0, rank)
     if u.shape[-1] < rank:  # fewer samples or rows than that; zeros keep the promised shape

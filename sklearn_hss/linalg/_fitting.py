@@ -24,14 +24,16 @@ from ._local_inverse import LocalInverse, fit_local_inverse
 
 # Held-out errors below the first are as good as rounding allows. A wider band must better those above the second.
 _EXACT, _GOOD_BAND = 1e-11, 1e-10
-# Errors below this one are those of exact samples.
-_ACCURATE = 1e-6
+# Errors below the first are those of exact samples; a correction does not save a fit with one above the second.
+_ACCURATE, _HOPELESS = 1e-6, 0.3
 # A richer candidate is kept only if it divides the held-out error by this.
 _WORTHWHILE = 3.0
 _MAX_HALF_BANDWIDTH = 8
 _RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Variable projection holds a dense matrix with n * rank columns.
-_MAX_PROJECTION = 1024
+_MAX_PROJECTION, _MAX_JACOBIAN = 1024, 3_000_000
+# What torch and SciPy raise for singular matrices.
+_SINGULAR = (np.linalg.LinAlgError, torch.linalg.LinAlgError)
 # Singular values of the samples below this fraction of the largest one are rounding errors.
 _ROUNDING = 1e-13
 
@@ -190,25 +192,28 @@ def fit_hss(
     check_settings(settings, len(Y), len(X), adjoint is not None)
     data, scale, settings = scaled(X, Y, adjoint, settings)
     train, valid = split(data, random_state or np.random.RandomState(0))
+    data, train = with_constant(data), with_constant(train)
     groups = candidate_groups(settings, data, train.X.shape[1])
     trials = search(groups, train, valid, settings)
     complete(groups, trials, data, train, valid, settings)
+    tried = list(trials)
     while True:
         chosen, reason = choose(groups, trials, data, settings)
-        operator, alpha_used = finish(chosen, data, settings)
-        residual = relative_error(operator @ data.X, data.Y)
+        operator, alpha_used, residual = refit(chosen, data, settings)
         # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
         if len(trials) < 2 or residual <= 10 * max(chosen.error, _GOOD_BAND):
             break
         trials.remove(chosen)
+    if operator is None:
+        raise ValueError(f"The samples do not determine an operator by {chosen.candidate.label}; use form='auto'.")
     warn_of_doubts(chosen, reason, groups, trials, data)
     return HSSFit(
         operator=scale * operator,
         form=chosen.candidate.form,
         solver=chosen.candidate.solver,
-        symmetric=chosen.candidate.symmetric,
+        symmetric=chosen.candidate.symmetric or settings.symmetric is True,
         half_bandwidth=chosen.candidate.half_bandwidth,
-        alpha=None if alpha_used is None else alpha_used * float(X.abs().max() or 1) ** 2,
+        alpha=None if alpha_used is None else alpha_used * float(X.abs().max() or 1) * float(X.abs().max() or 1),
         held_out_error=chosen.error,
         residual=residual,
         reason=reason,
@@ -219,10 +224,25 @@ def fit_hss(
                 "fit": t.candidate.label,
                 "held_out_error": t.error,
             }
-            for t in trials
+            for t in tried
         ],
         inactive=(data.Y == 0).all(1),
     )
+
+
+def refit(trial, data, settings):
+    """Operator, penalty and residual of a candidate fitted to all samples; None and infinity if it is singular."""
+    try:
+        operator, alpha = finish(trial, data, settings)
+    except _SINGULAR:
+        return None, None, math.inf
+    if settings.symmetric is True:
+        x = data.X + data.Y
+        if float((operator @ x - operator.T @ x).norm()) > 1e-11 * float((operator @ x).norm()):
+            rank = None if settings.rank == "auto" else settings.rank
+            operator = ((operator + operator.T) * 0.5).truncate(1e-15, rank)
+    residual = relative_error(operator @ data.X, data.Y)
+    return (operator, alpha, residual) if math.isfinite(residual) else (None, None, math.inf)
 
 
 # The data
@@ -265,8 +285,12 @@ def scaled(X, Y, adjoint, settings):
     if adjoint is not None:
         p_scale = float(adjoint[0].abs().max()) or 1.0
         P, Z = adjoint[0] / p_scale, adjoint[1] * (x_scale / y_scale / p_scale)
+    if not (math.isfinite(y_scale / x_scale) and math.isfinite(x_scale / y_scale)):
+        raise ValueError(
+            f"Inputs of size {x_scale:.0e} and outputs of size {y_scale:.0e} are too far apart; use other units."
+        )
     if settings.alpha != "auto":
-        settings = replace(settings, alpha=settings.alpha / x_scale**2)
+        settings = replace(settings, alpha=settings.alpha / x_scale / x_scale)
     return Data(X / x_scale, Y / y_scale, P, Z), y_scale / x_scale, settings
 
 
@@ -280,6 +304,23 @@ def split(data, rng):
         replace(data, X=data.X[:, train], Y=data.Y[:, train]),
         Data(data.X[:, valid], data.Y[:, valid]) if n_valid else None,
     )
+
+
+def with_constant(data):
+    """Samples, and where none of the inputs and outputs has a mean, that of the constant input and the zero output.
+
+    Neumann and periodic problems are solvable for such inputs only. What their operators do to a constant is a matter
+    of choice; zero is the symmetric one, of smallest norm.
+    """
+    X, Y = data.X, data.Y
+    if (
+        len(X) != len(Y)
+        or len(X) < 2
+        or any((M.sum(0).abs() > 1e-11 * M.abs().sum(0)).any() or not M.any() for M in (X, Y))
+    ):
+        return data
+    one = torch.ones_like(X[:, :1])
+    return replace(data, X=torch.cat([X, one], dim=1), Y=torch.cat([Y, 0 * one], dim=1))
 
 
 def relative_error(prediction, Y, typical=None):
@@ -305,8 +346,10 @@ def candidate_groups(settings, data, n_train):
     solver, square = settings.solver, len(data.X) == len(data.Y)
     groups = []
     symmetric = settings.symmetric
+    if symmetric is True:
+        data = replace(data, P=None, Z=None)
     if symmetric == "auto":
-        symmetric = square and data.P is None and (solver == "closed_form" or asymmetry(data.X, data.Y) < 0.3)
+        symmetric = square and data.P is None and (solver == "closed_form" or asymmetry(data.X, data.Y) < 0.1)
     if forward and solver in ("auto", "closed_form") and (symmetric or data.P is not None):
         groups.append([closed_form_candidate(settings, data, rank, n_train, symmetric) for rank in ranks(settings)])
     if square and solver in ("auto", "banded"):
@@ -316,7 +359,8 @@ def candidate_groups(settings, data, n_train):
             groups.append([inverse_candidate(settings, w) for w in widths])
         if forward:
             groups.append([banded_candidate(settings, w) for w in widths])
-    if forward and solver == "auto" and not symmetric and data.P is None:
+    # With as many samples as points, least squares is determined, too.
+    if forward and solver == "auto" and not symmetric and data.P is None and n_train < len(data.X):
         groups.append([projection_candidate(settings, data, rank) for rank in ranks(settings, 4)])
     if forward and solver in ("auto", "least_squares"):
         groups.append([Candidate("forward", "least_squares", "minimum norm", 1, lambda data: None)])
@@ -378,7 +422,7 @@ def inverse_candidate(settings, w):
     )
 
 
-def completed_candidate(settings, inverse, n_train):
+def completed_candidate(settings, inverse):
     """Closed form with samples that are too few, completed by products with a symmetric inverse form that fits them.
 
     The made-up samples weigh little, so that they decide only what the given ones leave open; there, the inverse form
@@ -441,13 +485,11 @@ def projection_candidate(settings, data, rank):
 
     def build(data):
         row_tree, col_tree = trees(data, levels)
-        return hss_model(
-            HSSMatrix(
-                row_tree,
-                col_tree,
-                *variable_projection(row_tree, col_tree, data.X, data.Y, rank, input_tol=settings.tol),
-            )
-        )
+        # More samples than fit a Jacobian of moderate size are left out.
+        k = max(needed, _MAX_JACOBIAN // (2**levels * n * rank**2))
+        X, Y = data.X[:, :k], data.Y[:, :k]
+        generators = variable_projection(row_tree, col_tree, X, Y, rank, input_tol=settings.tol)
+        return hss_model(HSSMatrix(row_tree, col_tree, *generators))
 
     return Candidate("forward", "gauss_newton", f"variable projection, rank {rank}", needed, build)
 
@@ -550,7 +592,7 @@ def assess(candidate, train, valid, settings):
         prediction, held_out = (torch.zeros_like(train.Y), torch.zeros_like(valid.Y))
         if model is not None:
             prediction, held_out = model.predict(train.X), model.predict(valid.X)
-    except np.linalg.LinAlgError:
+    except _SINGULAR:
         return Trial(candidate, math.inf)
     typical = float(train.Y.norm(dim=0).mean())
     error = relative_error(held_out, valid.Y, typical)
@@ -561,9 +603,11 @@ def assess(candidate, train, valid, settings):
         left, right, alpha = least_squares(train, settings)
         error = relative_error(left @ (right.mT @ valid.X), valid.Y, typical)
         return replace(plain, error=error, base_error=error)
-    if settings.rank != "auto" or candidate.solver == "gauss_newton":
+    if settings.rank != "auto" or candidate.solver == "gauss_newton" or not 0.1 * _EXACT < plain.error < _HOPELESS:
         return plain
     ridge, trials = Ridge(prediction, train.Y - prediction), []
+    if len(ridge.s) > min(len(train.X), len(train.Y)) / 8:
+        return plain  # with as many directions, the matrix would be larger than a dense one
     for alpha in ridge.alphas() if settings.alpha == "auto" else [settings.alpha]:
         left, right = ridge.factors(alpha)
         error = relative_error(held_out + left @ (right.mT @ held_out), valid.Y, typical)
@@ -575,7 +619,7 @@ def assess(candidate, train, valid, settings):
     # A correction makes the matrix larger, so it must be worth that.
     helps = best.error * _WORTHWHILE < plain.error or (plain.error > _GOOD_BAND and best.error < _ACCURATE)
     helps = helps or (plain.error > _ACCURATE and best.error <= plain.error)
-    return best if helps and plain.error > 0.1 * _EXACT else plain
+    return best if helps else plain
 
 
 def least_squares(data, settings):
@@ -589,7 +633,8 @@ def least_squares(data, settings):
     """
     ridge = Ridge(data.X, data.Y)
     alpha = ridge.best_alpha() if settings.alpha == "auto" else settings.alpha
-    ridge.denoise()
+    if settings.alpha == "auto":
+        ridge.denoise()
     return *ridge.factors(alpha, None if settings.rank == "auto" else settings.rank), alpha
 
 
@@ -623,9 +668,10 @@ class Ridge:
         freedom = self.V.shape[1] - len(self.V)
         if not len(self.V) or freedom <= 0:
             return
-        noise = float(self.targets.square().sum() - self.Y.square().sum()) / (len(self.Y) * freedom)
+        noise = (self.targets - self.Y @ self.V).square().sum(1, keepdim=True) / freedom
+        noise = noise.clamp_min(1e-16 * float(noise.max()) + 1e-300).sqrt()
         along = self.W @ (self.W.mT @ self.Y) if len(self.W) == len(self.Y) else torch.zeros_like(self.Y)
-        self.Y = along + shrunk(self.Y - along, max(noise, 0.0) ** 0.5)
+        self.Y = along + noise * shrunk((self.Y - along) / noise)
 
     def alphas(self):
         """Penalties to choose from: a hundred times the largest squared singular value, down to none."""
@@ -641,12 +687,10 @@ class Ridge:
         return left, right
 
 
-def shrunk(Y, noise):
-    """Optimal shrinkage of the singular values of a matrix with white noise of the given standard deviation."""
+def shrunk(Y):
+    """Optimal shrinkage of the singular values of a matrix with white noise of unit variance."""
     u, s, vh = torch.linalg.svd(Y, full_matrices=False)
-    unit = noise * max(Y.shape) ** 0.5
-    if unit == 0:
-        return Y
+    unit = max(Y.shape) ** 0.5
     beta, y = min(Y.shape) / max(Y.shape), s / unit
     new = ((y**2 - beta - 1).square() - 4 * beta).clamp_min(0).sqrt() / y.clamp_min(1e-300)
     return (u * torch.where(y > 1 + beta**0.5, new, 0) * unit) @ vh
@@ -689,7 +733,7 @@ def complete(groups, trials, data, train, valid, settings):
     rank = 2 * inverses[0].candidate.half_bandwidth
     scarce = data.X.shape[1] < 5 * rank
     if settings.solver == "auto" and symmetric and scarce and lowest > 0.1 * _EXACT:
-        candidate = completed_candidate(settings, inverses[0].candidate, train.X.shape[1])
+        candidate = completed_candidate(settings, inverses[0].candidate)
         groups.insert(0, [candidate])
         trials.append(assess(candidate, train, valid, replace(settings, rank=rank)))
 
@@ -773,6 +817,8 @@ def pick(group, trials):
     own = [t for t in trials if any(t.candidate is c for c in group)]
     if not own:
         return None
+    lowest = min(t.error for t in own)
+    own = [t for t in own if t.error <= max(_WORTHWHILE * lowest, _EXACT)]
     lowest = min(t.base_error for t in own)
     floor = _GOOD_BAND if own[0].candidate.half_bandwidth else _EXACT
     return next(t for t in own if t.base_error <= max(_WORTHWHILE * lowest, floor))
@@ -794,6 +840,9 @@ def finish(trial, data, settings):
             return base, None
         prediction = base @ data.X
         left, right = Ridge(prediction, data.Y - prediction).factors(alpha)
+        if settings.levels == "auto":
+            leaf = 2 * (base.rank + left.shape[1])
+            base = base.coarsen(min(base.levels, ClusterTree.max_levels(len(data.X), leaf)))
         generators = _building.low_rank(left, base.T @ right, base.row_tree, base.col_tree)
         return base + base._like(*generators), alpha
     left, right, alpha = least_squares(data, settings)

@@ -71,10 +71,11 @@ def variable_projection(row_tree, col_tree, X, Y, rank, *, max_iter=60, tol=1e-1
         return full.movedim(1, 2)
 
     residual, linear, Q = project(v)
-    damping, size = 1e-3, target.norm()
+    damping, size, last = 1e-3, target.norm(), math.inf
     for _ in range(max_iter):
-        if not residual.norm() > tol * size:
+        if not tol * size < residual.norm() < 0.99 * last:
             break
+        last = residual.norm()
         # The residual of leaf t changes by -A'[t, s] dV[s]ᵀ X[s], of which its linear unknowns take up a part.
         off = x - (x.unsqueeze(0) @ Q.unsqueeze(1)) @ Q.unsqueeze(1).mT  # (N_t, N_s, m, k)
         jacobian = torch.einsum("tasb,tsmk->taksmb", couplings(linear), off).reshape(n * rank * k, n * m * rank)

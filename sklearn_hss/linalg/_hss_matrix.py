@@ -78,6 +78,7 @@ class HSSMatrix:
         self.row_tree, self.col_tree = row_tree, col_tree
         self.D, self.U, self.V = tuple(D), tuple(U), tuple(V)
         self._factor: _ulv.ULVFactor | None = None
+        self._factor_versions: tuple[int, ...] = ()
         self._check_generators()
 
     def _like(self, D, U, V, col_tree=None):
@@ -180,6 +181,8 @@ class HSSMatrix:
         HSSMatrix
         """
         A = _building.as_tensor(A, "A", 2)
+        if not torch.isfinite(A).all():
+            raise ValueError("A must not hold NaN or infinite values.")
         row_tree, col_tree = _building.trees(A.shape[-2], A.shape[-1], levels, rank or 0)
         return cls(row_tree, col_tree, *_compression.compress_dense(A, row_tree, col_tree, tol, rank))
 
@@ -288,7 +291,11 @@ class HSSMatrix:
         """
         from ._fitting import fit_hss
 
-        X, Y = _building.as_tensor(X, "X", 2).double(), _building.as_tensor(Y, "Y", 2).double()
+        X, Y = (_building.as_tensor(M, name, 2).detach().cpu() for M, name in ((X, "X"), (Y, "Y")))
+        noise = max(torch.finfo(M.dtype).eps for M in (X, Y))
+        X, Y = X.double(), Y.double()
+        if rank != "auto" and not (isinstance(rank, int | np.integer) and rank >= 1):
+            raise ValueError(f"rank={rank!r} must be 'auto' or an integer of at least 1.")
         if X.ndim > 2 or Y.ndim > 2 or X.shape[1] != Y.shape[1] or not X.shape[1]:
             raise ValueError(
                 f"X has shape {tuple(X.shape)} and Y {tuple(Y.shape)}; they must be matrices with as many columns."
@@ -307,6 +314,7 @@ class HSSMatrix:
             form=form,
             solver=solver,
             alpha=alpha,
+            noise=noise,
             random_state=np.random.RandomState(random_state),
         ).operator
 
@@ -472,13 +480,12 @@ class HSSMatrix:
         return stored - prod(self.batch_shape) * self._n_padding()
 
     def _n_padding(self):
-        leaves = list(zip(self.row_tree.leaf_sizes, self.col_tree.leaf_sizes, strict=True))
-        used = sum(m * k for m, k in leaves)
-        stored = self.D[0].shape[-2] * self.D[0].shape[-1] * len(leaves)
+        rows, columns = (np.array(tree.leaf_sizes) for tree in (self.row_tree, self.col_tree))
+        padding = prod(self.D[0].shape[-3:]) - int(rows @ columns)
         if self.levels:
-            used += sum(m * self.U[0].shape[-1] + k * self.V[0].shape[-1] for m, k in leaves)
-            stored += prod(self.U[0].shape[-3:]) + prod(self.V[0].shape[-3:])
-        return stored - used
+            for tree, basis in ((self.row_tree, self.U[0]), (self.col_tree, self.V[0])):
+                padding += (tree.n_leaves * tree.max_leaf_size - tree.n) * basis.shape[-1]
+        return padding
 
     def __repr__(self):
         return (
@@ -615,7 +622,7 @@ class HSSMatrix:
     # Factorisation
 
     def factor(self) -> "_ulv.ULVFactor":
-        """ULV factorisation, made in O(n r²) at the first call and kept. The generators must not change after that.
+        """ULV factorisation, made in O(n r²) at the first call and kept until generators change.
 
         Returns
         -------
@@ -632,8 +639,11 @@ class HSSMatrix:
         scipy.linalg.LinAlgWarning
             If it is singular to working precision.
         """
-        if self._factor is None:
-            self._factor = _ulv.ULVFactor(self)
+        # Generators that were changed in place, by an optimiser perhaps, have a new version.
+        generators = (*self.D, *self.U, *self.V)
+        versions = tuple(0 if g.is_inference() else g._version for g in generators)
+        if self._factor is None or versions != self._factor_versions:
+            self._factor, self._factor_versions = _ulv.ULVFactor(self), versions
         return self._factor
 
     def solve(self, b):
@@ -857,7 +867,7 @@ class HSSMatrix:
 
     def __getstate__(self):
         # The factor is quickly made again, and as large as the matrix.
-        return {**vars(self), "_factor": None}
+        return {**vars(self), "_factor": None, "_factor_versions": ()}
 
 
 def generator_shapes(

@@ -38,14 +38,11 @@ class LocalInverse:
         Diagonals as :func:`scipy.linalg.solve_banded` takes them.
     pinned : Tensor of bool, of shape (n,)
         Points at the ends of the domain where u is zero, whatever f is.
-    borrowed : Tensor of bool, of shape (n,)
-        Rows that the samples say nothing about, taken from their neighbours.
     """
 
     half_bandwidth: int
     ab: torch.Tensor
     pinned: torch.Tensor
-    borrowed: torch.Tensor
 
 
 def fit_local_inverse(F, U, w, noise=None):
@@ -72,7 +69,7 @@ def fit_local_inverse(F, U, w, noise=None):
     alive = torch.nonzero(~(dead | silent & (sizes < 0.1 * U.square().mean().sqrt()))).squeeze(-1)
     if not len(alive):
         everything = torch.ones(n, dtype=torch.bool, device=U.device)
-        return LocalInverse(w, banded_identity(U, w), everything, ~everything)
+        return LocalInverse(w, banded_identity(U, w), everything)
     # Where u vanishes at an end of the domain, it does so whatever f is; the equations are those of the rest.
     first, last = int(alive[0]), int(alive[-1]) + 1
     F, U, borrowed = F[first:last], U[first:last], (dead | silent)[first:last]
@@ -111,9 +108,9 @@ def fit_local_inverse(F, U, w, noise=None):
             ab.index_put_((w + rows[inside] - column, column), value, accumulate=True)
     # Of the size of the others, so that the matrix is no worse conditioned than need be.
     ab[w, :first] = ab[w, last:] = ab[w, first:last].abs().median()
-    everywhere = torch.ones(n, dtype=torch.bool, device=U.device)
-    everywhere[first:last] = False
-    return LocalInverse(w, ab, everywhere, torch.nn.functional.pad(borrowed, (first, n - last)))
+    pinned = torch.ones(n, dtype=torch.bool, device=U.device)
+    pinned[first:last] = False
+    return LocalInverse(w, ab, pinned)
 
 
 def banded_identity(x, w):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.linalg import LinAlgWarning
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -61,7 +61,7 @@ def test_fourth_order_scheme_from_ten_samples():
         F, U = make_poisson(210, 4096, forcing="gaussian", order=4, random_state=seed)
         errors.append(error(fitted(F, U, 10, symmetric=True), F[10:], U[10:]))
     assert np.median(errors) <= 1e-12
-    assert max(errors) <= 2e-12
+    assert max(errors) <= 5e-12
 
 
 @pytest.mark.parametrize("n", [256, 4096])
@@ -312,11 +312,10 @@ def test_constant_columns_and_duplicates():
 
 
 def test_a_rank_that_is_too_small_is_reported():
-    F = white(128, 80)
-    U = F @ symmetric_operator(128, 8)
+    F, U = make_poisson(60, 128, forcing="gaussian", random_state=0)
     with pytest.warns(UserWarning, match="relative error of .* on held-out samples"):
-        model = fitted(F, U, 60, rank=1)
-    assert model.residual_ > 1e-2
+        model = fitted(F, U, 60, rank=1, solver="closed_form")
+    assert min(model.residual_, model.held_out_error_) > 0.1
     assert model.operator_.rank <= 1
 
 
@@ -350,12 +349,79 @@ def test_any_size(n):
     np.testing.assert_allclose(transformer.inverse_transform(U), F, atol=1e-6)
 
 
+@pytest.mark.parametrize("boundary", ["neumann", "periodic"])
+def test_operators_that_are_singular_on_constants(boundary):
+    F, U = make_poisson(160, 128, boundary=boundary, forcing="gaussian", random_state=1)
+    assert error(fitted(F, U, 60), F[60:], U[60:]) <= 1e-10
+
+
+def test_noise_does_not_inflate_the_operator():
+    # A correction by as many directions as there are samples would be larger than a dense matrix.
+    F = white(256, 100)
+    U = solutions(operators.indefinite_constant(256, 0.0), F)
+    U = U + 0.05 * U.std() * white(256, 100, seed=1)
+    for boundary_data in ((F, U), make_poisson(100, 128, forcing="grf", random_state=0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = HSSRegressor(random_state=0).fit(*boundary_data)
+        assert model.n_parameters_ <= boundary_data[0].shape[1] ** 2
+
+
+def test_symmetry_is_kept():
+    F = white(100, 40)
+    U = solutions(operators.indefinite_constant(100, 0.0), F)
+    U = U + 0.01 * U.std() * white(100, 40, seed=1)
+    for parameters in ({}, {"solver": "least_squares"}, {"form": "inverse"}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = HSSRegressor(symmetric=True, random_state=0, **parameters).fit(F, U)
+        dense = model.operator_.to_dense()
+        assert model.symmetric_
+        assert (dense - dense.T).abs().max() <= 1e-12 * dense.abs().max()
+
+
+def test_ridge_with_a_given_penalty_is_that_of_scikit_learn():
+    F, W = white(40, 200), white(30, 40, seed=1)
+    U = F @ W + 3 * white(30, 200, seed=2)
+    weight = np.random.RandomState(3).randint(0, 4, size=200)
+    for alpha in (0.0, 1.0, 100.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = HSSRegressor(solver="least_squares", alpha=alpha).fit(F, U, sample_weight=weight)
+        expected = Ridge(alpha=alpha, fit_intercept=False).fit(F, U, sample_weight=weight).predict(F)
+        np.testing.assert_allclose(model.predict(F), expected, atol=1e-9)
+
+
+def test_small_outputs_beside_noisy_ones():
+    F, W = white(40, 300), white(30, 40, seed=1)
+    U = F @ W
+    U[:, :10] = 1e3 * U[:, :10] + 100 * white(10, 300, seed=2)
+    model = HSSRegressor(random_state=0).fit(F, U)
+    assert error(model, F, np.where(np.arange(30) < 10, model.predict(F), F @ W)) <= 1e-6
+
+
+@pytest.mark.parametrize("parameters", [{}, {"rank": 2}, {"form": "inverse"}, {"solver": "banded"}])
+def test_inputs_without_information(parameters):
+    F = np.zeros((10, 16))
+    F[:, 3] = white(1, 10)[:, 0]
+    for inputs in (np.zeros((10, 16)), F):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                prediction = HSSRegressor(**parameters).fit(inputs, F).predict(inputs)
+            except (ValueError, np.linalg.LinAlgError):
+                continue
+        assert np.isfinite(prediction).all()
+
+
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
 def test_hardly_any_samples(n_samples):
     F, U = make_poisson(n_samples, 32, forcing="gaussian", random_state=0)
     with pytest.warns(UserWarning, match="leaves none to verify|relative error of"):
         model = HSSRegressor(random_state=0).fit(F, U)
-    assert model.residual_ < 1e-8 or model.held_out_error_ > 0.1
+    # The operator of smallest norm that reproduces them.
+    least_squares = np.linalg.lstsq(F, U, rcond=None)[0]
+    np.testing.assert_allclose(model.predict(F), F @ least_squares, atol=1e-12)
 
 
 def test_fields_that_are_zero():

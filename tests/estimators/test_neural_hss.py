@@ -493,3 +493,79 @@ def test_cuda(poisson, tmp_path):
     np.testing.assert_allclose(gpu.predict(F), cpu.predict(F), rtol=1e-4, atol=1e-6 * np.abs(U).max())
     joblib.dump(gpu, tmp_path / "gpu.joblib")
     np.testing.assert_array_equal(joblib.load(tmp_path / "gpu.joblib").predict(F), gpu.predict(F))
+
+
+# The start from the linear map
+
+
+def linear_data(n_samples=40, n=64):
+    return make_poisson(n_samples, n, forcing="gaussian", order=2, random_state=0)
+
+
+def cubic_data():
+    F, U = make_poisson(60, 32, forcing="grf", random_state=0)
+    return F, np.tanh(40 * U)
+
+
+@pytest.mark.parametrize("init", ["auto", "linear"])
+@pytest.mark.parametrize(
+    "structure",
+    [{}, {"rank": 4, "levels": 2}, {"levels": 0}, {"lifting": "dense", "projection": "dense", "embedding_dim": 80}],
+)
+def test_linear_problems_need_no_training(init, structure):
+    F, U = linear_data()
+    model = NeuralHSSRegressor(init=init, random_state=0, **structure).fit(F[:20], U[:20])
+    assert (model.init_, model.n_iter_, model.history_) == ("linear", 0, [])
+    assert relative_l2_error(U[20:], model.predict(F[20:])) < 1e-10
+    np.testing.assert_array_equal(model.slopes_, 1)
+
+
+def test_other_sizes_of_output():
+    F, U = linear_data(300)
+    for target in (U[:, ::2], np.hstack([U, U]), U[:, 5]):
+        model = NeuralHSSRegressor(init="linear", levels=0, random_state=0).fit(F[:200], target[:200])
+        np.testing.assert_allclose(model.predict(F[200:]), target[200:], atol=1e-6 * np.abs(target).max())
+
+
+def test_training_goes_on_from_the_linear_map_and_cannot_harm():
+    F, U = linear_data()
+    U = U + 0.02 * U.std() * np.random.RandomState(0).standard_normal(U.shape)
+    start = NeuralHSSRegressor(init="linear", max_epochs=1, lr=1e-12, min_lr=0, random_state=0).fit(F, U)
+    model = NeuralHSSRegressor(init="linear", max_epochs=30, lr=0.3, random_state=0).fit(F, U)
+    assert model.n_iter_ == 30
+    assert relative_l2_error(U, model.predict(F)) <= relative_l2_error(U, start.predict(F)) * (1 + 1e-6)
+    stopped = NeuralHSSRegressor(
+        init="linear", max_epochs=20, early_stopping=True, n_iter_no_change=2, validation_fraction=0.2, random_state=0
+    )
+    assert stopped.fit(F, U).n_iter_ >= 1
+
+
+def test_nonlinear_problems_start_at_random():
+    F, U = cubic_data()
+    model = NeuralHSSRegressor(max_epochs=2, random_state=0).fit(F, U)
+    assert (model.init_, model.n_iter_) == ("random", 2)
+    expected = NeuralHSSRegressor(max_epochs=2, init="random", random_state=0).fit(F, U)
+    np.testing.assert_array_equal(model.predict(F), expected.predict(F))
+
+
+def test_continuing_after_a_linear_start():
+    F, U = linear_data()
+    model = NeuralHSSRegressor(warm_start=True, max_epochs=3, random_state=0).fit(F, U)
+    before = model.predict(F)
+    model.fit(F, 2 * U)
+    assert model.n_iter_ == 3
+    assert np.abs(model.predict(F) - before).max() > 0
+    assert NeuralHSSRegressor(random_state=0).partial_fit(F, U).init_ == "random"
+
+
+def test_networks_that_cannot_be_linear():
+    F, U = linear_data()
+    with pytest.raises(ValueError, match="embedding_dim must be one of these numbers"):
+        NeuralHSSRegressor(init="linear", embedding_dim=100).fit(F, U)
+    assert NeuralHSSRegressor(embedding_dim=100, max_epochs=1, random_state=0).fit(F, U).init_ == "random"
+
+
+def test_inputs_that_are_zero():
+    F, U = linear_data()
+    model = NeuralHSSRegressor(max_epochs=1, random_state=0).fit(0 * F, U)
+    assert not model.predict(0 * F).any()

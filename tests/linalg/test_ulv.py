@@ -221,7 +221,7 @@ def test_residuals_of_an_ill_conditioned_differential_operator():
     n = 1200
     diagonals = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
     A = HSSMatrix.from_banded((2, 2), np.tile(diagonals[:, None], n))
-    dense = scipy.sparse.diags_array(list(diagonals), offsets=[-2, -1, 0, 1, 2], shape=(n, n)).toarray()
+    dense = scipy.sparse.diags(list(diagonals), offsets=[-2, -1, 0, 1, 2], shape=(n, n)).toarray()
     x, b = A.solve(np.ones((n, 1))), np.ones((n, 1))
     assert backward_error(dense, x, b) < 1e-14
     assert A.factor().condition > 1e10

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_hss.linalg import ClusterTree
+from sklearn_hss.linalg import ClusterTree, HSSMatrix
 from sklearn_hss.nn import HSSLinear
 from sklearn_hss.nn._counting import count_parameters
 
@@ -206,3 +206,17 @@ def test_cuda_agrees_with_cpu():
         torch.autograd.grad(actual.square().sum(), list(layer.parameters())), gradients, strict=True
     ):
         torch.testing.assert_close(gradient.cpu(), other)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (50, 37), (37, 50)])
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_install(shape, levels):
+    # Equal to the matrix where its tree is at least as deep; else as close as rank and levels allow.
+    trees = [ClusterTree(n, levels) for n in shape]
+    A = HSSMatrix.random(*trees, 2, generator=torch.Generator().manual_seed(0))
+    layer = HSSLinear(shape[1], shape[0], rank=4, levels=2, bias=True, dtype=torch.float64)
+    layer.install(A)
+    torch.testing.assert_close(layer.weight.to_dense(), A.to_dense())
+    assert not layer.bias.any()
+    # Directions that the matrix does not use stay open to training: V is not zero there.
+    assert all((V != 0).any(dim=-2).all() for V in layer.V)
