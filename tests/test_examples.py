@@ -32,6 +32,7 @@ def test_example(path, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "constants"),
     [
+        ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}),
         ("bench_layer", {}),
         ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}),
         ("bench_training", {"N_EPOCHS": 2}),

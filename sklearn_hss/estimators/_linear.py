@@ -265,7 +265,7 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     >>> bool(relative_l2_error(U[8:], model.predict(F[8:])) < 1e-12)
     True
     >>> model.operator_
-    HSSMatrix(shape=(1024, 1024), levels=8, rank=2, n_parameters=14240, dtype=torch.float64)
+    HSSMatrix(shape=(1024, 1024), levels=8, rank=2, n_parameters=16336, dtype=torch.float64)
     """
 
     def predict(self, X):
