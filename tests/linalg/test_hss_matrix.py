@@ -192,3 +192,25 @@ def test_impossible_generators_are_refused():
         HSSMatrix(tree, tree, A.D[:1], A.U, A.V)
     with pytest.raises(ValueError, match=r"U\[0\] has shape \(2, 3, 2\).* need \(2, 4, 2\)"):
         HSSMatrix(tree, tree, A.D, [A.U[0][:, :3]], A.V)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("n", [100, 1000])
+def test_everything_works_on_a_gpu(n):
+    ab = np.vstack([np.full(n, -1.0), np.full(n, 2.5), np.full(n, -1.2)])
+    A = HSSMatrix.from_banded((1, 1), ab)
+    on_gpu, x = A.to("cuda"), randn(n, 3)
+    for name, operation in {
+        "product": lambda M, x: M @ x,
+        "transpose": lambda M, x: M.T @ x,
+        "solve": lambda M, x: M.solve(x),
+        "transposed solve": lambda M, x: M.factor().solve_transposed(x),
+        "inverse": lambda M, x: M.inverse() @ x,
+        "arithmetic": lambda M, x: (2 * M + M @ M - M).truncate() @ x,
+        "entries": lambda M, x: M[3:7, ::2] @ x[::2],
+        "diagonal": lambda M, x: M.diagonal(),
+        "norm": lambda M, x: M.norm(),
+        "from dense": lambda M, x: HSSMatrix.from_dense(M.to_dense()) @ x,
+        "gradient": lambda M, x: torch.autograd.grad((M.solve(x.requires_grad_()) ** 2).sum(), x)[0],
+    }.items():
+        torch.testing.assert_close(operation(on_gpu, x.cuda()).cpu(), operation(A, x.clone()), msg=name)
