@@ -649,11 +649,19 @@ class Ridge:
 
     def best_alpha(self):
         """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV."""
+        if self.V.shape[1] < 3:
+            return 0.0
+        independent = len(self.V) == self.V.shape[1]
+        unexplained = self.targets - self.Y @ self.V
 
         def error(alpha):
-            shrinkage = self.s**2 / (self.s**2 + alpha)
-            freedom = 1 - (shrinkage[:, None] * self.V.square()).sum(0)
-            left_out = (self.targets - (self.Y * shrinkage) @ self.V) / freedom.clamp_min(1e-12)
+            if independent:
+                # Residuals and degrees of freedom vanish with the penalty; their ratio does not.
+                weight, left, freedom = 1 / (self.s**2 + alpha), 0.0, 0.0
+            else:
+                weight, left = alpha / (self.s**2 + alpha), unexplained
+                freedom = (1 - self.V.square().sum(0)).clamp_min(1e-12)
+            left_out = (left + (self.Y * weight) @ self.V) / (freedom + weight @ self.V.square())
             return float(left_out.square().sum())
 
         return min(self.alphas(), key=error)
@@ -744,11 +752,16 @@ def choose(groups, trials, data, settings):
     if not finalists:
         return unverified(groups, data, settings)
     lowest = min(t.error for t in finalists)
-    # Among equals, the one that needs its correction least: held-out samples say nothing about inputs off their span.
     equals = [t for t in finalists if t.error <= max(1.2 * lowest, _EXACT)]
     completed = [t for t in finalists if t.candidate.completed and t.error <= _WORTHWHILE * lowest]
-    least = min(t.base_error for t in equals)
-    chosen = [*completed, *(t for t in equals if t.base_error <= max(_WORTHWHILE * least, _EXACT))][0]
+    if lowest > _ACCURATE / 10:
+        # Held-out samples are noisy, too, and hide some of what the inverse form makes of noise.
+        equals = sorted(equals, key=lambda t: (t.candidate.form, t.error))
+    # Among equals, the one that needs its correction least: held-out samples say nothing about inputs off their span.
+    elif lowest <= _EXACT:
+        least = min(t.base_error for t in equals)
+        equals = [t for t in equals if t.base_error <= max(_WORTHWHILE * least, _EXACT)]
+    chosen = [*completed, *equals][0]
     reason = f"{chosen.candidate.label}: held-out error {chosen.error:.1e}"
     others = sorted((t for t in finalists if t is not chosen), key=lambda t: t.error)
     if others:

@@ -162,7 +162,7 @@ class HSSLinear(nn.Module):
         Parameters
         ----------
         operator : HSSMatrix
-            Of shape (out_features, in_features). Bases of lower rank than the layer's are filled up with directions
+            Of shape (out_features, in_features). Bases of lower rank than the layer's keep their further directions,
             that are not coupled to anything, so that training can use them.
         """
         if operator.levels >= self.levels:
@@ -170,7 +170,8 @@ class HSSLinear(nn.Module):
         else:
             operator = HSSMatrix.from_dense(operator.to_dense(), tol=0, rank=self.rank, levels=self.levels)
         operator = operator.truncate(tol=0, rank=self.rank)
-        self.reset_parameters()
+        if self.bias is not None:
+            self.bias.zero_()
         for D, new in zip(self.D, operator.D, strict=True):
             D.zero_()
             # Rows and columns belong to two children each, except at the leaves.

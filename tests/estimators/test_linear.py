@@ -392,6 +392,18 @@ def test_ridge_with_a_given_penalty_is_that_of_scikit_learn():
         np.testing.assert_allclose(model.predict(F), expected, atol=1e-9)
 
 
+def test_ridge_finds_its_penalty_where_least_squares_interpolates():
+    # Smooth forcings, linearly independent; without a penalty, the noise would be reproduced exactly.
+    ab, F = operators.convection_diffusion(200), smooth(200, 140)
+    U = solutions(ab, F)
+    noisy = U[:40] + 1e-3 * np.abs(U).max() * white(200, 40, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = HSSRegressor(solver="least_squares").fit(F[:40], noisy)
+    ridge = RidgeCV(np.logspace(-8, 4, 25), fit_intercept=False).fit(F[:40], noisy)
+    assert error(model, F[40:], U[40:]) <= 1.1 * error(ridge, F[40:], U[40:])
+
+
 def test_small_outputs_beside_noisy_ones():
     F, W = white(40, 300), white(30, 40, seed=1)
     U = F @ W

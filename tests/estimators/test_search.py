@@ -45,7 +45,7 @@ def test_grid_search_reports_structures_that_do_not_fit(poisson):
 
 def test_learning_curve(poisson):
     sizes, train_scores, test_scores = learning_curve(
-        model(), *poisson, train_sizes=[8, 30], cv=KFold(4), scoring=relative_l2_scorer
+        model(init="random"), *poisson, train_sizes=[8, 30], cv=KFold(4), scoring=relative_l2_scorer
     )
     assert list(sizes) == [8, 30]
     assert train_scores.shape == test_scores.shape == (2, 4)
