@@ -1,7 +1,7 @@
 """
-==========================================================
+===========================================================
 Exact recovery: a whole solution operator from a few fields
-==========================================================
+===========================================================
 
 The solution operator of a linear equation is a matrix with n² entries, yet a few simulations determine it: 3 * rank of
 them if it is symmetric (Theorem 2.3 of the Neural-HSS paper), 2 w + 1 if its inverse couples w neighbours on either
