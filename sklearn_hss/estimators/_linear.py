@@ -39,7 +39,7 @@ _PARAMETERS = """
         - "least_squares": the minimum-norm operator (or ridge regression, with `alpha`), compressed.
     alpha : float or "auto", default="auto"
         Ridge penalty, in units of squared inputs as in :class:`sklearn.linear_model.Ridge`, of "least_squares" and of
-        the correction. "auto" chooses by the error on held-out samples.
+        the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples.
     tol : float, default=1e-12
         Relative size below which singular values of blocks of the inputs count as zero.
     random_state : int, RandomState instance or None, default=None

@@ -190,7 +190,8 @@ def fit_hss(
     """
     settings = Settings(rank, levels, symmetric, form, solver, alpha, tol, noise)
     check_settings(settings, len(Y), len(X), adjoint is not None)
-    data, scale, settings = scaled(X, Y, adjoint, settings)
+    # A symmetric operator is its own adjoint.
+    data, scale, settings = scaled(X, Y, None if symmetric is True else adjoint, settings)
     train, valid = split(data, random_state or np.random.RandomState(0))
     data, train = with_constant(data), with_constant(train)
     groups = candidate_groups(settings, data, train.X.shape[1])
@@ -346,8 +347,6 @@ def candidate_groups(settings, data, n_train):
     solver, square = settings.solver, len(data.X) == len(data.Y)
     groups = []
     symmetric = settings.symmetric
-    if symmetric is True:
-        data = replace(data, P=None, Z=None)
     if symmetric == "auto":
         symmetric = square and data.P is None and (solver == "closed_form" or asymmetry(data.X, data.Y) < 0.1)
     if forward and solver in ("auto", "closed_form") and (symmetric or data.P is not None):
@@ -435,7 +434,7 @@ def completed_candidate(settings, inverse):
         n, n_samples = data.X.shape
         levels = ClusterTree.max_levels(n, 2 * rank) if settings.levels == "auto" else settings.levels
         tree = ClusterTree(n, levels)
-        missing = max(tree.max_leaf_size + rank, 3 * rank) + rank - n_samples
+        missing = max(max(tree.max_leaf_size + rank, 3 * rank) + rank - n_samples, 0)
         made_up = torch.randn(n, missing, dtype=data.X.dtype, generator=torch.Generator().manual_seed(0))
         # Points where no forcing acts stay without.
         made_up = 1e-4 * made_up * (data.X != 0).any(1, keepdim=True)

@@ -64,6 +64,14 @@ def test_fourth_order_scheme_from_ten_samples():
     assert max(errors) <= 5e-12
 
 
+@pytest.mark.parametrize("n_samples", range(8, 24, 3))
+def test_completion_with_nearly_enough_samples(n_samples):
+    # Noise keeps the closed form from being exact, so that completing it is tried, however few samples are missing.
+    F, U = make_poisson(60, 64, forcing="gaussian", order=4, random_state=0)
+    noisy = U + 1e-10 * np.abs(U).max() * white(64, 60, seed=1)
+    assert error(fitted(F, noisy, n_samples, symmetric=True), F[30:], U[30:]) <= 1e-6
+
+
 @pytest.mark.parametrize("n", [256, 4096])
 @pytest.mark.parametrize("operator", ["convection_diffusion", "indefinite", "convection_variable"])
 def test_four_white_samples_are_enough_for_three_points(n, operator):
