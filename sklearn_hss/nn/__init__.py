@@ -2,6 +2,7 @@
 
 from ._activation import TrainableLeakyReLU
 from ._hss_linear import HSSLinear
+from ._hss_multilinear import HSSMultilinear
 from ._neural_hss import NeuralHSS
 
-__all__ = ["HSSLinear", "NeuralHSS", "TrainableLeakyReLU"]
+__all__ = ["HSSLinear", "HSSMultilinear", "NeuralHSS", "TrainableLeakyReLU"]

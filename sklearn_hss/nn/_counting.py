@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ._hss_linear import HSSLinear
+from ._hss_parameters import HSSParameters
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -19,4 +19,4 @@ def count_parameters(module: nn.Module) -> int:
     int
     """
     stored = sum(p.numel() * (2 if p.is_complex() else 1) for p in module.parameters() if p.requires_grad)
-    return stored - sum(layer.n_padding for layer in module.modules() if isinstance(layer, HSSLinear))
+    return stored - sum(layer.n_padding for layer in module.modules() if isinstance(layer, HSSParameters))

@@ -1,13 +1,12 @@
 """The one-dimensional HSS layer."""
 
-from itertools import chain
-
 import torch
 from torch import nn
 
-from ..linalg._cluster_tree import ClusterTree, join_leaves, split_leaves
-from ..linalg._hss_matrix import HSSMatrix, generator_shapes
+from ..linalg._cluster_tree import join_leaves, split_leaves
+from ..linalg._hss_matrix import HSSMatrix
 from ..linalg._product import sweep, telescopic_product
+from ._hss_parameters import HSSParameters, check_rank_and_levels
 
 
 class _HSSProduct(torch.autograd.Function):
@@ -70,7 +69,7 @@ def _traced_backward(needed, grad, row_tree, col_tree, x, D, U, V):
     return tuple(next(gradients) if need else None for need in needed)
 
 
-class HSSLinear(nn.Module):
+class HSSLinear(HSSParameters):
     """Linear layer y = W x + b whose weight W is an HSS matrix (Algorithm 1 of the Neural-HSS paper).
 
     Parameters
@@ -128,18 +127,8 @@ class HSSLinear(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         check_rank_and_levels(rank, levels, in_features=in_features, out_features=out_features)
-        self.in_features, self.out_features = in_features, out_features
-        self.rank, self.levels = rank, levels
-        self.row_tree = ClusterTree(out_features, levels)
-        self.col_tree = ClusterTree(in_features, levels)
-        # Plain parameters rather than a ParameterList, which takes longer to read than a small product.
-        self._names = []
-        for letter, shapes in zip("DUV", generator_shapes(self.row_tree, self.col_tree, rank), strict=True):
-            for i, (shape, _) in enumerate(shapes):
-                self._names.append(f"{letter}{i}")
-                self.register_parameter(self._names[-1], nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        super().__init__(in_features, out_features, rank, levels, device=device, dtype=dtype)
         self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
@@ -148,10 +137,7 @@ class HSSLinear(nn.Module):
 
         Unit gain, sqrt(3 / fan-in), would be too much, because the levels of the tree add up.
         """
-        shapes = chain(*generator_shapes(self.row_tree, self.col_tree, self.rank))
-        for generator, (_, fan_in) in zip(self._generators(), shapes, strict=True):
-            bound = fan_in**-0.5
-            nn.init.uniform_(generator, -bound, bound)
+        self._draw()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -165,56 +151,9 @@ class HSSLinear(nn.Module):
             Of shape (out_features, in_features). Bases of lower rank than the layer's keep their further directions,
             that are not coupled to anything, so that training can use them.
         """
-        if operator.levels >= self.levels:
-            operator = operator.coarsen(self.levels)
-        else:
-            operator = HSSMatrix.from_dense(operator.to_dense(), tol=0, rank=self.rank, levels=self.levels)
-        operator = operator.truncate(tol=0, rank=self.rank)
+        self._write(operator)
         if self.bias is not None:
             self.bias.zero_()
-        for D, new in zip(self.D, operator.D, strict=True):
-            D.zero_()
-            # Rows and columns belong to two children each, except at the leaves.
-            parts = 1 if D is self.D[0] else 2
-            rows, columns = (size // parts for size in new.shape[-2:])
-            D.unflatten(-1, (parts, -1)).unflatten(-3, (parts, -1))[..., :rows, :, :columns] = new.unflatten(
-                -1, (parts, columns)
-            ).unflatten(-3, (parts, rows))
-        for own, given in ((self.U, operator.U), (self.V, operator.V)):
-            for i, (basis, new) in enumerate(zip(own, given, strict=True)):
-                parts = 1 if i == 0 else 2
-                rows, rank = new.shape[-2] // parts, new.shape[-1]
-                blocks = basis.unflatten(-2, (parts, -1))
-                blocks[..., :rank] = 0
-                blocks[..., :rows, :rank] = new.unflatten(-2, (parts, rows))
-
-    def _generators(self):
-        return [self._parameters[name] for name in self._names]
-
-    @property
-    def D(self) -> list[nn.Parameter]:
-        """Diagonal blocks, stacked per level, from the leaves to the root."""
-        return self._generators()[: self.levels + 1]
-
-    @property
-    def U(self) -> list[nn.Parameter]:
-        """Column bases, stacked per level, from the leaves to level 1."""
-        return self._generators()[self.levels + 1 : 2 * self.levels + 1]
-
-    @property
-    def V(self) -> list[nn.Parameter]:
-        """Row bases, stacked per level, from the leaves to level 1."""
-        return self._generators()[2 * self.levels + 1 :]
-
-    @property
-    def weight(self) -> HSSMatrix:
-        """The weight as an HSSMatrix that shares, and differentiates to, the parameters."""
-        return HSSMatrix(self.row_tree, self.col_tree, self.D, self.U, self.V)
-
-    @property
-    def n_padding(self) -> int:
-        """Parameter entries that only pad smaller leaves: no effect, no gradient."""
-        return self.weight._n_padding()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer to the last dimension of `x`.
@@ -248,30 +187,4 @@ class HSSLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, rank={self.rank}, "
-            f"levels={self.levels}, bias={self.bias is not None}"
-        )
-
-
-def check_rank_and_levels(rank: int, levels: int, **sizes: int) -> None:
-    """Refuse a tree that is too deep, or a rank above the smallest leaf, for any of the named `sizes`.
-
-    Raises
-    ------
-    ValueError
-        Names the parameter, its value and the largest value that works.
-    """
-    for name, value, least in (("rank", rank, 1), ("levels", levels, 0)):
-        if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}.")
-    name, size = min(sizes.items(), key=lambda item: item[1])
-    deepest = ClusterTree.max_levels(size)
-    if levels > deepest:
-        raise ValueError(f"levels={levels} is too deep for {name}={size}: the largest value that works is {deepest}.")
-    smallest_leaf = size >> levels
-    if levels and rank > smallest_leaf:
-        raise ValueError(
-            f"rank={rank} exceeds the smallest leaf of {name}={size} cut into 2**{levels} leaves: "
-            f"the largest value that works with levels={levels} is {smallest_leaf}."
-        )
+        return f"{super().extra_repr()}, bias={self.bias is not None}"
