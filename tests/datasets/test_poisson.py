@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 
 from sklearn_hss.datasets import make_poisson
-from sklearn_hss.datasets._poisson import poisson_grid, solve_poisson
+from sklearn_hss.datasets._box import axis_grid, box_solver
 
 PI = np.pi
 
@@ -43,8 +43,8 @@ def test_observed_order_of_convergence_is_the_nominal_one(name, order):
     boundary, f, exact, slope = EXACT[name]
     errors = []
     for n in (32, 64, 128):
-        x = poisson_grid(n, boundary)
-        u = solve_poisson(f(x)[None], boundary, order, None if slope is None else np.array([slope]))
+        x = axis_grid(n, boundary)
+        u = box_solver((n,), boundary, order)(f(x)[None], None if slope is None else [np.array([slope])])
         errors.append(np.abs(u - exact(x)).max())
     observed = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(observed, order, atol=0.1)
@@ -57,7 +57,7 @@ def test_zeroed_ends_cost_the_default_data_one_order():
         _, U = make_poisson(20, n, modes=(1, 3), refinement=1, random_state=0)
         waves = 2 * PI * np.arange(1, 4)[:, None]
         coefficients = np.random.RandomState(0).uniform(size=(20, 3))
-        exact = coefficients @ (np.sin(waves * poisson_grid(n, "dirichlet")) / waves**2)
+        exact = coefficients @ (np.sin(waves * axis_grid(n, "dirichlet")) / waves**2)
         errors.append(np.abs(U - exact).max())
     np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 3, atol=0.1)
 
