@@ -12,15 +12,15 @@ def real_array(x):
     return x
 
 
-def check_operand(x, dtype, n):
+def check_operand(x, dtype, n, matrix="an HSSMatrix"):
     """Refuse operands whose type or number of rows does not fit a matrix with `n` columns."""
     if x.dtype != dtype:
-        raise TypeError(f"An operand of {x.dtype} does not fit an HSSMatrix of {dtype}; convert one of them.")
+        raise TypeError(f"An operand of {x.dtype} does not fit {matrix} of {dtype}; convert one of them.")
     if x.ndim == 0:
-        raise ValueError("A scalar does not fit an HSSMatrix; the operand must be a vector or a matrix.")
+        raise ValueError(f"A scalar does not fit {matrix}; the operand must be a vector or a matrix.")
     rows = x.shape[0] if x.ndim == 1 else x.shape[-2]
     if rows != n:
-        raise ValueError(f"An operand with {rows} rows does not fit an HSSMatrix with {n} columns.")
+        raise ValueError(f"An operand with {rows} rows does not fit {matrix} with {n} columns.")
 
 
 def as_linear_operator(shape, dtype, apply, adjoint):

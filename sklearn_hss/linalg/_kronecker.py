@@ -1,0 +1,445 @@
+"""Linear maps between fields on grids of several dimensions, made of one-dimensional factors."""
+
+from collections.abc import Iterable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+
+from ._hss_matrix import HSSMatrix
+from ._operands import as_linear_operator, check_operand, real_array
+
+
+def modal_product(Z, W, mode):
+    """Modal product Z x_mode W (Definition A.1 of the Neural-HSS paper).
+
+    Parameters
+    ----------
+    Z : Tensor
+    W : Tensor of shape (rows, columns)
+    mode : int
+        Dimension of Z that has the size ``columns``; from the end if negative.
+
+    Returns
+    -------
+    Tensor
+        Like Z, with ``rows`` in that dimension.
+    """
+    return (Z.movedim(mode, -1) @ W.mT).movedim(-1, mode)
+
+
+def multilinear(Z, matrices):
+    """Modal products with one matrix per mode, over the last dimensions of Z."""
+    for mode, W in enumerate(matrices, -len(matrices)):
+        Z = modal_product(Z, W, mode)
+    return Z
+
+
+class FieldOperator:
+    """A linear map between fields on two grids; as a matrix it acts on fields flattened in C order.
+
+    A subclass has the attributes ``grid_in``, ``grid_out``, ``dtype`` and ``device`` and the methods ``apply``, on
+    fields in the last dimensions of a tensor, and ``_transposed``.
+    """
+
+    grid_in: tuple[int, ...]
+    grid_out: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (\\*batch, \\*grid_in)
+            Fields.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, \\*grid_out)
+        """
+        raise NotImplementedError
+
+    def _transposed(self):
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns: points of the grids."""
+        return prod(self.grid_out), prod(self.grid_in)
+
+    @property
+    def T(self):
+        """Transpose, that shares the factors."""
+        return self._transposed()
+
+    # NumPy must leave `array @ A` alone, instead of making an array of objects of A.
+    __array_ufunc__ = None
+
+    def __matmul__(self, x):
+        """Product with a flat field (n_columns,) or with several in columns (n_columns, k), NumPy or torch."""
+        if isinstance(x, np.ndarray):
+            columns = torch.as_tensor(np.ascontiguousarray(real_array(x)), dtype=self.dtype, device=self.device)
+            return (self @ columns).detach().cpu().numpy()
+        if not isinstance(x, torch.Tensor):
+            return NotImplemented
+        check_operand(x, self.dtype, self.shape[1], f"a {type(self).__name__}")
+        if x.ndim == 1:
+            return self.apply(x.view(self.grid_in)).reshape(-1)
+        return self.apply(x.mT.reshape(*x.shape[:-2], -1, *self.grid_in)).flatten(-len(self.grid_out)).mT
+
+    def to_dense(self) -> torch.Tensor:
+        """Expand to a dense matrix.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+        """
+        return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
+
+    def aslinearoperator(self):
+        """Return SciPy's view of the map, for its iterative solvers.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            With products with the matrix and its transpose.
+        """
+        return as_linear_operator(self.shape, self.dtype, self.__matmul__, self.T.__matmul__)
+
+
+class KroneckerSum(FieldOperator):
+    """Sum of Kronecker products of HSS matrices: the m-dimensional HSS map of eq. (1) of the Neural-HSS paper.
+
+    A field Z is mapped to H(Z) = sum_k Z x_1 W1⁽ᵏ⁾ x_2 ... x_m Wm⁽ᵏ⁾, so that on fields flattened in C order, the
+    matrix is sum_k W1⁽ᵏ⁾ ⊗ ... ⊗ Wm⁽ᵏ⁾. Storage is O(outer_rank (n_1 + ... + n_m) rank).
+
+    Parameters
+    ----------
+    factors : sequence of HSSMatrix
+        One per mode, each a batch of `outer_rank` matrices of that mode.
+
+    Attributes
+    ----------
+    factors : tuple of HSSMatrix
+        The same.
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    outer_rank : int
+        Number of terms.
+    rank, levels : tuple of int
+        HSS rank and depth of the cluster tree per mode.
+    n_parameters : int
+        Number of generator entries, padding left out.
+    dtype, device
+        Those of the generators.
+
+    Raises
+    ------
+    ValueError
+        If the factors are not batches of equal size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import KroneckerSum
+    >>> L = torch.diag(torch.full((16,), 2.0)) - torch.diag(torch.ones(15), 1) - torch.diag(torch.ones(15), -1)
+    >>> first, second = torch.stack([L, torch.eye(16)]), torch.stack([torch.eye(16), L])
+    >>> laplacian = KroneckerSum.from_dense([first, second], levels=1)
+    >>> laplacian
+    KroneckerSum(grid_in=(16, 16), grid_out=(16, 16), outer_rank=2, rank=(1, 1), levels=(1, 1), n_parameters=656)
+    >>> laplacian.apply(torch.ones(16, 16))[0, 0]
+    tensor(2.)
+    """
+
+    def __init__(self, factors: Sequence[HSSMatrix]) -> None:
+        self.factors = tuple(factors)
+        batches = [W.batch_shape for W in self.factors]
+        if not batches or any(len(batch) != 1 or batch != batches[0] for batch in batches):
+            raise ValueError(
+                f"factors have the batch shapes {batches}; every mode needs one batch of outer_rank matrices."
+            )
+
+    @classmethod
+    def from_dense(
+        cls,
+        factors: Iterable[torch.Tensor],
+        tol: float = 1e-13,
+        rank: int | Sequence[int] | None = None,
+        levels: int | str | Sequence[int | str] = "auto",
+    ) -> "KroneckerSum":
+        """Compress dense factors.
+
+        Parameters
+        ----------
+        factors : sequence of Tensors of shape (outer_rank, rows, columns)
+            One per mode.
+        tol : float, default=1e-13
+            Relative size of the singular values to drop from blocks.
+        rank : int or one per mode, default=None
+            Largest HSS rank, whatever `tol` says.
+        levels : int or "auto" or one per mode, default="auto"
+            Depth of the cluster trees. "auto" is as deep as saves numbers, which may be no tree at all.
+
+        Returns
+        -------
+        KroneckerSum
+        """
+        factors = list(factors)
+        ranks, depths = per_mode(rank, len(factors)), per_mode(levels, len(factors))
+        return cls([_compressed(W, tol, *how) for W, *how in zip(factors, ranks, depths, strict=True)])
+
+    @property
+    def grid_in(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Sizes of the inputs."""
+        return tuple(W.shape[-1] for W in self.factors)
+
+    @property
+    def grid_out(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Sizes of the outputs."""
+        return tuple(W.shape[-2] for W in self.factors)
+
+    @property
+    def outer_rank(self) -> int:
+        """Number of terms."""
+        return self.factors[0].batch_shape[0]
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """HSS rank per mode."""
+        return tuple(W.rank for W in self.factors)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Depth of the cluster tree per mode."""
+        return tuple(W.levels for W in self.factors)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of generator entries, padding left out."""
+        return sum(W.n_parameters for W in self.factors)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Type of the generators."""
+        return self.factors[0].dtype
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Device of the generators."""
+        return self.factors[0].device
+
+    def __repr__(self) -> str:
+        return (
+            f"KroneckerSum(grid_in={self.grid_in}, grid_out={self.grid_out}, outer_rank={self.outer_rank}, "
+            f"rank={self.rank}, levels={self.levels}, n_parameters={self.n_parameters})"
+        )
+
+    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (\\*batch, \\*grid_in)
+            Fields.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, \\*grid_out)
+        """
+        # One mode is small, so that products with its dense matrices are faster than with its generators.
+        dense = [W.to_dense() for W in self.factors]
+        result = multilinear(Z, [W[0] for W in dense])
+        for k in range(1, self.outer_rank):
+            result = result + multilinear(Z, [W[k] for W in dense])
+        return result
+
+    def _transposed(self):
+        return KroneckerSum([W.T for W in self.factors])
+
+    def __mul__(self, c):
+        """Multiple by a number."""
+        if not isinstance(c, int | float | np.number):
+            return NotImplemented
+        return KroneckerSum([c * self.factors[0], *self.factors[1:]])
+
+    __rmul__ = __mul__
+
+    def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "KroneckerSum":
+        """Return a sum with factors of smaller HSS rank, as :meth:`HSSMatrix.truncate` does it to each.
+
+        Parameters
+        ----------
+        tol : float, default=1e-12
+            Relative size of the singular values to drop.
+        rank : int, default=None
+            Largest rank to keep.
+
+        Returns
+        -------
+        KroneckerSum
+        """
+        return KroneckerSum([W.truncate(tol, rank) for W in self.factors])
+
+    def to(self, *args, **kwargs) -> "KroneckerSum":
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        KroneckerSum
+        """
+        return KroneckerSum([W.to(*args, **kwargs) for W in self.factors])
+
+
+class SymbolOperator(FieldOperator):
+    """Map that is diagonal in a product basis: the inverse of a separable operator by fast diagonalisation.
+
+    A field Z is mapped to (G o (Z x_1 Z1ᵀ ... x_m Zmᵀ)) x_1 X1 ... x_m Xm: analysis with the columns of Z1, ..., Zm,
+    multiplication by the symbol G, synthesis from the columns of X1, ..., Xm. The inverse of a Kronecker sum
+    A ⊗ I + I ⊗ B is of this form, with the eigenvectors of A and B and G[i, j] = 1 / (lambda_i + mu_j) (Lynch, Rice and
+    Thomas 1964). It costs no more than one Kronecker product of dense factors.
+
+    Parameters
+    ----------
+    outputs : sequence of Tensors of shape (n_out, p)
+        X1, ..., Xm, real or complex.
+    inputs : sequence of Tensors of shape (n_in, p)
+        Z1, ..., Zm.
+    symbol : Tensor of shape (p_1, ..., p_m)
+        G.
+    inverse : KroneckerSum, default=None
+        The operator that this one inverts, where there is one.
+
+    Attributes
+    ----------
+    outputs, inputs, symbol, inverse
+        The same.
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    n_parameters : int
+        Numbers that determine the map: the generator entries of `inverse`, else the entries of bases and symbol.
+    dtype, device
+        Type of the fields, and device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import SymbolOperator
+    >>> X = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    >>> A = SymbolOperator([X, X], [X, X], torch.ones(8, 8, dtype=torch.float64))
+    >>> torch.allclose(A.to_dense(), torch.eye(64, dtype=torch.float64))
+    True
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        symbol: torch.Tensor,
+        inverse: KroneckerSum | None = None,
+    ) -> None:
+        self.outputs, self.inputs, self.symbol, self.inverse = tuple(outputs), tuple(inputs), symbol, inverse
+        sizes = [tuple(X.shape[1] for X in bases) for bases in (self.outputs, self.inputs)]
+        if any(size != tuple(symbol.shape) for size in sizes):
+            raise ValueError(
+                f"symbol has shape {tuple(symbol.shape)}, but the bases have {sizes[0]} and {sizes[1]} columns."
+            )
+
+    @property
+    def grid_in(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Sizes of the inputs."""
+        return tuple(len(X) for X in self.inputs)
+
+    @property
+    def grid_out(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Sizes of the outputs."""
+        return tuple(len(X) for X in self.outputs)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that determine the map."""
+        if self.inverse is not None:
+            return self.inverse.n_parameters
+        return sum(X.numel() for X in (*self.outputs, *self.inputs, self.symbol))
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Type of the fields."""
+        return self.symbol.real.dtype
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Device of the bases."""
+        return self.symbol.device
+
+    def __repr__(self) -> str:
+        what = f"symbol={tuple(self.symbol.shape)}" if self.inverse is None else f"inverse={self.inverse!r}"
+        return f"SymbolOperator(grid_in={self.grid_in}, grid_out={self.grid_out}, {what})"
+
+    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (\\*batch, \\*grid_in)
+            Fields.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, \\*grid_out)
+        """
+        kind = self.symbol.dtype
+        coefficients = multilinear(Z.to(kind), [X.mT.to(kind) for X in self.inputs])
+        field = multilinear(self.symbol * coefficients, [X.to(kind) for X in self.outputs])
+        return field.real if kind.is_complex else field
+
+    def _transposed(self):
+        return SymbolOperator(self.inputs, self.outputs, self.symbol, None if self.inverse is None else self.inverse.T)
+
+    def __mul__(self, c):
+        """Multiple by a number."""
+        if not isinstance(c, int | float | np.number):
+            return NotImplemented
+        inverse = None if self.inverse is None or c == 0 else (1 / c) * self.inverse
+        return SymbolOperator(self.outputs, self.inputs, c * self.symbol, inverse)
+
+    __rmul__ = __mul__
+
+    def to(self, *args, **kwargs) -> "SymbolOperator":
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        SymbolOperator
+        """
+
+        def move(X):
+            moved = X.real.to(*args, **kwargs)
+            return torch.complex(moved, X.imag.to(*args, **kwargs)) if X.is_complex() else moved
+
+        inverse = None if self.inverse is None else self.inverse.to(*args, **kwargs)
+        return SymbolOperator(map(move, self.outputs), map(move, self.inputs), move(self.symbol), inverse)
+
+
+def per_mode(value, n_modes):
+    """One value per mode, from one for all or a sequence."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * n_modes
+
+
+def _compressed(W, tol, rank, levels):
+    """Batch of HSS matrices of a batch of dense ones; without levels, where "auto" finds these to save nothing."""
+    A = HSSMatrix.from_dense(W, tol, rank, levels)
+    if levels == "auto" and A.n_parameters >= W.numel():
+        return HSSMatrix.from_dense(W, tol=0, levels=0)
+    return A
