@@ -373,7 +373,7 @@ def per_mode(name: str, value: int | Sequence[int], n_modes: int) -> tuple[int, 
     ValueError
         If there are too many or too few.
     """
-    values = (value,) * n_modes if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * n_modes
     if len(values) != n_modes:
         raise ValueError(f"{name}={value!r} must be one number, or {n_modes} numbers for {n_modes} dimensions.")
     return values
