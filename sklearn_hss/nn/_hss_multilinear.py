@@ -15,9 +15,9 @@ from ._hss_parameters import HSSParameters, check_rank_and_levels
 _CPU_CHUNK, _OTHER_CHUNK = 2**20, 2**28
 # Number of columns from which on matrix products are no faster for having more.
 _WIDE = 512
-# Costs in flops of large matrix products, fitted to bench_layer.py: of a flop in a product with an HSS matrix, whose
-# blocks are small, and of an entry of a factor that is materialised.
-_HSS_FLOP, _DENSE_ENTRY = 4, 100
+# Costs in multiples of a flop of large matrix products, fitted to bench_layer.py: of an entry of a factor that is
+# materialised; and in products with HSS matrices, of a flop and of moving a number of the field.
+_DENSE_ENTRY, _HSS_FLOP, _HSS_MOVE = 300, 1.5, 250
 
 
 class _DenseProduct(torch.autograd.Function):
@@ -303,19 +303,19 @@ class HSSMultilinear(nn.Module):
         return sum(mode.n_padding for mode in self._modes())
 
     def _contraction(self, batch):
-        """The contraction of least cost for a number of samples."""
+        """The contraction of least cost, per channel, for a number of samples."""
         if self.contraction != "auto":
             return self.contraction
-        m, channels, dense, hss = len(self.modes), self.channels or 1, 0, 0
-        shape = list(self.in_shape)
-        for j in reversed(range(m)):
+        channels, dense, hss = self.channels or 1, 0.0, 0.0
+        shape = [*self.in_shape]
+        for j in reversed(range(len(shape))):
             n_in, n_out = shape[j], self.out_shape[j]
-            shape[j] = 1
-            fields = batch * prod(shape)
+            n_fibres = batch * prod(shape) // n_in
+            n_entries = self.outer_rank * n_in * n_out
             # In one dimension, the terms are added up before they are multiplied with.
-            dense += 2 * n_in * n_out * fields * (self.outer_rank if m > 1 else 1)
-            dense += _DENSE_ENTRY * n_in * n_out * self.outer_rank
-            hss += 2 * sum(W.numel() for W in self.modes[j].parameters()) // channels * fields * _HSS_FLOP
+            dense += 2 * n_fibres * (n_entries if len(shape) > 1 else n_in * n_out) + _DENSE_ENTRY * n_entries
+            n_generators = sum(W.numel() for W in self.modes[j].parameters()) / channels
+            hss += n_fibres * (2 * _HSS_FLOP * n_generators + _HSS_MOVE * self.outer_rank * n_in)
             shape[j] = n_out
         return "dense" if dense <= hss else "hss"
 
