@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
-import scipy.sparse
+import scipy.sparse.linalg
 from scipy.ndimage import convolve
 
 from sklearn_hss.datasets import _box, make_poisson
@@ -198,7 +198,7 @@ def test_default_in_2d_is_the_data_of_appendix_f_2_2():
     waves = np.sin(2 * PI * np.arange(1, 11)[:, None] * np.arange(128) / 128)
     f = np.einsum("nkl,kx,ly->nxy", coefficients, waves, waves)
     A = scipy.sparse.csc_array(stencil_matrix(128, "dirichlet", 4)[1:, 1:])
-    one = scipy.sparse.eye_array(127)
+    one = scipy.sparse.eye(127)
     nine_points = scipy.sparse.kron(A, one) + scipy.sparse.kron(one, A)
     u = scipy.sparse.linalg.spsolve(nine_points.tocsc(), f[:, 1:, 1:].reshape(4, -1).T).T.reshape(4, 127, 127)
     np.testing.assert_allclose(F, f[:, ::2, ::2], atol=1e-12)

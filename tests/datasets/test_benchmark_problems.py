@@ -1,0 +1,90 @@
+"""The data of the benchmarks in examples/benchmarks/_problems.py."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sklearn_hss.datasets import make_poisson
+
+PI = np.pi
+
+
+@pytest.fixture(scope="module")
+def problems():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "examples" / "benchmarks")
+        yield importlib.import_module("_problems")
+
+
+def test_burgers_agrees_with_a_spectral_runge_kutta_method(problems):
+    U = problems.burgers(3, n_points=64, viscosity=5e-3, n_steps=2, dt=0.2, random_state=0)
+    coefficients = np.random.RandomState(0).uniform(-1, 1, size=(3, 10))
+    u = coefficients @ np.sin(2 * PI * np.arange(2, 12)[:, None] * np.arange(1024) / 1024)
+    u /= np.abs(u).max(axis=1, keepdims=True)
+    k = 2j * PI * np.arange(513)
+    decay = np.exp(5e-3 * k**2 * 0.4 / 600 / 2)  # half a step
+
+    def slope(v):
+        return -0.4 / 600 * k / 2 * np.fft.rfft(np.fft.irfft(v) ** 2)
+
+    v = np.fft.rfft(u)
+    for step in range(600):
+        if step == 300:
+            np.testing.assert_allclose(U[:, 1], np.fft.irfft(v)[:, ::16], atol=1e-4)
+        k1 = slope(v)
+        k2 = slope(decay * (v + k1 / 2))
+        k3 = slope(decay * v + k2 / 2)
+        k4 = slope(decay**2 * v + decay * k3)
+        v = decay**2 * (v + k1 / 6) + decay * (k2 + k3) / 3 + k4 / 6
+    np.testing.assert_allclose(U[:, 0], u[:, ::16], atol=1e-3)  # their largest values lie between the points
+    np.testing.assert_allclose(U[:, 2], np.fft.irfft(v)[:, ::16], atol=1e-4)
+
+
+def test_burgers_of_a_seed_does_not_depend_on_the_grid(problems):
+    coarse, fine = (problems.burgers(5, n_points=n, n_steps=3, random_state=0) for n in (96, 192))
+    np.testing.assert_allclose(coarse, fine[:, :, ::2], atol=1e-12)
+
+
+def test_two_phases_obey_the_balance_of_every_cell(problems):
+    a, u = problems.two_phase(20, random_state=0)
+    assert set(np.unique(a)) == {3, 12}
+    assert 0.3 < np.mean(a == 3) < 0.7
+    # Half a cell on either side of a face resists; beyond the boundary nothing does.
+    resistance = np.pad(1 / a, [(0, 0), (1, 1), (1, 1)])
+    u = np.pad(u, [(0, 0), (1, 1), (1, 1)])
+    outflow = 0
+    for axis, shift in ((1, 1), (1, -1), (2, 1), (2, -1)):
+        outflow += (u - np.roll(u, shift, axis)) / np.maximum((resistance + np.roll(resistance, shift, axis)) / 2, 1e-9)
+    np.testing.assert_allclose(outflow[:, 1:-1, 1:-1], 1 / 16**2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["separable", "non_separable"])
+def test_variable_diffusion_is_of_second_order(problems, name, monkeypatch):
+    def u(x, y):
+        return np.sin(PI * x) * np.sin(2 * PI * y) * np.exp(x * y)
+
+    def f(x, y, h=1e-3):  # the scheme itself, on so small a spacing that its error is lost
+        a, steps = getattr(problems, name), ((h, 0), (-h, 0), (0, h), (0, -h))
+        return sum(a(x + s / 2, y + t / 2) * (u(x, y) - u(x + s, y + t)) for s, t in steps) / h**2
+
+    errors = []
+    for n in (16, 32, 64):
+        x = np.arange(n) / n
+        monkeypatch.setattr(problems, "_forcing", lambda *_, x=x: f(*np.ix_(x, x))[None])
+        _, U = problems.variable_diffusion(1, n - 1, a=getattr(problems, name))
+        errors.append(np.abs(U[0] - u(*np.ix_(x[1:], x[1:]))).max())
+    np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 2, atol=0.1)
+
+
+@pytest.mark.parametrize("forcing", ["sine", "odd", "white", "smooth"])
+def test_l_shape_satisfies_the_stencil(problems, forcing):
+    F, U = problems.l_shape(5, 32, forcing, random_state=0)
+    around = sum(np.roll(U, shift, axis) for axis in (1, 2) for shift in (1, -1))
+    inside = np.ones((32, 32), dtype=bool)
+    inside[0] = inside[:, 0] = inside[16:, 16:] = False
+    np.testing.assert_allclose(((4 * U - around) * 32**2)[:, inside], F[:, inside], atol=1e-9)
+    assert not U[:, ~inside].any()
+    square = make_poisson(5, (32, 32), order=2, refinement=1, random_state=0)[1] * inside
+    assert np.allclose(U, square) == (forcing == "sine")
