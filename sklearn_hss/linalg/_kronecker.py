@@ -46,6 +46,7 @@ class FieldOperator:
     grid_out: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    n_parameters: int
 
     def apply(self, Z: torch.Tensor) -> torch.Tensor:
         """Apply the map to fields.
@@ -62,6 +63,15 @@ class FieldOperator:
         raise NotImplementedError
 
     def _transposed(self):
+        raise NotImplementedError
+
+    def __mul__(self, c):
+        raise NotImplementedError
+
+    __rmul__ = __mul__
+
+    def to(self, *args, **kwargs):
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`."""
         raise NotImplementedError
 
     @property
@@ -407,7 +417,7 @@ class SymbolOperator(FieldOperator):
         if not isinstance(c, int | float | np.number):
             return NotImplemented
         inverse = None if self.inverse is None or c == 0 else (1 / c) * self.inverse
-        return SymbolOperator(self.outputs, self.inputs, c * self.symbol, inverse)
+        return SymbolOperator(self.outputs, self.inputs, self.symbol * c, inverse)
 
     __rmul__ = __mul__
 
@@ -429,7 +439,90 @@ class SymbolOperator(FieldOperator):
             return torch.complex(moved, X.imag.to(*args, **kwargs)) if X.is_complex() else moved
 
         inverse = None if self.inverse is None else self.inverse.to(*args, **kwargs)
-        return SymbolOperator(map(move, self.outputs), map(move, self.inputs), move(self.symbol), inverse)
+        outputs, inputs = [move(X) for X in self.outputs], [move(X) for X in self.inputs]
+        return SymbolOperator(outputs, inputs, move(self.symbol), inverse)
+
+
+class OperatorSum(FieldOperator):
+    """Sum of maps between the same grids.
+
+    Parameters
+    ----------
+    terms : sequence of FieldOperator
+        At least one.
+
+    Attributes
+    ----------
+    terms : tuple of FieldOperator
+        The same.
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    n_parameters : int
+        Sum of those of the terms.
+    dtype, device
+        Type of the fields, and device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import KroneckerSum, OperatorSum
+    >>> identity = KroneckerSum.from_dense([torch.eye(4)[None], torch.eye(4)[None]])
+    >>> OperatorSum([identity, identity]).apply(torch.ones(4, 4))[0, 0]
+    tensor(2.)
+    """
+
+    def __init__(self, terms: Sequence[FieldOperator]) -> None:
+        self.terms = tuple(terms)
+        grids = [(term.grid_in, term.grid_out) for term in self.terms]
+        if not grids or any(grid != grids[0] for grid in grids):
+            raise ValueError(f"terms map between the grids {grids}; there must be at least one, and all the same.")
+        self.grid_in, self.grid_out = grids[0]
+        self.dtype, self.device = self.terms[0].dtype, self.terms[0].device
+
+    @property
+    def n_parameters(self) -> int:
+        """Sum of those of the terms."""
+        return sum(term.n_parameters for term in self.terms)
+
+    def __repr__(self) -> str:
+        return f"OperatorSum([{', '.join(map(repr, self.terms))}])"
+
+    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (\\*batch, \\*grid_in)
+            Fields.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, \\*grid_out)
+        """
+        return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
+
+    def _transposed(self):
+        return OperatorSum([term.T for term in self.terms])
+
+    def __mul__(self, c):
+        """Multiple by a number."""
+        return OperatorSum([c * term for term in self.terms])
+
+    __rmul__ = __mul__
+
+    def to(self, *args, **kwargs) -> "OperatorSum":
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        OperatorSum
+        """
+        return OperatorSum([term.to(*args, **kwargs) for term in self.terms])
 
 
 def per_mode(value, n_modes):

@@ -21,8 +21,9 @@ from ._kronecker import KroneckerSum, SymbolOperator, modal_product, multilinear
 
 # Symbols are known where the inputs have at least this fraction of their largest energy.
 _KNOWN = 1e-6
-# Weight of the wish that neighbouring rows be alike, which decides only what the samples leave open.
-_ALIKE = 1e-9
+# Weight of the wish that neighbouring rows be alike: for exact samples, it decides only what these leave open. Where the
+# model does not fit them, it is raised to a multiple of the misfit, within bounds. The rows at the ends are freer.
+_ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 
 
 def unfold(Z, mode):
@@ -50,6 +51,28 @@ def mode_basis(fields, mode, tol):
     _, s, V = torch.linalg.svd(torch.linalg.qr(rows, mode="r")[1], full_matrices=False)
     kept = max(int((s > tol * s[:1]).sum()), 1)
     return V[:kept].mT.contiguous(), s[:kept]
+
+
+def compress(fields, tol):
+    """Common bases of what samples occupy in every mode, and the samples in them.
+
+    Each mode is compressed before the next one is looked at, so that all but the first cost little.
+
+    Parameters
+    ----------
+    fields : list of Tensors of shape (n_samples, n_1, ..., n_m)
+    tol : float
+
+    Returns
+    -------
+    bases : list of Tensors of shape (n_j, p_j)
+    compressed : list of Tensors of shape (n_samples, p_1, ..., p_m)
+    """
+    bases = []
+    for j in range(fields[0].ndim - 1):
+        bases.append(mode_basis(fields, j, tol)[0])
+        fields = [modal_product(Z, bases[j].mT, j + 1) for Z in fields]
+    return bases, fields
 
 
 def along(v, mode, n_modes):
@@ -227,9 +250,10 @@ def _solve_rowwise(columns, F):
         return torch.cat([unfold(C * field, j).sum(1) for j, of_mode in enumerate(columns) for C in of_mode])
 
     def unalike(c):
-        return torch.cat([part.diff() for part in c.split(lengths)])
+        return weak * torch.cat([part.diff() for part in c.split(lengths)])
 
     def unalike_adjoint(d):
+        d = weak * d
         zero = d.new_zeros(1)
         return torch.cat(
             [torch.cat([zero, part]) - torch.cat([part, zero]) for part in d.split([n - 1 for n in lengths])]
@@ -237,26 +261,35 @@ def _solve_rowwise(columns, F):
 
     gram = _local_gram(columns, sizes)
     largest = gram.diagonal().max()
-    D = torch.block_diag(*[torch.eye(n, dtype=F.dtype).diff(dim=0) for n in lengths])
-    strength = _ALIKE * largest.sqrt()
+    ends = torch.tensor([_AT_ENDS], dtype=F.dtype)
+    weak = torch.cat([torch.cat([ends, F.new_ones(max(n - 3, 0)), ends])[: n - 1] for n in lengths])
+    D = weak[:, None] * torch.block_diag(*[torch.eye(n, dtype=F.dtype).diff(dim=0) for n in lengths])
     # The factor of the normal equations only preconditions, so that their squared condition number does no harm.
     shift = 1e-14 * len(gram) * largest * torch.eye(len(gram), dtype=F.dtype)
-    R = torch.linalg.cholesky(gram + strength**2 * (D.mT @ D) + shift, upper=True)
 
-    def solve(v, transposed=False):
-        matrix = R.mT if transposed else R
-        return torch.linalg.solve_triangular(matrix, v.unsqueeze(-1), upper=not transposed).squeeze(-1)
+    def solution(strength):
+        R = torch.linalg.cholesky(gram + strength**2 * (D.mT @ D) + shift, upper=True)
 
-    def preconditioned(z):
-        c = solve(z)
-        return torch.cat([forward(c).reshape(-1), strength * unalike(c)])
+        def solve(v, transposed=False):
+            matrix = R.mT if transposed else R
+            return torch.linalg.solve_triangular(matrix, v.unsqueeze(-1), upper=not transposed).squeeze(-1)
 
-    def preconditioned_adjoint(r):
-        fit, wish = r[: F.numel()].view(F.shape), r[F.numel() :]
-        return solve(adjoint(fit) + strength * unalike_adjoint(wish), transposed=True)
+        def preconditioned(z):
+            c = solve(z)
+            return torch.cat([forward(c).reshape(-1), strength * unalike(c)])
 
-    target = torch.cat([F.reshape(-1), F.new_zeros(len(D))])
-    c = solve(least_squares(preconditioned, preconditioned_adjoint, target, len(gram), max_iter=120))
+        def preconditioned_adjoint(r):
+            fit, wish = r[: F.numel()].view(F.shape), r[F.numel() :]
+            return solve(adjoint(fit) + strength * unalike_adjoint(wish), transposed=True)
+
+        target = torch.cat([F.reshape(-1), F.new_zeros(len(D))])
+        return solve(least_squares(preconditioned, preconditioned_adjoint, target, len(gram), max_iter=120))
+
+    c = solution(_ALIKE * float(largest.sqrt()))
+    misfit = float((F - forward(c)).norm() / F.norm())
+    if misfit > 1e-10:
+        # What the samples contradict by that much, they do not determine any better.
+        c = solution(min(_PER_MISFIT * misfit, _MOST_ALIKE) * float(largest.sqrt()))
     parts = iter(c.split(lengths))
     return [torch.stack([next(parts) / s for s in of_mode]) for of_mode in scales]
 
@@ -358,7 +391,7 @@ def fit_dense_sum(F, U):
     ]
 
 
-def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=False):
+def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=False, levels="auto"):
     """Solution operator of a Kronecker sum, by the eigenbases of its matrices.
 
     Parameters
@@ -372,6 +405,8 @@ def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=
         Orthonormal bases that the matrices refer to.
     with_inverse : bool, default=False
         Whether to keep the Kronecker sum itself.
+    levels : int or "auto" or one per mode, default="auto"
+        Depth of the cluster trees of its factors.
 
     Returns
     -------
@@ -417,7 +452,9 @@ def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=
             torch.stack([a[:, None] * (A if k == j else torch.eye(len(A), dtype=A.dtype)) for k in range(n_modes)])
             for j, (A, a) in enumerate(zip(symmetrised, rows, strict=True))
         ]
-        inverse = KroneckerSum.from_dense(terms)
+        if bases is not None:
+            terms = [S @ term @ S.mT for S, term in zip(bases, terms, strict=True)]
+        inverse = KroneckerSum.from_dense(terms, levels=levels)
     if bases is not None:
         outputs, inputs = ([S.to(X.dtype) @ X for S, X in zip(bases, side, strict=True)] for side in (outputs, inputs))
     return SymbolOperator(outputs, inputs, symbol, inverse)
@@ -513,6 +550,11 @@ def refine_basis(F, U, outputs, *, symmetric, max_iter=8, tol=1e-14):
         if r.norm() > 0.5 * size:
             break
     return bases, G, energy
+
+
+def known_part(energy):
+    """Where a symbol is known: indices that the inputs have excited."""
+    return energy > _KNOWN * energy.max()
 
 
 def _rotation_scales(G, energy, mode, symmetric):

@@ -1,0 +1,615 @@
+"""One entry point for fitting a map between fields of several dimensions: it tries what the data allow.
+
+Candidates are fitted without some held-out samples and judged by their error on those. From the most special to the
+most general:
+
+- the inverse as a Kronecker sum of banded matrices, without and with row weights, which holds for all inputs;
+- the inverse as a Kronecker sum of any matrices in the subspaces that the samples span, and the same with a free symbol;
+- the map itself as a sum of Kronecker products: from the least-squares map where the samples determine that, else by
+  alternating least squares.
+
+A map that is known in a subspace only is completed by the best banded one, if that is any good, and by zero otherwise.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ._cluster_tree import ClusterTree
+from ._fitting import asymmetry, relative_error
+from ._kronecker import FieldOperator, KroneckerSum, OperatorSum, SymbolOperator, multilinear, per_mode
+from ._kronecker_forward import (
+    grow_terms,
+    least_squares_terms,
+    polish_terms,
+    project_terms,
+    symbol_terms,
+)
+from ._kronecker_inverse import (
+    complete_symbol,
+    compress,
+    diagonalised,
+    fit_dense_sum,
+    fit_local_sum,
+    fit_weighted_local_sum,
+    known_part,
+    mode_basis,
+    refine_basis,
+    unfold,
+)
+
+# Held-out errors below the first are as good as rounding allows; below the second, nothing more general is tried.
+_EXACT, _ACCURATE = 1e-11, 1e-6
+# A more general candidate must divide the held-out error by this; so must one with a wider band or more terms.
+_WORTHWHILE = 3.0
+# A banded inverse completes what is known in a subspace only if its held-out error is below this.
+_COMPLETES = 0.1
+_MAX_HALF_BANDWIDTH = 3
+# Banded forms of fields with more points than this are fitted only on request.
+_LARGE = 2**19
+_OUTER_RANKS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)
+# Numbers in the samples that a fit takes at most, per unknown and in all.
+_PER_UNKNOWN, _ENOUGH = 30, 400_000
+_SINGULAR = (np.linalg.LinAlgError, torch.linalg.LinAlgError)
+
+
+@dataclass
+class KroneckerFit:
+    """What :func:`fit_kronecker` found.
+
+    Attributes
+    ----------
+    operator : FieldOperator
+        The map.
+    form : {"forward", "inverse"}
+        Whether the map or its inverse was fitted.
+    solver : {"banded", "eigenbasis", "als", "least_squares"}
+        How.
+    symmetric : bool
+        Whether the map was taken to be symmetric.
+    half_bandwidth : int or None
+        Of banded factors.
+    alpha : float or None
+        Relative ridge penalty, of the forward form.
+    held_out_error, residual : float
+        Mean relative error on held-out samples (NaN without any), and on all.
+    reason : str
+        Why this candidate was chosen.
+    candidates : list of dict
+        All that were tried.
+    completion : str
+        What the map does to inputs of a kind that no sample contained.
+    seen : list of Tensors of shape (n_j, p_j), or None
+        Orthonormal bases of what the inputs occupied in each mode, where the map is not known beyond.
+    """
+
+    operator: FieldOperator
+    form: str
+    solver: str
+    symmetric: bool
+    half_bandwidth: int | None
+    alpha: float | None
+    held_out_error: float
+    residual: float
+    reason: str
+    candidates: list
+    completion: str
+    seen: list[torch.Tensor] | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to fit; `build` makes a map of samples, its argument whether to make all that the final one needs."""
+
+    form: str
+    solver: str
+    label: str
+    build: Callable[..., FieldOperator]
+    half_bandwidth: int | None = None
+    alpha: float | None = None
+
+
+@dataclass
+class Trial:
+    """A candidate and its error on held-out samples."""
+
+    candidate: Candidate
+    error: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of :func:`fit_kronecker`, and what they mean for the data."""
+
+    outer_rank: int | str
+    rank: int | str
+    levels: int | str | Sequence[int | str]
+    symmetric: bool
+    tol: float
+    alpha: float | str
+    active: list[torch.Tensor] | None = field(repr=False)
+
+    @property
+    def in_terms(self):
+        """Whether the map must be a sum of Kronecker products."""
+        return self.outer_rank != "auto"
+
+
+def fit_kronecker(
+    X: torch.Tensor,
+    Y: torch.Tensor,
+    *,
+    outer_rank: int | str = "auto",
+    rank: int | str = "auto",
+    levels: int | str | Sequence[int | str] = "auto",
+    symmetric: bool | str = "auto",
+    form: str = "auto",
+    solver: str = "auto",
+    alpha: float | str = "auto",
+    tol: float = 1e-11,
+    noise: float | None = None,
+    random_state: np.random.RandomState | None = None,
+) -> KroneckerFit:
+    """Fit a linear map between fields to samples.
+
+    Parameters
+    ----------
+    X, Y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
+        Inputs and outputs, in float64.
+    outer_rank : int or "auto", default="auto"
+        Number of Kronecker products. "auto" keeps an inverse form as it is, and grows a forward form.
+    rank : int or "auto", default="auto"
+        Largest HSS rank of the factors of either form. "auto" is what they need.
+    levels : int or "auto" or one per mode, default="auto"
+        Depth of the factors' cluster trees.
+    symmetric : bool or "auto", default="auto"
+        Whether the map is symmetric. "auto" tests the samples.
+    form : {"auto", "forward", "inverse"}, default="auto"
+        What to fit.
+    solver : {"auto", "banded", "eigenbasis", "als", "least_squares"}, default="auto"
+        How; the first two are of the inverse form, the others of the forward form.
+    alpha : float or "auto", default="auto"
+        Ridge penalty of the forward form, relative to the mean square of the inputs' coefficients.
+    tol : float, default=1e-11
+        Relative size of singular values that count as zero, where directions are counted.
+    noise : float, default=None
+        Relative error of the numbers; raises `tol`.
+    random_state : numpy.random.RandomState, default=None
+        Chooses the held-out samples and random starts.
+
+    Returns
+    -------
+    KroneckerFit
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit the data.
+    """
+    check_settings(X.shape[1:], Y.shape[1:], outer_rank, rank, levels, symmetric, form, solver)
+    square = X.shape[1:] == Y.shape[1:]
+    x_scale, y_scale = (float(M.abs().max()) or 1.0 for M in (X, Y))
+    X, Y = X / x_scale, Y / y_scale
+    if symmetric == "auto":
+        symmetric = square and asymmetry(X.flatten(1).mT, Y.flatten(1).mT) < max(1e-8, 100 * (noise or 0))
+    rng = random_state or np.random.RandomState(0)
+    settings = Settings(
+        outer_rank,
+        rank,
+        levels,
+        bool(symmetric),
+        max(tol, 10 * (noise or 0)),
+        alpha,
+        active_planes(Y) if square else None,
+    )
+    train, valid = split(X, Y, rng)
+    trials = search(settings, form, solver, train, valid, square)
+    tried = list(trials)
+    while trials:
+        chosen = choose(trials)
+        operator = build(chosen.candidate, X, Y, final=True)
+        residual = math.inf if operator is None else relative_error(columns(operator.apply(X)), columns(Y))
+        if len(trials) < 2 or residual <= 10 * max(chosen.error, 1e-10):
+            break
+        trials.remove(chosen)
+    if not trials or operator is None:
+        raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
+    operator, completion, seen = completed(operator, chosen, tried, X, Y, settings)
+    reason = explain(chosen, tried, len(X))
+    warn_of_doubts(chosen, reason, tried, len(X))
+    return KroneckerFit(
+        operator=(y_scale / x_scale) * operator,
+        form=chosen.candidate.form,
+        solver=chosen.candidate.solver,
+        symmetric=settings.symmetric,
+        half_bandwidth=chosen.candidate.half_bandwidth,
+        alpha=chosen.candidate.alpha,
+        held_out_error=chosen.error if len(X) > 1 else math.nan,
+        residual=relative_error(columns(operator.apply(X)), columns(Y)),
+        reason=reason,
+        candidates=[
+            {
+                "form": t.candidate.form,
+                "solver": t.candidate.solver,
+                "fit": t.candidate.label,
+                "held_out_error": t.error,
+            }
+            for t in tried
+        ],
+        completion=completion,
+        seen=seen,
+    )
+
+
+# The data
+
+
+def check_settings(grid_in, grid_out, outer_rank, rank, levels, symmetric, form, solver):
+    """Refuse parameters that do not fit the grids, or each other."""
+    square = grid_in == grid_out
+    for name, value, wrong in (("symmetric", symmetric, symmetric is True), ("form", form, form == "inverse")):
+        if wrong and not square:
+            raise ValueError(f"{name}={value!r} needs outputs on the grid of the inputs; got {grid_out} and {grid_in}.")
+    forms = {"banded": "inverse", "eigenbasis": "inverse", "als": "forward", "least_squares": "forward"}
+    if solver != "auto" and solver not in forms:
+        raise ValueError(
+            f"solver={solver!r} applies to one-dimensional fields; for fields on {grid_in} use 'auto' or one of "
+            f"{sorted(forms)}."
+        )
+    if solver != "auto" and form not in ("auto", forms[solver]):
+        raise ValueError(f"solver={solver!r} does not apply to form={form!r}; leave one of them at 'auto'.")
+    if solver == "least_squares" and len(grid_in) > 2:
+        raise ValueError(f"solver='least_squares' takes fields of two modes, not {len(grid_in)}; use solver='als'.")
+    for n_in, n_out, depth in zip(grid_in, grid_out, per_mode(levels, len(grid_in)), strict=True):
+        smallest = min(n_in, n_out)
+        deepest = ClusterTree.max_levels(smallest)
+        if depth != "auto" and depth > deepest:
+            raise ValueError(
+                f"levels={levels} is too deep for a mode of {smallest} points: the largest value that works is {deepest}."
+            )
+        leaf = smallest if depth == "auto" else smallest >> depth
+        if rank != "auto" and rank > leaf:
+            raise ValueError(
+                f"rank={rank} exceeds the smallest leaf of a mode of {smallest} points with levels={levels}: the largest "
+                f"value that works is {leaf}."
+            )
+
+
+def columns(fields):
+    """Fields as columns."""
+    return fields.flatten(1).mT
+
+
+def active_planes(Y):
+    """Range of indices per mode, up to the ends where all outputs vanish, as they do on Dirichlet boundaries."""
+    planes = []
+    for j in range(Y.ndim - 1):
+        sizes = unfold(Y, j).abs().amax(1)
+        alive = torch.nonzero(sizes > 1e-14 * sizes.max()).squeeze(-1)
+        planes.append(torch.arange(int(alive[0]), int(alive[-1]) + 1) if len(alive) else torch.arange(len(sizes)))
+    return planes
+
+
+def split(X, Y, rng):
+    """Training and held-out samples: a fifth is held out, at least one; a single sample is both."""
+    order = torch.from_numpy(rng.permutation(len(X)))
+    n_valid = max(len(X) // 5, 1)
+    valid, train = order[:n_valid].sort().values, order[n_valid:].sort().values
+    train = train if len(train) else valid
+    return (X[train], Y[train]), (X[valid], Y[valid])
+
+
+def enough(X, Y, n_unknowns):
+    """As many of the samples as a fit needs."""
+    limit = max(_ENOUGH, _PER_UNKNOWN * n_unknowns)
+    n_samples = max(limit // max(X[0].numel(), 1), 1)
+    return X[:n_samples], Y[:n_samples]
+
+
+# Candidates
+
+
+def search(settings, form, solver, train, valid, square):
+    """Try candidates from the most special to the most general, until one is accurate."""
+    trials: list[Trial] = []
+    whole = math.inf
+
+    def attempt(candidate):
+        operator = build(candidate, *train)
+        error = math.inf
+        if operator is not None:
+            typical = float(columns(train[1]).norm(dim=0).mean())
+            error = relative_error(columns(operator.apply(valid[0])), columns(valid[1]), typical)
+        trials.append(Trial(candidate, error if math.isfinite(error) else math.inf))
+        return trials[-1].error
+
+    def lowest():
+        return min((t.error for t in trials), default=math.inf)
+
+    if square and form != "forward":
+        search_inverse(settings, solver, train[0], attempt, lowest)
+        whole = lowest()
+        if settings.in_terms and trials:
+            best = choose(trials).candidate
+            trials.clear()
+            attempt(in_terms(best, settings))
+    if form != "inverse" and solver not in ("banded", "eigenbasis") and (whole > _ACCURATE or form == "forward"):
+        search_terms(settings, solver, train, attempt)
+    return trials
+
+
+def search_inverse(settings, solver, X, attempt, lowest):
+    """Inverse forms: bands that widen until the error stops falling, then what they cannot express."""
+    banded = solver in ("auto", "banded") and (solver == "banded" or X[0].numel() <= _LARGE)
+    eigenbasis = solver in ("auto", "eigenbasis") and settings.rank == "auto"
+    limit = _MAX_HALF_BANDWIDTH if settings.rank == "auto" else min(settings.rank // 2, _MAX_HALF_BANDWIDTH)
+
+    def widen(periodic):
+        best = math.inf
+        for w in range(1, limit + 1):
+            error = attempt(banded_candidate(settings, w, periodic))
+            if lowest() <= _EXACT or not error * _WORTHWHILE < best:
+                break
+            best = error
+
+    if banded:
+        widen(periodic=False)
+    error = math.inf
+    if eigenbasis and lowest() > _EXACT:
+        error = attempt(eigenbasis_candidate(settings, free=False))
+        if 1e-10 < error < _COMPLETES:
+            attempt(eigenbasis_candidate(settings, free=True))
+    if banded and lowest() > _ACCURATE:
+        if limit:
+            attempt(banded_candidate(settings, 1, False, weighted=True))
+        widen(periodic=True)
+    if eigenbasis and lowest() > _ACCURATE and _COMPLETES <= error < 0.5:
+        attempt(eigenbasis_candidate(settings, free=True))
+
+
+def banded_candidate(settings, w, periodic, weighted=False):
+    """Inverse as a Kronecker sum of banded matrices, on the planes where the outputs do not vanish."""
+
+    def fit(X, Y, final):
+        planes = settings.active
+        bases = [torch.eye(n, dtype=X.dtype)[:, i] for n, i in zip(X.shape[1:], planes, strict=True)]
+        n_unknowns = sum(len(i) for i in planes) * (2 * w + 1)
+        X, Y = enough(X, Y, n_unknowns)
+        for j, i in enumerate(planes):
+            if len(i) < X.shape[j + 1]:
+                X, Y = X.index_select(j + 1, i), Y.index_select(j + 1, i)
+        weights = None
+        if weighted:
+            matrices, weights = fit_weighted_local_sum(X, Y, w, periodic=periodic)
+        else:
+            matrices = fit_local_sum(X, Y, w, periodic=periodic)
+        return diagonalised(
+            matrices,
+            symmetric=settings.symmetric,
+            weights=weights,
+            bases=bases,
+            with_inverse=final,
+            levels=settings.levels,
+        )
+
+    label = f"inverse of a Kronecker sum of {'periodic ' if periodic else ''}{2 * w + 1}-point matrices"
+    label += " with row weights" if weighted else ""
+    return Candidate("inverse", "banded", label, fit, half_bandwidth=w)
+
+
+def eigenbasis_candidate(settings, free):
+    """Inverse as a Kronecker sum in the subspaces that the samples span, with a free symbol or without."""
+
+    def fit(X, Y, final):
+        bases, (f, u) = compress([X, Y], settings.tol)
+        few_f, few_u = enough(f, u, sum(S.shape[1] ** 2 for S in bases))
+        matrices = fit_dense_sum(few_f, few_u)
+        if not free:
+            return diagonalised(matrices, symmetric=settings.symmetric, bases=bases, with_inverse=final)
+        start = diagonalised(matrices, symmetric=settings.symmetric)
+        if start.symbol.is_complex():
+            raise np.linalg.LinAlgError("A free symbol needs real eigenvalues.")
+        eigen, symbol, energy = refine_basis(few_f, few_u, start.outputs, symmetric=settings.symmetric)
+        symbol = complete_symbol(symbol, known_part(energy))
+        dual = eigen if settings.symmetric else [torch.linalg.inv(E).mT for E in eigen]
+        return SymbolOperator(
+            [S @ E for S, E in zip(bases, eigen, strict=True)],
+            [S @ E for S, E in zip(bases, dual, strict=True)],
+            symbol,
+        )
+
+    label = (
+        "map with a free symbol in the samples' eigenbasis"
+        if free
+        else "inverse of a Kronecker sum in the samples' span"
+    )
+    return Candidate("inverse", "eigenbasis", label, fit)
+
+
+def search_terms(settings, solver, train, attempt):
+    """Sums of Kronecker products, of the given number of terms or of as many as lower the error."""
+    X, Y = train
+    n_in = [P.shape[1] for P in compress([X], settings.tol)[0]]
+    determined = X.ndim == 3 and math.prod(n_in) <= len(X)
+    ranks = _OUTER_RANKS if settings.outer_rank == "auto" else (settings.outer_rank,)
+    if solver == "least_squares" or (solver == "auto" and determined):
+        search_ranks(ranks, lambda R: attempt(least_squares_candidate(settings, R)))
+    elif solver in ("auto", "als"):
+        alphas = (0.0, 1e-3) if settings.alpha == "auto" else (settings.alpha,)
+        errors = [search_ranks(ranks[:11], lambda R, a=a: attempt(als_candidate(settings, R, a))) for a in alphas[:1]]
+        if errors[0] > _ACCURATE:
+            for a in alphas[1:]:
+                search_ranks(ranks[:11], lambda R, a=a: attempt(als_candidate(settings, R, a)))
+
+
+def search_ranks(ranks, error_of):
+    """Grow the number of terms until the error has stopped falling."""
+    best, misses = math.inf, 0
+    for R in ranks:
+        error = error_of(R)
+        misses = 0 if error * 1.2 < best else misses + 1
+        best = min(best, error)
+        if misses > 2 or best < _EXACT:
+            break
+    return best
+
+
+def compressed(X, Y, settings):
+    """Samples in bases of the modes, and the bases: common ones for symmetric maps, whitening ones for the inputs else."""
+    n_modes = X.ndim - 1
+    if settings.symmetric:
+        bases, (x, y) = compress([X, Y], settings.tol)
+        return x, y, bases, bases
+    right, left = [], []
+    for j in range(n_modes):
+        P, s = mode_basis([X], j, settings.tol)
+        right.append(P / s)
+        left.append(mode_basis([Y], j, settings.tol)[0])
+    return multilinear(X, [P.mT for P in right]), multilinear(Y, [Q.mT for Q in left]), left, right
+
+
+def least_squares_candidate(settings, outer_rank):
+    """The least-squares map, split into terms."""
+    alpha = 0.0 if settings.alpha == "auto" else settings.alpha
+
+    def fit(X, Y, final):
+        x, y, left, right = compressed(X, Y, settings)
+        W = least_squares_terms(x, y, outer_rank, alpha=alpha * float(x.square().sum(0).mean()))
+        return expanded(W, left, right, settings, x, y, final)
+
+    label = f"least squares in {outer_rank} Kronecker products"
+    return Candidate("forward", "least_squares", label, fit, alpha=alpha)
+
+
+def als_candidate(settings, outer_rank, alpha):
+    """Alternating least squares, polished."""
+
+    def fit(X, Y, final):
+        x, y, left, right = compressed(X, Y, settings)
+        generator = torch.Generator().manual_seed(0)
+        for terms in grow_terms(x, y, outer_rank, ridge=alpha, generator=generator):
+            W = terms
+        if not alpha:
+            W = polish_terms(W, x, y, symmetric=settings.symmetric)
+        return expanded(W, left, right, settings, x, y, final)
+
+    label = f"alternating least squares, {outer_rank} Kronecker products" + (f", ridge {alpha:g}" if alpha else "")
+    return Candidate("forward", "als", label, fit, alpha=alpha)
+
+
+def expanded(W, left, right, settings, x, y, final):
+    """Terms in compressed coordinates as a sum of Kronecker products of HSS matrices on the grids."""
+    dense = [Q @ w @ P.mT for w, Q, P in zip(W, left, right, strict=True)]
+    X, Y = (multilinear(z, [torch.linalg.pinv(B.mT) for B in side]) for z, side in ((x, right), (y, left)))
+    return as_factors(dense, X, Y, settings, final)
+
+
+def as_factors(dense, X, Y, settings, final):
+    """Dense factors as HSS matrices of the wanted rank and levels."""
+    if settings.rank != "auto":
+        return KroneckerSum(project_terms(dense, X, Y, rank=settings.rank, levels=settings.levels))
+    levels = settings.levels if final or settings.levels != "auto" else 0
+    return KroneckerSum.from_dense(dense, levels=levels)
+
+
+def in_terms(candidate, settings):
+    """Turn a map that is diagonal in a product basis into the wanted number of Kronecker products."""
+
+    def fit(X, Y, final):
+        operator = candidate.build(X, Y, False)
+        n_modes, generator = X.ndim - 1, torch.Generator().manual_seed(0)
+        # Samples like the given ones, but enough of them to determine all factors.
+        bases, _ = compress([X], settings.tol)
+        spreads = [unfold(multilinear(X, [P.mT for P in bases]), j).square().mean(1).sqrt() for j in range(n_modes)]
+        z = torch.randn(4 * settings.outer_rank + 8, *map(len, spreads), dtype=X.dtype, generator=generator)
+        x = multilinear(z, [P * s / s.max() for P, s in zip(bases, spreads, strict=True)])
+        if operator.symbol.is_complex():
+            f, u, left, right = compressed(x, operator.apply(x), settings)
+            for terms in grow_terms(f, u, settings.outer_rank, generator=generator):
+                W = terms
+            return expanded(W, left, right, settings, f, u, final)
+        coefficients = multilinear(X, [Z.mT for Z in operator.inputs])
+        sizes = [unfold(coefficients, j).square().mean(1).sqrt() for j in range(n_modes)]
+        W = symbol_terms(operator, settings.outer_rank, sizes)
+        return as_factors(W, x, operator.apply(x) if settings.rank != "auto" else x, settings, final)
+
+    return replace(candidate, label=f"{candidate.label}, in {settings.outer_rank} Kronecker products", build=fit)
+
+
+def build(candidate, X, Y, final=False):
+    """The map that a candidate makes of samples; None if they are degenerate."""
+    try:
+        operator = candidate.build(X, Y, final)
+    except _SINGULAR:
+        return None
+    return operator
+
+
+# The choice
+
+
+def choose(trials):
+    """The most special trial among those that are about as good as the best."""
+    lowest = min(t.error for t in trials)
+    return next(
+        t for t in trials if t.error <= max(_WORTHWHILE * lowest if lowest < _ACCURATE else 1.2 * lowest, _EXACT)
+    )
+
+
+def completed(operator, chosen, tried, X, Y, settings):
+    """The map, completed where inputs like none of the samples would go; what that is; and what the samples span."""
+    if chosen.candidate.solver == "banded":
+        return operator, "rows that the samples leave open take after their neighbours", None
+    seen, _ = compress([X], settings.tol)
+    if all(P.shape[0] == P.shape[1] for P in seen):
+        return operator, "the samples reach everything", None
+    banded = [t for t in tried if t.candidate.solver == "banded"]
+    best = min(banded, key=lambda t: t.error, default=None)
+    if settings.in_terms or best is None or best.error > _COMPLETES:
+        return operator, "inputs outside the span of the samples give zero", seen
+    rest = build(best.candidate, X, Y)
+    if not isinstance(rest, SymbolOperator):
+        return operator, "inputs outside the span of the samples give zero", seen
+    within = SymbolOperator(
+        rest.outputs, [(P @ P.mT).to(Z.dtype) @ Z for P, Z in zip(seen, rest.inputs, strict=True)], rest.symbol
+    )
+    completion = f"inputs outside the span of the samples: {best.candidate.label}, held-out error {best.error:.1e}"
+    return OperatorSum([operator, rest, -1 * within]), completion, seen
+
+
+def explain(chosen, tried, n_samples):
+    """Why the candidate was chosen, in one line."""
+    if n_samples < 2:
+        return f"{chosen.candidate.label}: a single sample leaves none to verify the fit with"
+    reason = f"{chosen.candidate.label}: held-out error {chosen.error:.1e}"
+    for form in ("inverse", "forward"):
+        others = [t for t in tried if t.candidate.form == form and t is not chosen]
+        if others:
+            best = min(others, key=lambda t: t.error)
+            reason += f"; next best {form} form, {best.candidate.label}: {best.error:.1e}"
+    return reason
+
+
+def warn_of_doubts(chosen, reason, tried, n_samples):
+    """Tell the user where the samples do not decide, or where nothing fits."""
+    if n_samples < 2:
+        warnings.warn(
+            f"n_samples = {n_samples} leaves none to verify the fit with ({reason}).", UserWarning, stacklevel=2
+        )
+    elif chosen.error > 0.1:
+        warnings.warn(
+            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). More "
+            "samples, or another outer_rank, form or solver may help; or the data are noisy or not from a linear operator.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def seen_fraction(X, seen):
+    """Share of the energy of fields in the product of subspaces, per sample: (n_samples,)."""
+    inside = multilinear(X, [P.mT for P in seen]).flatten(1).square().sum(1)
+    return inside / X.flatten(1).square().sum(1).clamp_min(1e-300)

@@ -1,0 +1,360 @@
+"""Sums of Kronecker products fitted to samples: Y = sum_k X x_1 W1⁽ᵏ⁾ ... x_m Wm⁽ᵏ⁾.
+
+In the terms of any one mode the map is linear, so that :func:`grow_terms` alternates between the modes and adds one
+term at a time. :func:`polish_terms` improves all of them together. With samples enough, :func:`least_squares_terms`
+takes the terms from the unstructured least-squares map, and :func:`symbol_terms` takes them from a map that is diagonal
+in a product basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per mode.
+"""
+
+import torch
+
+from ._hss_matrix import HSSMatrix
+from ._kronecker import modal_product, multilinear, per_mode
+from ._kronecker_inverse import along, unfold
+
+# A polish holds a matrix of this many unknowns squared.
+_MAX_UNKNOWNS = 2500
+
+
+def apply_terms(W, x):
+    """The map of the terms, on samples (n_samples, p_1, ..., p_m)."""
+    result = x.new_zeros(len(x), *(w.shape[1] for w in W))
+    for factors in zip(*W, strict=True):
+        result = result + multilinear(x, factors)
+    return result
+
+
+def others(W, x, mode):
+    """Samples times the factors of all modes but one, for each term: (outer_rank, n_samples, ..., p_mode, ...)."""
+    result = []
+    for factors in zip(*W, strict=True):
+        z = x
+        for j, factor in enumerate(factors):
+            if j != mode:
+                z = modal_product(z, factor, j + 1)
+        result.append(z)
+    return torch.stack(result)
+
+
+def alternate(W, x, y, *, ridge=0.0):
+    """One sweep of alternating least squares over the modes.
+
+    Parameters
+    ----------
+    W : list of Tensors of shape (outer_rank, q_j, p_j)
+    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
+    ridge : float, default=0.0
+        Penalty on the factors, relative to the size of their regressors.
+
+    Returns
+    -------
+    list of Tensors
+    """
+    W = list(W)
+    for j in range(len(W)):
+        Z = others(W, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1)
+        size = Z.norm(dim=1).clamp_min(1e-300)
+        gram = (Z @ Z.mT) / size / size[:, None]
+        shift = (ridge + 1e-14 * len(gram)) * torch.eye(len(gram), dtype=x.dtype)
+        L = torch.linalg.cholesky(gram + shift)
+        solution = torch.cholesky_solve((Z @ unfold(y, j).mT) / size[:, None], L) / size[:, None]
+        W[j] = solution.unflatten(0, (len(W[j]), -1)).mT.contiguous()
+        W = balanced(W)
+    return W
+
+
+def balanced(W):
+    """Terms whose factors all have the same norm."""
+    norms = torch.stack([w.flatten(1).norm(dim=1) for w in W]).clamp_min(1e-300)
+    mean = norms.log().mean(0).exp()
+    return [w * (mean / norm)[:, None, None] for w, norm in zip(W, norms, strict=True)]
+
+
+def grow_terms(x, y, max_rank, *, ridge=0.0, sweeps=12, n_starts=2, generator=None):
+    """Fit by alternating least squares, one more term at a time.
+
+    A new term is fitted to what the others leave, then all are fitted together.
+
+    Parameters
+    ----------
+    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
+    max_rank : int
+        Largest number of terms.
+    ridge : float, default=0.0
+        As in :func:`alternate`.
+    sweeps : int, default=12
+        Sweeps over all terms after each new one.
+    n_starts : int, default=2
+        Random starts of a new term.
+    generator : torch.Generator, default=None
+        Source of the random starts.
+
+    Yields
+    ------
+    list of Tensors of shape (outer_rank, q_j, p_j)
+        For outer_rank = 1, 2, ..., max_rank.
+    """
+    sizes = list(zip(y.shape[1:], x.shape[1:], strict=True))
+    W = [x.new_zeros(0, *size) for size in sizes]
+    for _ in range(max_rank):
+        left = y - apply_terms(W, x)
+        starts = []
+        for _ in range(n_starts):
+            term = [torch.randn(1, *size, dtype=x.dtype, generator=generator) for size in sizes]
+            for _ in range(5):
+                term = alternate(term, x, left, ridge=ridge)
+            starts.append(term)
+        term = min(starts, key=lambda term: float((left - apply_terms(term, x)).norm()))
+        W = [torch.cat([w, new]) for w, new in zip(W, term, strict=True)]
+        for _ in range(sweeps):
+            W = alternate(W, x, y, ridge=ridge)
+        yield W
+
+
+def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
+    """Improve all terms together by Levenberg-Marquardt steps, where the normal equations are of moderate size.
+
+    Parameters
+    ----------
+    W : list of Tensors of shape (outer_rank, q_j, p_j)
+    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
+    symmetric : bool, default=False
+        Whether all factors are symmetric, which halves the unknowns and the samples that are needed.
+    max_iter : int, default=40
+    tol : float, default=1e-13
+        Relative residual at which to stop.
+
+    Returns
+    -------
+    list of Tensors
+        As good as the (symmetric parts of the) given terms, or better.
+    """
+    if symmetric:
+        W = [(w + w.mT) / 2 for w in W]
+    n_unknowns = sum(len(w) * (w.shape[1] * (w.shape[1] + 1) // 2 if symmetric else w[0].numel()) for w in W)
+    if n_unknowns > _MAX_UNKNOWNS:
+        return W
+    fold = _SymmetricPart(W) if symmetric else None
+    r, damping, sizes = y - apply_terms(W, x), 1e-3, [w.numel() for w in W]
+    recent = [float(r.norm())]
+    for _ in range(max_iter):
+        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 8 and recent[-1] > 0.9 * recent[-6]):
+            break
+        gram, gradient = _normal_equations(W, x, r)
+        if fold:
+            gram, gradient = fold.matrix(gram), fold.vector(gradient)
+        typical = gram.diagonal().mean()
+        for _ in range(8):
+            L, failed = torch.linalg.cholesky_ex(gram + damping * typical * torch.eye(len(gram), dtype=x.dtype))
+            if not failed:
+                step = torch.cholesky_solve(gradient.unsqueeze(-1), L).squeeze(-1)
+                step = fold.unfold(step) if fold else step
+                moved = [w + s.view(w.shape) for w, s in zip(W, step.split(sizes), strict=True)]
+                left = y - apply_terms(moved, x)
+                if left.norm() < r.norm():
+                    W, r, damping = moved, left, max(damping / 6, 1e-16)
+                    break
+            damping *= 6
+        else:
+            break
+        recent.append(float(r.norm()))
+    return W
+
+
+def _normal_equations(W, x, r):
+    """Gram matrix of the derivatives with respect to all entries of all factors, and their products with `r`."""
+    n_modes, rank = len(W), len(W[0])
+    Z = [others(W, x, j).movedim(j + 2, 1) for j in range(n_modes)]  # (k, p_j, n_samples, q of the others)
+    blocks = [[torch.empty(0)] * n_modes for _ in range(n_modes)]
+    for j in range(n_modes):
+        q, p = W[j].shape[1:]
+        z = Z[j].flatten(0, 1).flatten(1)
+        inner = (z @ z.mT).view(rank, p, rank, p)
+        blocks[j][j] = torch.einsum("kblc,ad->kabldc", inner, torch.eye(q, dtype=x.dtype)).reshape(rank * q * p, -1)
+        for i in range(j):
+            # The output index of mode i is in Z[j] and that of mode j in Z[i]; summed are the samples and all others.
+            mine, other = Z[j].movedim(3 + i, 2).flatten(3), Z[i].movedim(2 + j, 2).flatten(3)
+            inner = torch.einsum("kbdt,lcat->kabldc", mine, other)
+            blocks[j][i] = inner.reshape(rank * q * p, -1)
+            blocks[i][j] = blocks[j][i].mT
+    gradient = [torch.einsum("at,kbt->kab", unfold(r, j), Z[j].flatten(2)).reshape(-1) for j in range(n_modes)]
+    return torch.cat([torch.cat(row, dim=1) for row in blocks]), torch.cat(gradient)
+
+
+class _SymmetricPart:
+    """Folds equations for all entries of symmetric matrices into those for the entries on and above the diagonal."""
+
+    def __init__(self, W):
+        upper, lower, start = [], [], 0
+        for w in W:
+            p = w.shape[1]
+            i, j = torch.triu_indices(p, p)
+            for _ in range(len(w)):
+                upper.append(start + i * p + j)
+                lower.append(start + j * p + i)
+                start += p * p
+        self.upper, self.lower, self.size = torch.cat(upper), torch.cat(lower), start
+        self.share = torch.where(self.upper == self.lower, 0.5, 0.5**0.5).double()
+
+    def vector(self, v):
+        return (v[self.upper] + v[self.lower]) * self.share
+
+    def matrix(self, M):
+        half = (M[self.upper] + M[self.lower]) * self.share[:, None]
+        return (half[:, self.upper] + half[:, self.lower]) * self.share
+
+    def unfold(self, v):
+        full = v.new_zeros(self.size)
+        # Entries on the diagonal are hit twice.
+        full.index_add_(0, self.upper, v * self.share)
+        full.index_add_(0, self.lower, v * self.share)
+        return full
+
+
+def least_squares_terms(x, y, outer_rank, *, alpha=0.0):
+    """Terms of the least-squares (ridge) map, which two modes split best by a singular value decomposition.
+
+    Parameters
+    ----------
+    x, y : Tensors of shape (n_samples, p_1, p_2) and (n_samples, q_1, q_2)
+    outer_rank : int
+    alpha : float, default=0.0
+        Ridge penalty.
+
+    Returns
+    -------
+    list of two Tensors of shape (outer_rank, q_j, p_j)
+        The best approximation of the map for white inputs (Van Loan and Pitsianis 1993).
+    """
+    (p1, p2), (q1, q2) = x.shape[1:], y.shape[1:]
+    X, Y = x.flatten(1), y.flatten(1)
+    u, s, vh = torch.linalg.svd(X, full_matrices=False)
+    kept = s > 1e-12 * s[:1]
+    M = (vh.mT * torch.where(kept, s / (s * s + alpha).clamp_min(1e-300), 0)) @ (u.mT @ Y)  # (p, q)
+    rearranged = M.view(p1, p2, q1, q2).permute(2, 0, 3, 1).reshape(q1 * p1, q2 * p2)
+    left, s, right = torch.linalg.svd(rearranged, full_matrices=False)
+    root = s[:outer_rank].sqrt()
+    W = [left[:, :outer_rank].mT * root[:, None], right[:outer_rank] * root[:, None]]
+    return [W[0].view(-1, q1, p1), W[1].view(-1, q2, p2)]
+
+
+def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
+    """Terms of a map that is diagonal in a product basis, from an SVD (CP decomposition in 3-D) of its symbol.
+
+    Parameters
+    ----------
+    operator : SymbolOperator
+        With a real symbol.
+    outer_rank : int
+    sizes : list of Tensors of shape (p_j,)
+        Typical sizes of the inputs' coefficients per mode; the terms suit such inputs.
+    n_sweeps : int, default=300
+        Sweeps of alternating least squares, in three dimensions.
+
+    Returns
+    -------
+    list of Tensors of shape (outer_rank, n_out, n_in)
+    """
+    G = operator.symbol
+    # Inputs that never occurred count a little, so that the terms are determined there.
+    sizes = [size / size.max() + 1e-10 for size in sizes]
+    T = G
+    for j, size in enumerate(sizes):
+        T = T * along(size, j, G.ndim)
+    if G.ndim == 2:
+        u, s, vh = torch.linalg.svd(T, full_matrices=False)
+        vectors = [u[:, :outer_rank] * s[:outer_rank], vh[:outer_rank].mT]
+    else:
+        vectors = cp_decomposition(T, outer_rank, n_sweeps=n_sweeps)
+    return [
+        torch.einsum("ip,pk,jp->kij", X, v / size[:, None], Z)
+        for X, v, size, Z in zip(operator.outputs, vectors, sizes, operator.inputs, strict=True)
+    ]
+
+
+def cp_decomposition(T, rank, *, n_sweeps=300):
+    """Vectors of a sum of `rank` outer products close to a tensor, by alternating least squares, one more at a time.
+
+    Parameters
+    ----------
+    T : Tensor of shape (p_1, ..., p_m)
+    rank : int
+    n_sweeps : int, default=300
+        Sweeps over all terms at the end; a tenth of that after each new one.
+
+    Returns
+    -------
+    list of Tensors of shape (p_j, rank)
+    """
+    n_modes, generator = T.ndim, torch.Generator().manual_seed(0)
+    letters = "abcdefgh"[:n_modes]
+    expand = ",".join(f"{letter}k" for letter in letters) + "->" + letters
+
+    def sweep(vectors, target):
+        vectors = list(vectors)
+        for j in range(n_modes):
+            rest = [v for i, v in enumerate(vectors) if i != j]
+            gram = torch.ones((), dtype=T.dtype)
+            for v in rest:
+                gram = gram * (v.mT @ v)
+            names = [f"{letter}k" for i, letter in enumerate(letters) if i != j]
+            rhs = torch.einsum(f"{letters},{','.join(names)}->{letters[j]}k", target, *rest)
+            gram = gram + 1e-14 * gram.diagonal().mean() * torch.eye(len(gram), dtype=T.dtype)
+            vectors[j] = torch.linalg.solve(gram, rhs.mT).mT
+            norms = torch.stack([v.norm(dim=0) for v in vectors]).clamp_min(1e-300)
+            mean = norms.log().mean(0).exp()
+            vectors = [v * (mean / norm) for v, norm in zip(vectors, norms, strict=True)]
+        return vectors
+
+    vectors = [T.new_zeros(p, 0) for p in T.shape]
+    for k in range(rank):
+        left = T - torch.einsum(expand, *vectors) if k else T
+        term = [torch.rand(p, 1, dtype=T.dtype, generator=generator) for p in T.shape]
+        for _ in range(10):
+            term = sweep(term, left)
+        vectors = [torch.cat([v, new], dim=1) for v, new in zip(vectors, term, strict=True)]
+        for _ in range(n_sweeps if k == rank - 1 else n_sweeps // 10):
+            vectors = sweep(vectors, T)
+    return vectors
+
+
+def project_terms(W, x, y, *, rank, levels, rounds=3):
+    """Cut the factors to HSS matrices of a given rank, and refit each mode to what that did to the others.
+
+    Parameters
+    ----------
+    W : list of Tensors of shape (outer_rank, n_out, n_in)
+        On the grids, not in compressed coordinates.
+    x, y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
+    rank : int
+        Largest HSS rank.
+    levels : int or "auto" or one per mode
+    rounds : int, default=3
+        How often each mode is refitted; the best result is kept.
+
+    Returns
+    -------
+    list of HSSMatrix
+        One batch per mode.
+    """
+    depths = per_mode(levels, len(W))
+
+    def cut(w, depth):
+        return HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=depth)
+
+    factors = [cut(w, depth) for w, depth in zip(W, depths, strict=True)]
+    dense = [A.to_dense() for A in factors]
+    best, best_error = factors, float((y - apply_terms(dense, x)).norm())
+    for _ in range(rounds):
+        for j, depth in enumerate(depths):
+            Z = others(dense, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1)
+            size = Z.norm(dim=1).clamp_min(1e-300)
+            gram = (Z @ Z.mT) / size / size[:, None] + 1e-12 * len(Z) * torch.eye(len(Z), dtype=x.dtype)
+            solution = torch.linalg.solve(gram, (Z @ unfold(y, j).mT) / size[:, None]) / size[:, None]
+            factors = list(factors)
+            factors[j] = cut(solution.unflatten(0, (len(dense[j]), -1)).mT.contiguous(), depth)
+            dense[j] = factors[j].to_dense()
+            error = float((y - apply_terms(dense, x)).norm())
+            if error < best_error:
+                best, best_error = list(factors), error
+    return best
