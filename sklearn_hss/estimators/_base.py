@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from ..nn._counting import count_parameters
+from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ._score import FieldRegressorMixin
 
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
@@ -65,10 +66,10 @@ def _max_scale(array):
 class _Fields(torch.utils.data.Dataset):
     """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held."""
 
-    def __init__(self, X, y=None, sample_weight=None, *, scales=(1.0, 1.0), dtype, device):
+    def __init__(self, X, y=None, sample_weight=None, *, shapes, scales=(1.0, 1.0), dtype, device):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
         self.X, self.y, self.sample_weight = X, y, sample_weight
-        self.scales, self.dtype, self.device = scales, dtype, device
+        self.shapes, self.scales, self.dtype, self.device = shapes, scales, dtype, device
 
     def __len__(self):
         return len(self.X)
@@ -76,8 +77,10 @@ class _Fields(torch.utils.data.Dataset):
     def batch(self, rows):
         """Scaled ``(x, y)`` of the given rows, as tensors on the device; ``(x, (y, sample_weight))`` with weights."""
         x, y, weight = (
-            None if array is None else self._to_tensor(array, rows, scale)
-            for array, scale in zip((self.X, self.y, self.sample_weight), (*self.scales, 1.0), strict=True)
+            None if array is None else self._to_tensor(array, rows, scale).view(-1, *shape)
+            for array, scale, shape in zip(
+                (self.X, self.y, self.sample_weight), (*self.scales, 1.0), (*self.shapes, ()), strict=True
+            )
         )
         return x, y if weight is None else (y, weight)
 
@@ -239,7 +242,7 @@ class _Progress(Callback):
 
 
 class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
-    """Base class of the neural regressors: trains a torch module on (n_samples, n_points) arrays.
+    """Base class of the neural regressors: trains a torch module on fields.
 
     A subclass names the module and its arguments in `_make_module`; everything else, from validation and scaling to
     training, prediction and score, is here. The training loop itself is skorch's.
@@ -262,18 +265,21 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "dtype": [StrOptions({"float32", "float64"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
     }
 
     _target_shape: tuple[int, ...]
+    _shapes: tuple[FieldShape, FieldShape]
     _start_error: float
 
-    def _make_module(self, n_inputs, n_outputs):
+    def _make_module(self, inputs, outputs):
         """Module class, its keyword arguments, and attributes to set on the estimator.
 
         Parameters
         ----------
-        n_inputs, n_outputs : int
-            Numbers of grid points.
+        inputs, outputs : FieldShape
+            Grids and channels. The module takes a tensor (n_samples, *inputs.shape) and returns one of shape
+            (n_samples, *outputs.shape).
 
         Returns
         -------
@@ -311,9 +317,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
-            Input fields, at least two. float32 and float64 are kept, everything else becomes float64.
-        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields, at least two. Channels, and flattened fields of several dimensions, need `grid_shape`. float32
+            and float64 are kept, everything else becomes float64.
+        y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Target fields.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the loss. A weight of 2 acts as a second copy of the sample would, as long as
@@ -342,9 +349,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields.
-        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+        y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Target fields.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the loss.
@@ -382,25 +389,36 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self._check_callbacks()
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
+        grid_shape = check_grid_shape(self.grid_shape)
+        (X, x_shape), (y, shape) = as_rows(X), as_rows(y)
+        if not restart:
+            check_same_fields(x_shape, self._shapes[0], "X")
         X, y = validate_data(
             self, X, y, reset=restart, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
         check_consistent_length(X, y)
-        shape, y = y.shape[1:], y.reshape(len(y), -1)
+        x_shape, shape = x_shape or X.shape[1:], y.shape[1:] if shape is None else shape
+        y = y.reshape(len(y), -1)
         if not restart and shape != self._target_shape:
             earlier = str(("n_samples", *self._target_shape)).replace("'", "")
             raise ValueError(f"y has shape {(len(y), *shape)}, but that of the earlier fit had shape {earlier}.")
+        if restart:
+            inputs = input_shape(x_shape, grid_shape)
+            shapes = inputs, output_shape(shape, inputs, grid_shape)
+        else:
+            shapes = self._shapes
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
 
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
-        module, arguments, fitted = self._make_module(X.shape[1], y.shape[1])
+        module, arguments, fitted = self._make_module(*shapes)
         if restart:
             self._dtype = np.dtype(self.dtype or X.dtype)
+            self._shapes = shapes
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
             self.x_scale_, self.y_scale_ = (_max_scale(a) if self.scale == "max" else 1.0 for a in train[:2])
-            self.grid_shape_, self._target_shape, self._module_arguments = (X.shape[1],), shape, arguments
+            self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             self.n_parameters_ = count_parameters(self.net_.module_)
             for name, value in fitted.items():
                 setattr(self, name, value)
@@ -491,7 +509,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         train, valid = (
             None
             if data is None
-            else _Fields(*data, scales=(self.x_scale_, self.y_scale_), dtype=self._dtype, device=net.device)
+            else _Fields(
+                *data,
+                shapes=[fields.shape for fields in self._shapes],
+                scales=(self.x_scale_, self.y_scale_),
+                dtype=self._dtype,
+                device=net.device,
+            )
             for data in (train, valid)
         )
         progress, schedule, stopping = _Progress(type(self).__name__, n_epochs), None, None
@@ -553,17 +577,20 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields, on the grid seen in `fit`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs) or (n_samples,)
-            Predictions in the units of the training targets, in the floating-point type of `X`.
+        ndarray of shape (n_samples, ...)
+            Predictions in the shape and the units of the training targets, in the floating-point type of `X`.
         """
         check_is_fitted(self, "net_")
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._shapes[0], "X")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        fields = _Fields(X, scales=(self.x_scale_, 1.0), dtype=self._dtype, device=self.net_.device)
+        shapes = [fields.shape for fields in self._shapes]
+        fields = _Fields(X, shapes=shapes, scales=(self.x_scale_, 1.0), dtype=self._dtype, device=self.net_.device)
         prediction = self.net_.predict(fields).astype(X.dtype, copy=False)
         prediction *= prediction.dtype.type(self.y_scale_)
         return prediction.reshape(len(X), *self._target_shape)

@@ -1,4 +1,4 @@
-"""One linear HSS map between fields, as a regressor and as a transformer."""
+"""One linear map of HSS matrices between fields, as a regressor and as a transformer."""
 
 import warnings
 from numbers import Integral, Real
@@ -6,55 +6,81 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
+from scipy.sparse.linalg import lsmr
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..linalg import HSSMatrix
-from ..linalg._fitting import fit_hss
+from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
+from ..linalg._fitting import HSSFit, fit_hss
+from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
+from ._fields import as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ._score import FieldRegressorMixin
 
 _PARAMETERS = """
     rank : int or "auto", default="auto"
-        Largest HSS rank of the operator. "auto" grows it until the error on held-out samples stops falling, and allows
-        for a correction of low rank that makes the operator reproduce the training samples.
+        Largest HSS rank of the operator; in several dimensions, of the factors of its Kronecker products, or of those
+        of its inverse. "auto" grows it until the error on held-out samples stops falling, and allows for a correction
+        of low rank that makes the operator reproduce the training samples.
     levels : int or "auto", default="auto"
         Depth of the cluster tree. "auto" is as deep as the rank allows where samples are scarce: the closed form needs
         leaf size + rank samples, and 3 * rank.
+    outer_rank : int or "auto", default="auto"
+        Number of Kronecker products that the operator is a sum of, in several dimensions. "auto" keeps an inverse form
+        as it is, which is exact where an outer rank is not, and grows a forward form until the error on held-out
+        samples stops falling.
     symmetric : bool or "auto", default="auto"
         Whether the operator is a symmetric matrix, as for self-adjoint equations on a uniform grid. "auto" finds out
         from the samples. Symmetry halves what has to be learned.
     form : {"auto", "forward", "inverse"}, default="auto"
-        What to fit: the operator, or its inverse as a banded matrix, which is right for differential equations, needs 2
-        w + 1 samples for w neighbours on either side, and holds for forcings unlike those of the training. It amplifies
-        noise. "auto" chooses by the error on held-out samples, and warns where that cannot tell.
-    solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares"}, default="auto"
-        How to fit the operator.
+        What to fit: the operator, or its inverse. In one dimension that is a banded matrix, which is right for
+        differential equations, needs 2 w + 1 samples for w neighbours on either side, and holds for forcings unlike
+        those of the training; in several, it is a Kronecker sum of one-dimensional matrices, which is right for
+        separable equations and needs about three samples. It amplifies noise. "auto" chooses by the error on held-out
+        samples, and warns where that cannot tell.
+    solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"}, default="auto"
+        How to fit the operator. In one dimension:
 
         - "closed_form": by null spaces of the samples; for symmetric operators, or with `adjoint` samples.
           Milliseconds.
         - "gauss_newton": nonlinear least squares over the generators, slow.
         - "banded": the operator itself is banded, such as a differential operator.
         - "least_squares": the minimum-norm operator (or ridge regression, with `alpha`), compressed.
+
+        In several dimensions:
+
+        - "banded": the inverse as a Kronecker sum of banded matrices, which may be multiplied by one number per point
+          of each axis (separable coefficients).
+        - "eigenbasis": the inverse as a Kronecker sum of any matrices in the span of the samples, or a map that is
+          diagonal in a product of bases.
+        - "als": a sum of Kronecker products by alternating least squares.
+        - "least_squares": a sum of Kronecker products split off the least-squares operator, in two dimensions.
     alpha : float or "auto", default="auto"
         Ridge penalty, in units of squared inputs as in :class:`sklearn.linear_model.Ridge`, of "least_squares" and of
-        the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples.
+        the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples. In
+        several dimensions, it is relative to the mean square of the inputs, and applies to "als" and "least_squares".
     tol : float, default=1e-12
         Relative size below which singular values of blocks of the inputs count as zero.
     random_state : int, RandomState instance or None, default=None
         Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
+        dimensions of `X` but the first are the grid.
 """
 
 _ATTRIBUTES = """
-    operator_ : sklearn_hss.linalg.HSSMatrix
-        The operator, of shape (n_outputs, n_points): a field u is ``operator_ @ f``.
+    operator_ : HSSMatrix, or KroneckerSum, SymbolOperator or OperatorSum of :mod:`sklearn_hss.linalg`
+        The operator, of shape (n_outputs, n_points): a flat field u is ``operator_ @ f``. In several dimensions, a sum
+        of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``).
     form_, solver_, symmetric_ : str, str, bool
         What was chosen.
     half_bandwidth_ : int or None
         Neighbours on either side in the banded matrix, where one was fitted.
     alpha_ : float or None
         Ridge penalty in use; None where neither least squares nor a correction is.
+    completion_ : str
+        What the operator does to inputs of a kind that the training samples do not contain, in several dimensions.
     held_out_error_ : float
         Mean relative error, on held-out samples, of the chosen fit to the others. NaN if there were too few.
     residual_ : float
@@ -63,8 +89,11 @@ _ATTRIBUTES = """
         Why this fit was chosen.
     candidates_ : list of dict
         The fits that were compared; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
-    rank_, levels_ : int
-        Rank and depth of the operator.
+    rank_, levels_ : int or None
+        Rank and depth of the operator; in several dimensions, the largest ones of the factors of Kronecker products,
+        None where there are none.
+    outer_rank_ : int or None
+        Number of Kronecker products of the operator or of its inverse. None where there are none.
     n_parameters_ : int
         Numbers that the operator is stored in.
     grid_shape_ : tuple of int
@@ -79,15 +108,20 @@ _ATTRIBUTES = """
 class BaseHSSMap(BaseEstimator):
     """What the regressor and the transformer share: parameters, fit, and the product with the operator."""
 
+    _inactive: torch.Tensor | None
+    _seen: list[torch.Tensor] | None
+
     _parameter_constraints: dict = {
         "rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "levels": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "outer_rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "symmetric": ["boolean", StrOptions({"auto"})],
         "form": [StrOptions({"auto", "forward", "inverse"})],
-        "solver": [StrOptions({"auto", "closed_form", "gauss_newton", "banded", "least_squares"})],
+        "solver": [StrOptions({"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
+        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -95,21 +129,25 @@ class BaseHSSMap(BaseEstimator):
         rank="auto",
         levels="auto",
         *,
+        outer_rank="auto",
         symmetric="auto",
         form="auto",
         solver="auto",
         alpha="auto",
         tol=1e-12,
         random_state=None,
+        grid_shape=None,
     ):
         self.rank = rank
         self.levels = levels
+        self.outer_rank = outer_rank
         self.symmetric = symmetric
         self.form = form
         self.solver = solver
         self.alpha = alpha
         self.tol = tol
         self.random_state = random_state
+        self.grid_shape = grid_shape
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, adjoint=None):
@@ -117,15 +155,16 @@ class BaseHSSMap(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
-            Input fields.
-        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields. Channels, and flattened fields of several dimensions, need `grid_shape`.
+        y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Output fields.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. A weight of 2 acts as a second copy of the sample would.
         adjoint : tuple (P, Z) of array-likes, default=None
             Samples of the transposed operator, ``Z[i] = operator.T @ P[i]``: P of shape (n_adjoint, n_outputs), Z of
-            shape (n_adjoint, n_points). With them the closed form applies to operators that are not symmetric.
+            shape (n_adjoint, n_points). With them the closed form applies to operators that are not symmetric. For
+            one-dimensional fields only.
 
         Returns
         -------
@@ -147,20 +186,40 @@ class BaseHSSMap(BaseEstimator):
 
     def _fit(self, X, y, sample_weight, adjoint):
         checks = {"dtype": [np.float64, np.float32], "order": "C"}
+        grid_shape = check_grid_shape(self.grid_shape)
+        (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y)
         X, y = validate_data(
             self, X, y, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
         check_consistent_length(X, y)
         noise = max(np.finfo(array.dtype).eps for array in (X, y))
-        target_shape = y.shape[1:]
+        inputs = input_shape(x_shape or X.shape[1:], grid_shape)
+        target_shape = y.shape[1:] if y_shape is None else y_shape
+        outputs = output_shape(target_shape, inputs, grid_shape)
         X, y = X.astype(np.float64, copy=False), y.reshape(len(y), -1).astype(np.float64, copy=False)
-        adjoint = self._check_adjoint(adjoint, X.shape[1], y.shape[1])
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
             if not sample_weight.any():
                 raise ValueError("Sample weights must contain at least one non-zero number.")
-        found = fit_hss(
-            *weighted_columns(X, y, sample_weight),
+        adjoint = self._check_adjoint(adjoint, inputs, outputs)
+        F, U = weighted_columns(X, y, sample_weight)
+        rng = check_random_state(self.random_state)
+        if inputs.is_flat and outputs.is_flat:
+            self._keep(self._fit_matrix(F, U, adjoint, noise, rng))
+        else:
+            self._keep(self._fit_kronecker(F, U, inputs, outputs, noise, rng))
+        self.grid_shape_, self._target_shape, self._input_shape = inputs.grid, target_shape, inputs
+        return self
+
+    def _fit_matrix(self, F, U, adjoint, noise, rng):
+        if self.solver in ("eigenbasis", "als"):
+            raise ValueError(
+                f"solver={self.solver!r} applies to fields of several dimensions; for one, use 'auto', 'closed_form', "
+                "'gauss_newton', 'banded' or 'least_squares'."
+            )
+        return fit_hss(
+            F,
+            U,
             adjoint=adjoint,
             rank=self.rank,
             levels=self.levels,
@@ -170,22 +229,64 @@ class BaseHSSMap(BaseEstimator):
             alpha=self.alpha,
             tol=self.tol,
             noise=noise,
-            random_state=check_random_state(self.random_state),
+            random_state=rng,
         )
+
+    def _fit_kronecker(self, F, U, inputs, outputs, noise, rng):
+        if len(inputs.grid) != len(outputs.grid):
+            raise ValueError(
+                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+            )
+        # Channels are one more mode, of which there is no tree.
+        channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
+        with_channels = max(channels) > 1
+        levels = self.levels
+        if with_channels and levels != "auto":
+            levels = (0, *[levels] * len(inputs.grid))
+        shapes = [
+            ((c,) if with_channels else ()) + fields.grid for c, fields in zip(channels, (inputs, outputs), strict=True)
+        ]
+        if len(shapes[0]) == 1:  # one channel of a one-dimensional field
+            return self._fit_matrix(F, U, None, noise, rng)
+        return fit_kronecker(
+            F.T.reshape(-1, *shapes[0]),
+            U.T.reshape(-1, *shapes[1]),
+            outer_rank=self.outer_rank,
+            rank=self.rank,
+            levels=levels,
+            symmetric=self.symmetric,
+            form=self.form,
+            solver=self.solver,
+            alpha=self.alpha,
+            tol=self.tol,
+            noise=noise,
+            random_state=rng,
+        )
+
+    def _keep(self, found):
+        """Fitted attributes."""
         self.operator_ = found.operator
         self.form_, self.solver_, self.symmetric_ = found.form, found.solver, found.symmetric
         self.half_bandwidth_, self.alpha_ = found.half_bandwidth, found.alpha
         self.held_out_error_, self.residual_ = found.held_out_error, found.residual
         self.reason_, self.candidates_ = found.reason, found.candidates
-        self.rank_, self.levels_ = found.operator.rank, found.operator.levels
         self.n_parameters_ = found.operator.n_parameters
-        self.grid_shape_, self._target_shape = (X.shape[1],), target_shape
-        self._inactive = found.inactive
-        return self
+        if isinstance(found, HSSFit):
+            structure: tuple = found.operator.rank, found.operator.levels, None
+            self.completion_, self._seen, self._inactive = "", None, found.inactive
+        else:
+            operator = found.operator
+            sums = operator if isinstance(operator, KroneckerSum) else getattr(operator, "inverse", None)
+            structure = (None, None, None) if sums is None else (max(sums.rank), max(sums.levels), sums.outer_rank)
+            self.completion_, self._seen, self._inactive = found.completion, found.seen, None
+        self.rank_, self.levels_, self.outer_rank_ = structure
 
-    def _check_adjoint(self, adjoint, n_points, n_outputs):
+    def _check_adjoint(self, adjoint, inputs, outputs):
         if adjoint is None:
             return None
+        if not (inputs.is_flat and outputs.is_flat):
+            raise ValueError(f"adjoint samples apply to one-dimensional fields, not to fields on {inputs.grid}.")
+        n_points, n_outputs = inputs.size, outputs.size
         try:
             P, Z = adjoint
         except (TypeError, ValueError):
@@ -201,9 +302,24 @@ class BaseHSSMap(BaseEstimator):
 
     def _apply(self, X):
         check_is_fitted(self, "operator_")
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._input_shape, "X")
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        if self._seen is not None:
+            self._warn_of_unseen(X)
         product = self.operator_ @ X.T.astype(np.float64)
         return np.ascontiguousarray(product.T, dtype=X.dtype)
+
+    def _warn_of_unseen(self, X):
+        fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
+        seen = float(seen_fraction(fields, self._seen).mean())
+        if seen < 0.5:
+            warnings.warn(
+                f"{1 - seen:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
+                f"there, the operator is completed: {self.completion_}.",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _columns(array):
@@ -236,6 +352,10 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     For exact samples in general position, a handful determines A to machine precision, whatever the number of grid
     points: 3 * rank samples if A is symmetric (Theorem 2.3 of the Neural-HSS paper, after Levitt and Martinsson 2024),
     2 w + 1 if its inverse has w neighbours on either side, as finite-difference matrices have.
+
+    In two and more dimensions, the inverse of a separable equation, such as Poisson's or Helmholtz' on a box, is a
+    Kronecker sum of one-dimensional matrices, which about three samples determine. Other operators are approximated by
+    sums of Kronecker products (eq. 1 of the paper), which needs more.
 
     There is no intercept: f = 0 gives u = 0. Center fields that are not so related.
 
@@ -273,13 +393,18 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
-            Input fields.
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields, on the grid seen in `fit`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs) or (n_samples,)
-            Output fields, in the floating-point type of `X`.
+        ndarray of shape (n_samples, ...)
+            Output fields, in the shape of the training outputs and the floating-point type of `X`.
+
+        Warns
+        -----
+        UserWarning
+            If most of the input lies outside the span of the training inputs and the operator is not known there.
         """
         product = self._apply(X)
         return product.reshape(len(product), *self._target_shape)
@@ -318,15 +443,21 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
-            Input fields.
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields, on the grid seen in `fit`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs)
-            Output fields, in the floating-point type of `X`.
+        ndarray of shape (n_samples, ...)
+            Output fields, in the shape of the training outputs and the floating-point type of `X`.
+
+        Warns
+        -----
+        UserWarning
+            If most of the input lies outside the span of the training inputs and the operator is not known there.
         """
-        return self._apply(X)
+        product = self._apply(X)
+        return product.reshape(len(product), *(self._target_shape or (1,)))
 
     def inverse_transform(self, X):
         """Solve for the input fields that the operator maps to given output fields, by ULV factorisation.
@@ -336,21 +467,23 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_outputs)
+        X : array-like of shape (n_samples, \\*grid), ... as the training outputs
             Output fields.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_points)
-            Input fields, in the floating-point type of `X`.
+        ndarray of shape (n_samples, ...)
+            Input fields, in the shape of the training inputs if `X` is in that of the training outputs, else flat; in
+            the floating-point type of `X`.
 
         Warns
         -----
         scipy.linalg.LinAlgWarning
             If the operator is not square, or singular to working precision: the inputs of smallest norm are returned,
-            at the cost of a dense singular value decomposition.
+            by a dense singular value decomposition in one dimension and LSMR in several.
         """
         check_is_fitted(self, "operator_")
+        X, shape = as_rows(X)
         X = check_array(X, dtype=[np.float64, np.float32])
         n_outputs, n_points = self.operator_.shape
         if X.shape[1] != n_outputs:
@@ -362,12 +495,32 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
             warnings.warn(
                 f"The operator is {kind}: the input fields of smallest norm are returned.", LinAlgWarning, stacklevel=2
             )
-            F = np.linalg.lstsq(self.operator_.to_dense().numpy(), U, rcond=1e-12)[0]
-        return np.ascontiguousarray(F.T, dtype=X.dtype)
+            F = self._smallest(U)
+        fields = np.ascontiguousarray(F.T, dtype=X.dtype)
+        flat = shape is None or len(shape) < 2
+        return fields if flat else fields.reshape(len(fields), *self._input_shape.shape)
+
+    def _smallest(self, U):
+        if isinstance(self.operator_, HSSMatrix):
+            return np.linalg.lstsq(self.operator_.to_dense().numpy(), U, rcond=1e-12)[0]
+        operator = self.operator_.aslinearoperator()
+        return np.stack([lsmr(operator, u, atol=1e-12, btol=1e-12)[0] for u in U.T], axis=1)
+
+    def _solve_symbol(self, U):
+        """Inputs of a map that is known by its inverse, or that is diagonal in complete bases."""
+        A = self.operator_
+        if isinstance(A, SymbolOperator) and A.inverse is not None:
+            F = A.inverse @ U
+            # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
+            if np.linalg.norm(A @ F - U) <= 1e-6 * np.linalg.norm(U):
+                return F
+        return None
 
     def _solve(self, U):
         A, inactive = self.operator_, self._inactive
-        if inactive.any():
+        if not isinstance(A, HSSMatrix):
+            return self._solve_symbol(U)
+        if inactive is not None and inactive.any():
             # Rows and columns of these points are zero; any number on their diagonal makes the matrix regular.
             size = A.diagonal().abs().max()
             A = A + HSSMatrix.from_diagonal(size * inactive.double(), levels=A.levels)

@@ -10,18 +10,19 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..linalg import ClusterTree
 from ..linalg._fitting import fit_hss, relative_error
+from ..linalg._kronecker_fitting import fit_kronecker
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
 from ._base import BaseNeuralRegressor
 from ._linear import weighted_columns
 
 
-def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, lifting, projection):
-    """Settle the "auto" parameters of :class:`NeuralHSSRegressor` for given sizes.
+def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):
+    """Settle the "auto" parameters of :class:`NeuralHSSRegressor` for given grids.
 
     Parameters
     ----------
-    n_inputs, n_outputs : int
+    grid_in, grid_out : tuple of int
     rank, levels, embedding_dim, lifting, projection
         As in :class:`NeuralHSSRegressor`.
 
@@ -33,20 +34,29 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
     Raises
     ------
     ValueError
-        If `levels` is too deep for the grid, or `rank` too large for its leaves.
+        If `embedding_dim` has not the dimensions of the grids, if `levels` is too deep for them, or `rank` too large
+        for the leaves.
     """
-    embedding_dim = embedding_dim or max(n_inputs, n_outputs)
+    n_modes = len(grid_in)
+    if embedding_dim is None:
+        grid = tuple(map(max, grid_in, grid_out))
+    else:
+        grid = (embedding_dim,) * n_modes if isinstance(embedding_dim, Integral) else tuple(embedding_dim)
+    if len(grid) != n_modes:
+        raise ValueError(
+            f"embedding_dim={embedding_dim} must be an integer or have {n_modes} entries, as the grid has."
+        )
     # The smallest of the sizes that an HSS layer cuts, come what may.
-    cut = [embedding_dim]
-    cut += [n_inputs] if lifting in (None, "hss") else []
-    cut += [n_outputs] if projection in (None, "hss") else []
+    cut = list(grid)
+    cut += grid_in if lifting in (None, "hss") else []
+    cut += grid_out if projection in (None, "hss") else []
     size = min(cut)
     wanted_rank = rank
     if rank == "auto":
         wanted_rank = 2 if levels == "auto" else max(min(2, size >> levels), 1)
     if levels == "auto":
         # Leaves of twice the rank are where HSS starts to save numbers; below that, two leaves must do.
-        levels = min(3, ClusterTree.max_levels(size, 2 * wanted_rank))
+        levels = min(3 if n_modes == 1 else 2, ClusterTree.max_levels(size, 2 * wanted_rank))
         levels = levels or min(1, ClusterTree.max_levels(size, wanted_rank))
         if levels == 0 and rank != "auto":
             raise ValueError(
@@ -54,17 +64,19 @@ def choose_structure(n_inputs, n_outputs, *, rank, levels, embedding_dim, liftin
                 f"{size // 2} (or set levels=0 for dense layers)."
             )
 
-    check_rank_and_levels(wanted_rank, levels, n_points=embedding_dim)
+    check_rank_and_levels(wanted_rank, levels, n_points=min(grid))
 
-    def fits(n):
-        return levels == 0 or n >> levels >= wanted_rank
+    def fits(grid):
+        return levels == 0 or min(grid) >> levels >= wanted_rank
 
+    if projection == "auto":
+        projection = ("hss" if n_modes == 1 else None) if fits(grid_out) else "dense"
     return {
         "rank": wanted_rank,
         "levels": levels,
-        "embedding_dim": embedding_dim,
-        "lifting": (None if fits(n_inputs) else "dense") if lifting == "auto" else lifting,
-        "projection": ("hss" if fits(n_outputs) else "dense") if projection == "auto" else projection,
+        "embedding_dim": grid[0] if n_modes == 1 else grid,
+        "lifting": (None if fits(grid_in) else "dense") if lifting == "auto" else lifting,
+        "projection": projection,
     }
 
 
@@ -73,38 +85,60 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     The network (Figure 1 and section 2.1 of the Neural-HSS paper) is a stack of linear layers whose weights are HSS
     matrices, each followed by a LeakyReLU with a learnable slope. It has O(n rank) parameters for fields of n points.
-    Training minimises the squared error summed over the grid and averaged over the samples (Appendix G), on fields
-    divided by their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table
-    9. Predictions and scores are in the units of the data.
+    In several dimensions, every layer is a sum of `outer_rank` Kronecker products of such matrices (eq. 1). Training
+    minimises the squared error summed over the grid and averaged over the samples (Appendix G), on fields divided by
+    their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table 9.
+    Predictions and scores are in the units of the data.
+
+    That network suits linear equations. For nonlinear ones, `width`, `kernel_size`, `residual`, ``activation="gelu"``
+    and `bias` make the HSS matrices the global part of a more expressive one; :doc:`/user_guide` says when they pay.
 
     Parameters
     ----------
     rank : int or "auto", default="auto"
-        HSS rank: number of columns of every basis. "auto" is 2, the paper's choice in one dimension.
+        HSS rank: number of columns of every basis. "auto" is 2, the paper's choice for elliptic equations.
     levels : int or "auto", default="auto"
-        Depth of the cluster tree. "auto" is 3, or less on grids too small for leaves of twice the rank. 0 makes all
-        layers dense.
+        Depth of the cluster tree. "auto" is 3 in one dimension and 2 in several, or less on grids too small for leaves
+        of twice the rank. 0 makes all layers dense.
+    outer_rank : int, default=8
+        Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
+        projection.
     depth : int, default=3
         Number of HSS layers with activation.
-    embedding_dim : int, default=None
-        Number of points of the fields between the layers. The larger of the sizes of input and output if None.
-    lifting : {"auto", None, "hss", "dense"}, default="auto"
-        Additional linear layer at the entrance. "auto" is None where the input is large enough for the first HSS layer
-        to take it, else "dense". The paper uses "dense" for Burgers' equation.
-    projection : {"auto", None, "hss", "dense"}, default="auto"
-        Additional linear layer at the exit. "auto" is "hss" where the output is large enough, else "dense".
+    width : int, default=None
+        Number of channels between lifting and projection, each with HSS matrices of its own; a pointwise linear map
+        beside these mixes the channels. None is the paper's single channel.
+    kernel_size : int, default=None
+        Odd size of a local convolution beside every HSS layer. None: no convolution.
+    residual : bool, default=False
+        Whether to add the input of each HSS layer to the output of its activation.
+    activation : {"leaky_relu", "gelu"}, default="leaky_relu"
+        LeakyReLU with a learnable slope, or GELU.
+    embedding_dim : int or tuple of int, default=None
+        Grid of the fields between the layers, one number for all dimensions or one for each. The larger of the sizes of
+        input and output if None.
+    lifting : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
+        Additional linear layer at the entrance: "hss", "dense" (full rank), "cp" (low-rank tensor map over channels and
+        grid, Appendix E) or "pointwise" (channels only). "auto" is None where the input is large enough for the first
+        HSS layer to take it, else "dense"; None is "pointwise" where the number of channels changes. The paper uses
+        "dense" for Burgers' equation.
+    projection : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
+        Additional linear layer at the exit, likewise. "auto" is "hss" in one dimension and None in several where the
+        output is large enough, else "dense".
     bias : bool, default=False
         Whether the linear layers have biases. The paper's do not; useful for nonlinear problems.
     initial_slope : float, default=1.0
         Slope of the activations at the start. 1 makes the untrained network linear, which suits linear PDEs.
+    recompute : bool, default=False
+        Whether layers of several dimensions compute intermediate fields twice instead of storing them for the gradient.
     slope_penalty : float, default=0.0
         Factor lambda of the regulariser lambda / 2 * sum (slope - 1)² of Theorem 2.3, added to the loss.
     init : {"auto", "linear", "random"}, default="auto"
         Weights before training. "random" is the paper's. "linear" fits the linear map that suits the data best, as
-        :class:`HSSRegressor` does, cut to `rank` and `levels`, and makes it one of the layers; the others are the
-        identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no training;
-        otherwise training goes on from it, and it is what remains if training has not lowered the loss. "auto" is
-        "linear" where that map has a relative error below 0.1 on held-out samples, else "random".
+        :class:`HSSRegressor` does, cut to `rank`, `levels` and `outer_rank`, and makes it one of the layers; the others
+        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no
+        training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
+        "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random".
     lr : float, default=1e-3
         Learning rate at the start of the cosine schedule.
     min_lr : float, default=1e-5
@@ -138,6 +172,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
     verbose : int, default=0
         Whether to show a progress bar.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
+        dimensions of `X` but the first are the grid.
 
     Attributes
     ----------
@@ -193,9 +230,15 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         "rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "levels": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "depth": [Interval(Integral, 1, None, closed="left")],
-        "embedding_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "lifting": [StrOptions({"auto", "hss", "dense"}), None],
-        "projection": [StrOptions({"auto", "hss", "dense"}), None],
+        "outer_rank": [Interval(Integral, 1, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left"), None],
+        "kernel_size": [Interval(Integral, 1, None, closed="left"), None],
+        "residual": ["boolean"],
+        "activation": [StrOptions({"leaky_relu", "gelu"})],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), tuple, None],
+        "lifting": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
+        "projection": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
+        "recompute": ["boolean"],
         "bias": ["boolean"],
         "initial_slope": [Interval(Real, None, None, closed="neither")],
         "slope_penalty": [Interval(Real, 0, None, closed="left")],
@@ -207,12 +250,18 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         rank="auto",
         levels="auto",
         *,
+        outer_rank=8,
         depth=3,
+        width=None,
+        kernel_size=None,
+        residual=False,
+        activation="leaky_relu",
         embedding_dim=None,
         lifting="auto",
         projection="auto",
         bias=False,
         initial_slope=1.0,
+        recompute=False,
         slope_penalty=0.0,
         init="auto",
         lr=1e-3,
@@ -231,15 +280,22 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         dtype=None,
         random_state=None,
         verbose=0,
+        grid_shape=None,
     ):
         self.rank = rank
         self.levels = levels
+        self.outer_rank = outer_rank
         self.depth = depth
+        self.width = width
+        self.kernel_size = kernel_size
+        self.residual = residual
+        self.activation = activation
         self.embedding_dim = embedding_dim
         self.lifting = lifting
         self.projection = projection
         self.bias = bias
         self.initial_slope = initial_slope
+        self.recompute = recompute
         self.slope_penalty = slope_penalty
         self.init = init
         self.lr = lr
@@ -258,24 +314,43 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+        self.grid_shape = grid_shape
 
-    def _make_module(self, n_inputs, n_outputs):
+    def _make_module(self, inputs, outputs):
+        if len(inputs.grid) != len(outputs.grid):
+            raise ValueError(
+                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+            )
         structure = choose_structure(
-            n_inputs,
-            n_outputs,
+            inputs.grid,
+            outputs.grid,
             rank=self.rank,
             levels=self.levels,
             embedding_dim=self.embedding_dim,
             lifting=self.lifting,
             projection=self.projection,
         )
+        one_dimensional = len(inputs.grid) == 1
         arguments = {
-            "in_features": n_inputs,
-            "out_features": n_outputs,
+            "in_features": inputs.grid[0] if one_dimensional else inputs.grid,
+            "out_features": outputs.grid[0] if one_dimensional else outputs.grid,
+            "in_channels": inputs.n_channels,
+            "out_channels": outputs.n_channels,
             **structure,
-            "depth": self.depth,
-            "bias": self.bias,
-            "initial_slope": self.initial_slope,
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "depth",
+                    "outer_rank",
+                    "width",
+                    "kernel_size",
+                    "residual",
+                    "activation",
+                    "bias",
+                    "initial_slope",
+                    "recompute",
+                )
+            },
         }
         return (
             NeuralHSS,
@@ -293,13 +368,12 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         F, U = weighted_columns(
             X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
         )
-        rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
         noise = max(np.finfo(array.dtype).eps for array in (X, y))
         with warnings.catch_warnings():
             # That no linear map fits is no news to someone who trains a nonlinear model.
             warnings.simplefilter("ignore", UserWarning)
             try:
-                found = fit_hss(F, U, rank=rank, noise=noise)
+                found = self._linear_fit(F, U, noise)
             except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
                 if self.init == "linear":
                     raise
@@ -310,9 +384,27 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         module.install(found.operator)
         self.init_ = "linear"
         with torch.no_grad():
-            prediction = module(F.T.to(self.net_.device, getattr(torch, self._dtype.name))).T.cpu().double()
+            fields = F.T.reshape(-1, *self._shapes[0].shape).to(self.net_.device, getattr(torch, self._dtype.name))
+            prediction = module(fields).flatten(1).T.cpu().double()
         # Few samples may be reproduced without being understood, so those held out have a say.
         return max(relative_error(prediction, U), found.held_out_error if verified else 1.0)
+
+    def _linear_fit(self, F, U, noise):
+        """Linear map of the columns of F to those of U that the layers can hold."""
+        grid_in, grid_out = (fields.grid for fields in self._shapes)
+        if len(grid_in) == 1:
+            rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
+            return fit_hss(F, U, rank=rank, noise=noise)
+        fixed = self.levels_ and not (self._module_arguments["lifting"] or self._module_arguments["projection"])
+        # In a residual network, one term is the identity.
+        return fit_kronecker(
+            F.T.reshape(-1, *grid_in),
+            U.T.reshape(-1, *grid_out),
+            outer_rank=max(self.outer_rank - int(self.residual), 1),
+            rank=self.rank_ if fixed else "auto",
+            levels=self.levels_ if fixed else 0,
+            noise=noise,
+        )
 
     @property
     def _penalty(self):

@@ -17,9 +17,9 @@ class FieldRegressorMixin(RegressorMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_points)
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields.
-        y : array-like of shape (n_samples, n_outputs) or (n_samples,)
+        y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             True target fields.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.

@@ -46,7 +46,6 @@ class FieldOperator:
     grid_out: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
-    n_parameters: int
 
     def apply(self, Z: torch.Tensor) -> torch.Tensor:
         """Apply the map to fields.
@@ -72,6 +71,11 @@ class FieldOperator:
 
     def to(self, *args, **kwargs):
         """Convert type or device, with the arguments of :meth:`torch.Tensor.to`."""
+        raise NotImplementedError
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that the map is stored in."""
         raise NotImplementedError
 
     @property
@@ -417,7 +421,7 @@ class SymbolOperator(FieldOperator):
         if not isinstance(c, int | float | np.number):
             return NotImplemented
         inverse = None if self.inverse is None or c == 0 else (1 / c) * self.inverse
-        return SymbolOperator(self.outputs, self.inputs, self.symbol * c, inverse)
+        return SymbolOperator(self.outputs, self.inputs, self.symbol * float(c), inverse)
 
     __rmul__ = __mul__
 

@@ -3,8 +3,9 @@
 Candidates are fitted without some held-out samples and judged by their error on those. From the most special to the
 most general:
 
-- the inverse as a Kronecker sum of banded matrices, without and with row weights, which holds for all inputs;
-- the inverse as a Kronecker sum of any matrices in the subspaces that the samples span, and the same with a free symbol;
+- the inverse as a Kronecker sum of banded matrices, without or with row weights, which holds for all inputs;
+- the inverse as a Kronecker sum of any matrices in the subspaces that the samples span, and the same with a free
+  symbol;
 - the map itself as a sum of Kronecker products: from the least-squares map where the samples determine that, else by
   alternating least squares.
 
@@ -269,13 +270,14 @@ def check_settings(grid_in, grid_out, outer_rank, rank, levels, symmetric, form,
         deepest = ClusterTree.max_levels(smallest)
         if depth != "auto" and depth > deepest:
             raise ValueError(
-                f"levels={levels} is too deep for a mode of {smallest} points: the largest value that works is {deepest}."
+                f"levels={levels} is too deep for a mode of {smallest} points: "
+                f"the largest value that works is {deepest}."
             )
         leaf = smallest if depth == "auto" else smallest >> depth
-        if rank != "auto" and rank > leaf:
+        if depth != 0 and rank != "auto" and rank > leaf:
             raise ValueError(
-                f"rank={rank} exceeds the smallest leaf of a mode of {smallest} points with levels={levels}: the largest "
-                f"value that works is {leaf}."
+                f"rank={rank} exceeds the smallest leaf of a mode of {smallest} points with levels={levels}: "
+                f"the largest value that works is {leaf}."
             )
 
 
@@ -303,9 +305,9 @@ def split(X, Y, rng):
     return (X[train], Y[train]), (X[valid], Y[valid])
 
 
-def enough(X, Y, n_unknowns):
+def enough(X, Y, n_unknowns, per_unknown=_PER_UNKNOWN):
     """As many of the samples as a fit needs."""
-    limit = max(_ENOUGH, _PER_UNKNOWN * n_unknowns)
+    limit = max(_ENOUGH, per_unknown * n_unknowns)
     n_samples = max(limit // max(X[0].numel(), 1), 1)
     return X[:n_samples], Y[:n_samples]
 
@@ -345,8 +347,10 @@ def search(settings, form, solver, train, valid, square):
 def search_inverse(settings, solver, X, attempt, lowest):
     """Inverse forms: bands that widen until the error stops falling, then what they cannot express."""
     banded = solver in ("auto", "banded") and (solver == "banded" or X[0].numel() <= _LARGE)
-    eigenbasis = solver in ("auto", "eigenbasis") and settings.rank == "auto"
-    limit = _MAX_HALF_BANDWIDTH if settings.rank == "auto" else min(settings.rank // 2, _MAX_HALF_BANDWIDTH)
+    # An explicit rank is that of the factors of the inverse, unless the map is turned into terms of its own.
+    free_rank = settings.rank == "auto" or settings.in_terms
+    eigenbasis = solver in ("auto", "eigenbasis") and free_rank
+    limit = _MAX_HALF_BANDWIDTH if free_rank else min(settings.rank // 2, _MAX_HALF_BANDWIDTH)
 
     def widen(periodic):
         best = math.inf
@@ -432,7 +436,7 @@ def eigenbasis_candidate(settings, free):
 
 def search_terms(settings, solver, train, attempt):
     """Sums of Kronecker products, of the given number of terms or of as many as lower the error."""
-    X, Y = train
+    X, _ = train
     n_in = [P.shape[1] for P in compress([X], settings.tol)[0]]
     determined = X.ndim == 3 and math.prod(n_in) <= len(X)
     ranks = _OUTER_RANKS if settings.outer_rank == "auto" else (settings.outer_rank,)
@@ -459,7 +463,7 @@ def search_ranks(ranks, error_of):
 
 
 def compressed(X, Y, settings):
-    """Samples in bases of the modes, and the bases: common ones for symmetric maps, whitening ones for the inputs else."""
+    """Samples in bases of the modes, and the bases: common ones for symmetric maps, else those of the inputs whiten."""
     n_modes = X.ndim - 1
     if settings.symmetric:
         bases, (x, y) = compress([X, Y], settings.tol)
@@ -490,6 +494,8 @@ def als_candidate(settings, outer_rank, alpha):
 
     def fit(X, Y, final):
         x, y, left, right = compressed(X, Y, settings)
+        n_unknowns = outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
+        x, y = enough(x, y, n_unknowns, _PER_UNKNOWN if final else _PER_UNKNOWN // 4)
         generator = torch.Generator().manual_seed(0)
         for terms in grow_terms(x, y, outer_rank, ridge=alpha, generator=generator):
             W = terms
@@ -603,7 +609,8 @@ def warn_of_doubts(chosen, reason, tried, n_samples):
     elif chosen.error > 0.1:
         warnings.warn(
             f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). More "
-            "samples, or another outer_rank, form or solver may help; or the data are noisy or not from a linear operator.",
+            "samples, or another outer_rank, form or solver may help; or the data are noisy or not from a linear "
+            "operator.",
             UserWarning,
             stacklevel=2,
         )

@@ -8,9 +8,10 @@ in a product basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per m
 
 import torch
 
+from ._cluster_tree import split_leaves
 from ._hss_matrix import HSSMatrix
 from ._kronecker import modal_product, multilinear, per_mode
-from ._kronecker_inverse import along, unfold
+from ._kronecker_inverse import along, mode_basis, unfold
 
 # A polish holds a matrix of this many unknowns squared.
 _MAX_UNKNOWNS = 2500
@@ -36,7 +37,7 @@ def others(W, x, mode):
     return torch.stack(result)
 
 
-def alternate(W, x, y, *, ridge=0.0):
+def alternate(W, x, y, *, ridge=0.0, modes=None):
     """One sweep of alternating least squares over the modes.
 
     Parameters
@@ -45,13 +46,15 @@ def alternate(W, x, y, *, ridge=0.0):
     x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
     ridge : float, default=0.0
         Penalty on the factors, relative to the size of their regressors.
+    modes : list of int, default=None
+        Modes to fit; all if None.
 
     Returns
     -------
     list of Tensors
     """
     W = list(W)
-    for j in range(len(W)):
+    for j in range(len(W)) if modes is None else modes:
         Z = others(W, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1)
         size = Z.norm(dim=1).clamp_min(1e-300)
         gram = (Z @ Z.mT) / size / size[:, None]
@@ -59,7 +62,7 @@ def alternate(W, x, y, *, ridge=0.0):
         L = torch.linalg.cholesky(gram + shift)
         solution = torch.cholesky_solve((Z @ unfold(y, j).mT) / size[:, None], L) / size[:, None]
         W[j] = solution.unflatten(0, (len(W[j]), -1)).mT.contiguous()
-        W = balanced(W)
+        W = balanced(W) if modes is None else W
     return W
 
 
@@ -318,7 +321,7 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
     return vectors
 
 
-def project_terms(W, x, y, *, rank, levels, rounds=3):
+def project_terms(W, x, y, *, rank, levels, rounds=2):
     """Cut the factors to HSS matrices of a given rank, and refit each mode to what that did to the others.
 
     Parameters
@@ -326,10 +329,11 @@ def project_terms(W, x, y, *, rank, levels, rounds=3):
     W : list of Tensors of shape (outer_rank, n_out, n_in)
         On the grids, not in compressed coordinates.
     x, y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
+        Samples of the map that is wanted.
     rank : int
         Largest HSS rank.
     levels : int or "auto" or one per mode
-    rounds : int, default=3
+    rounds : int, default=2
         How often each mode is refitted; the best result is kept.
 
     Returns
@@ -338,23 +342,45 @@ def project_terms(W, x, y, *, rank, levels, rounds=3):
         One batch per mode.
     """
     depths = per_mode(levels, len(W))
-
-    def cut(w, depth):
-        return HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=depth)
-
-    factors = [cut(w, depth) for w, depth in zip(W, depths, strict=True)]
+    spans = [P * s for P, s in (mode_basis([x], j, 1e-12) for j in range(len(W)))]
+    factors = [truncated(w, P, rank, depth) for w, P, depth in zip(W, spans, depths, strict=True)]
     dense = [A.to_dense() for A in factors]
     best, best_error = factors, float((y - apply_terms(dense, x)).norm())
     for _ in range(rounds):
         for j, depth in enumerate(depths):
-            Z = others(dense, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1)
-            size = Z.norm(dim=1).clamp_min(1e-300)
-            gram = (Z @ Z.mT) / size / size[:, None] + 1e-12 * len(Z) * torch.eye(len(Z), dtype=x.dtype)
-            solution = torch.linalg.solve(gram, (Z @ unfold(y, j).mT) / size[:, None]) / size[:, None]
+            if best_error < 1e-12 * float(y.norm()):
+                return best
+            w = alternate(dense, x, y, modes=[j])[j]
             factors = list(factors)
-            factors[j] = cut(solution.unflatten(0, (len(dense[j]), -1)).mT.contiguous(), depth)
+            factors[j] = truncated(w, spans[j], rank, depth)
             dense[j] = factors[j].to_dense()
             error = float((y - apply_terms(dense, x)).norm())
             if error < best_error:
                 best, best_error = list(factors), error
     return best
+
+
+def truncated(w, span, rank, levels):
+    """HSS matrices of a given rank close to dense ones, above all on the span of the inputs.
+
+    What the cut loses there is given back by the diagonal blocks: exactly, where the inputs have no more directions
+    than a leaf has points.
+
+    Parameters
+    ----------
+    w : Tensor of shape (outer_rank, n_out, n_in)
+    span : Tensor of shape (n_in, p)
+        Directions of the inputs, in their typical sizes.
+    rank : int
+    levels : int or "auto"
+
+    Returns
+    -------
+    HSSMatrix
+    """
+    A = HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=levels)
+    if A.levels == 0:
+        return A
+    lost = split_leaves(w @ span - A @ span, A.row_tree)
+    change = lost @ torch.linalg.pinv(split_leaves(span, A.col_tree), rtol=1e-9)
+    return HSSMatrix(A.row_tree, A.col_tree, [A.D[0] + change, *A.D[1:]], A.U, A.V)

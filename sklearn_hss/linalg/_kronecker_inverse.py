@@ -21,8 +21,8 @@ from ._kronecker import KroneckerSum, SymbolOperator, modal_product, multilinear
 
 # Symbols are known where the inputs have at least this fraction of their largest energy.
 _KNOWN = 1e-6
-# Weight of the wish that neighbouring rows be alike: for exact samples, it decides only what these leave open. Where the
-# model does not fit them, it is raised to a multiple of the misfit, within bounds. The rows at the ends are freer.
+# Weight of the wish that neighbouring rows be alike: for exact samples, it decides only what these leave open. Where
+# the model does not fit them, it is raised to a multiple of the misfit, within bounds. The rows at the ends are freer.
 _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 
 
@@ -370,8 +370,8 @@ def fit_dense_sum(F, U):
     list of Tensors of shape (n_j, n_j)
     """
     n_modes, sizes = U.ndim - 1, U.shape[1:]
-    Q, R = zip(*(torch.linalg.qr(unfold(U, j).mT) for j in range(n_modes)), strict=True)
-    Q = [q.mT for q in Q]
+    factors = [torch.linalg.qr(unfold(U, j).mT) for j in range(n_modes)]
+    Q, R = [q.mT for q, _ in factors], [r for _, r in factors]
     shapes = [U.movedim(j + 1, 0).shape for j in range(n_modes)]
     counts = [n * len(q) for n, q in zip(sizes, Q, strict=True)]
 

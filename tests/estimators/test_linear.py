@@ -480,7 +480,7 @@ def test_bad_data():
         ((F, U[:4]), "inconsistent numbers of samples"),
         ((np.where(F > 1, np.nan, F), U), "NaN"),
         ((F + 1j, U), "Complex data not supported"),
-        ((F[:, None], U), "dim 3"),
+        ((F, U.reshape(-1, 4, 4)), "do not fit the grid"),
     ):
         with pytest.raises(ValueError, match=message):
             HSSRegressor().fit(*wrong)
