@@ -47,6 +47,7 @@ def test_public_names():
         "sklearn_hss.linalg.ClusterTree",
         "sklearn_hss.linalg.HSSMatrix",
         "sklearn_hss.linalg.KroneckerSum",
+        "sklearn_hss.linalg.LowRankOperator",
         "sklearn_hss.linalg.OperatorSum",
         "sklearn_hss.linalg.SymbolOperator",
         "sklearn_hss.linalg.ULVFactor",

@@ -2,7 +2,7 @@
 
 from ._cluster_tree import ClusterTree
 from ._hss_matrix import HSSMatrix
-from ._kronecker import KroneckerSum, OperatorSum, SymbolOperator
+from ._kronecker import KroneckerSum, LowRankOperator, OperatorSum, SymbolOperator
 from ._ulv import ULVFactor
 
-__all__ = ["ClusterTree", "HSSMatrix", "KroneckerSum", "OperatorSum", "SymbolOperator", "ULVFactor"]
+__all__ = ["ClusterTree", "HSSMatrix", "KroneckerSum", "LowRankOperator", "OperatorSum", "SymbolOperator", "ULVFactor"]

@@ -447,6 +447,86 @@ class SymbolOperator(FieldOperator):
         return SymbolOperator(outputs, inputs, move(self.symbol), inverse)
 
 
+class LowRankOperator(FieldOperator):
+    """Map of low rank between fields, such as ridge regression on few samples.
+
+    Parameters
+    ----------
+    outputs, inputs : Tensors of shape (rank, \\*grid_out) and (rank, \\*grid_in)
+        Fields: an input is mapped to the sum of the outputs times its inner products with the inputs.
+
+    Attributes
+    ----------
+    outputs, inputs
+        The same.
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    n_parameters : int
+        Number of entries.
+    dtype, device
+        Those of the fields.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import LowRankOperator
+    >>> mean = LowRankOperator(torch.ones(1, 4, 4), torch.full((1, 4, 4), 1 / 16))
+    >>> mean.apply(torch.arange(16.0).view(4, 4))[0, 0]
+    tensor(7.5000)
+    """
+
+    def __init__(self, outputs: torch.Tensor, inputs: torch.Tensor) -> None:
+        self.outputs, self.inputs = outputs, inputs
+        self.grid_out, self.grid_in = tuple(outputs.shape[1:]), tuple(inputs.shape[1:])
+        self.dtype, self.device = outputs.dtype, outputs.device
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of entries."""
+        return self.outputs.numel() + self.inputs.numel()
+
+    def __repr__(self) -> str:
+        return f"LowRankOperator(grid_in={self.grid_in}, grid_out={self.grid_out}, rank={len(self.outputs)})"
+
+    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (\\*batch, \\*grid_in)
+            Fields.
+
+        Returns
+        -------
+        Tensor of shape (\\*batch, \\*grid_out)
+        """
+        coefficients = Z.flatten(-len(self.grid_in)) @ self.inputs.flatten(1).mT
+        return (coefficients @ self.outputs.flatten(1)).unflatten(-1, self.grid_out)
+
+    def _transposed(self):
+        return LowRankOperator(self.inputs, self.outputs)
+
+    def __mul__(self, c):
+        """Multiple by a number."""
+        return LowRankOperator(c * self.outputs, self.inputs)
+
+    __rmul__ = __mul__
+
+    def to(self, *args, **kwargs) -> "LowRankOperator":
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        LowRankOperator
+        """
+        return LowRankOperator(self.outputs.to(*args, **kwargs), self.inputs.to(*args, **kwargs))
+
+
 class OperatorSum(FieldOperator):
     """Sum of maps between the same grids.
 

@@ -7,7 +7,8 @@ most general:
 - the inverse as a Kronecker sum of any matrices in the subspaces that the samples span, and the same with a free
   symbol;
 - the map itself as a sum of Kronecker products: from the least-squares map where the samples determine that, else by
-  alternating least squares.
+  alternating least squares;
+- ridge regression, which knows no structure.
 
 A map that is known in a subspace only is completed by the best banded one, if that is any good, and by zero otherwise.
 """
@@ -21,8 +22,17 @@ import numpy as np
 import torch
 
 from ._cluster_tree import ClusterTree
-from ._fitting import asymmetry, relative_error
-from ._kronecker import FieldOperator, KroneckerSum, OperatorSum, SymbolOperator, multilinear, per_mode
+from ._fitting import Data, asymmetry, least_squares, relative_error
+from ._fitting import Settings as RidgeSettings
+from ._kronecker import (
+    FieldOperator,
+    KroneckerSum,
+    LowRankOperator,
+    OperatorSum,
+    SymbolOperator,
+    multilinear,
+    per_mode,
+)
 from ._kronecker_forward import (
     grow_terms,
     least_squares_terms,
@@ -367,6 +377,10 @@ def search_inverse(settings, solver, X, attempt, lowest):
         error = attempt(eigenbasis_candidate(settings, free=False))
         if 1e-10 < error < _COMPLETES:
             attempt(eigenbasis_candidate(settings, free=True))
+    if eigenbasis and lowest() > _ACCURATE and any(P.shape[0] > P.shape[1] for P in compress([X], settings.tol)[0]):
+        # Noise in the outputs reaches directions that the inputs do not.
+        for free in (False, True):
+            attempt(eigenbasis_candidate(settings, free=free, of_inputs=True))
     if banded and lowest() > _ACCURATE:
         if limit:
             attempt(banded_candidate(settings, 1, False, weighted=True))
@@ -405,11 +419,12 @@ def banded_candidate(settings, w, periodic, weighted=False):
     return Candidate("inverse", "banded", label, fit, half_bandwidth=w)
 
 
-def eigenbasis_candidate(settings, free):
-    """Inverse as a Kronecker sum in the subspaces that the samples span, with a free symbol or without."""
+def eigenbasis_candidate(settings, free, of_inputs=False):
+    """Inverse as a Kronecker sum in the subspaces that the samples (inputs) span, with a free symbol or without."""
 
     def fit(X, Y, final):
-        bases, (f, u) = compress([X, Y], settings.tol)
+        bases, _ = compress([X] if of_inputs else [X, Y], settings.tol)
+        f, u = (multilinear(M, [S.mT for S in bases]) for M in (X, Y))
         few_f, few_u = enough(f, u, sum(S.shape[1] ** 2 for S in bases))
         matrices = fit_dense_sum(few_f, few_u)
         if not free:
@@ -426,20 +441,25 @@ def eigenbasis_candidate(settings, free):
             symbol,
         )
 
+    span = "inputs" if of_inputs else "samples"
     label = (
-        "map with a free symbol in the samples' eigenbasis"
+        f"map with a free symbol in the {span}' eigenbasis"
         if free
-        else "inverse of a Kronecker sum in the samples' span"
+        else f"inverse of a Kronecker sum in the {span}' span"
     )
     return Candidate("inverse", "eigenbasis", label, fit)
 
 
 def search_terms(settings, solver, train, attempt):
     """Sums of Kronecker products, of the given number of terms or of as many as lower the error."""
-    X, _ = train
+    X, Y = train
     n_in = [P.shape[1] for P in compress([X], settings.tol)[0]]
     determined = X.ndim == 3 and math.prod(n_in) <= len(X)
-    ranks = _OUTER_RANKS if settings.outer_rank == "auto" else (settings.outer_rank,)
+    ranks: Sequence[int] = (settings.outer_rank,)  # type: ignore[assignment]
+    if settings.outer_rank == "auto":
+        # With more unknowns than numbers, the samples decide nothing.
+        n_unknowns = sum(p * n for p, n in zip(n_in, Y.shape[1:], strict=True)) / (1 + settings.symmetric)
+        ranks = [R for R in _OUTER_RANKS if R == 1 or R * n_unknowns < Y.numel()]
     if solver == "least_squares" or (solver == "auto" and determined):
         search_ranks(ranks, lambda R: attempt(least_squares_candidate(settings, R)))
     elif solver in ("auto", "als"):
@@ -448,6 +468,8 @@ def search_terms(settings, solver, train, attempt):
         if errors[0] > _ACCURATE:
             for a in alphas[1:]:
                 search_ranks(ranks[:11], lambda R, a=a: attempt(als_candidate(settings, R, a)))
+    if not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares"):
+        attempt(ridge_candidate(settings))
 
 
 def search_ranks(ranks, error_of):
@@ -487,6 +509,19 @@ def least_squares_candidate(settings, outer_rank):
 
     label = f"least squares in {outer_rank} Kronecker products"
     return Candidate("forward", "least_squares", label, fit, alpha=alpha)
+
+
+def ridge_candidate(settings):
+    """Ridge regression, or with alpha="auto" least squares freed of noise."""
+    ridge_settings = RidgeSettings(
+        "auto", "auto", False, "forward", "least_squares", settings.alpha, settings.tol, None
+    )
+
+    def fit(X, Y, final):
+        left, right, _ = least_squares(Data(columns(X), columns(Y)), ridge_settings)
+        return LowRankOperator(left.mT.unflatten(-1, Y.shape[1:]), right.mT.unflatten(-1, X.shape[1:]))
+
+    return Candidate("forward", "least_squares", "ridge regression", fit)
 
 
 def als_candidate(settings, outer_rank, alpha):
