@@ -441,12 +441,8 @@ def eigenbasis_candidate(settings, free, of_inputs=False):
             symbol,
         )
 
-    span = "inputs" if of_inputs else "samples"
-    label = (
-        f"map with a free symbol in the {span}' eigenbasis"
-        if free
-        else f"inverse of a Kronecker sum in the {span}' span"
-    )
+    kind = "map with a free symbol" if free else "inverse of a Kronecker sum"
+    label = f"{kind} in the span of the {'inputs' if of_inputs else 'samples'}"
     return Candidate("inverse", "eigenbasis", label, fit)
 
 
@@ -455,7 +451,7 @@ def search_terms(settings, solver, train, attempt):
     X, Y = train
     n_in = [P.shape[1] for P in compress([X], settings.tol)[0]]
     determined = X.ndim == 3 and math.prod(n_in) <= len(X)
-    ranks: Sequence[int] = (settings.outer_rank,)  # type: ignore[assignment]
+    ranks: Sequence[int] = (settings.outer_rank,)
     if settings.outer_rank == "auto":
         # With more unknowns than numbers, the samples decide nothing.
         n_unknowns = sum(p * n for p, n in zip(n_in, Y.shape[1:], strict=True)) / (1 + settings.symmetric)
@@ -513,12 +509,10 @@ def least_squares_candidate(settings, outer_rank):
 
 def ridge_candidate(settings):
     """Ridge regression, or with alpha="auto" least squares freed of noise."""
-    ridge_settings = RidgeSettings(
-        "auto", "auto", False, "forward", "least_squares", settings.alpha, settings.tol, None
-    )
+    wanted = RidgeSettings("auto", "auto", False, "forward", "least_squares", settings.alpha, settings.tol, None)
 
     def fit(X, Y, final):
-        left, right, _ = least_squares(Data(columns(X), columns(Y)), ridge_settings)
+        left, right, _ = least_squares(Data(columns(X), columns(Y)), wanted)
         return LowRankOperator(left.mT.unflatten(-1, Y.shape[1:]), right.mT.unflatten(-1, X.shape[1:]))
 
     return Candidate("forward", "least_squares", "ridge regression", fit)
@@ -594,11 +588,10 @@ def build(candidate, X, Y, final=False):
 
 
 def choose(trials):
-    """The most special trial among those that are about as good as the best."""
+    """The best trial; among those that are about as good and accurate, the most special one."""
     lowest = min(t.error for t in trials)
-    return next(
-        t for t in trials if t.error <= max(_WORTHWHILE * lowest if lowest < _ACCURATE else 1.2 * lowest, _EXACT)
-    )
+    bound = lowest if lowest > _ACCURATE else max(_WORTHWHILE * lowest, _EXACT)
+    return next(t for t in trials if t.error <= bound)
 
 
 def completed(operator, chosen, tried, X, Y, settings):
