@@ -34,6 +34,7 @@ from ._kronecker import (
     per_mode,
 )
 from ._kronecker_forward import (
+    alternate,
     grow_terms,
     least_squares_terms,
     polish_terms,
@@ -521,15 +522,22 @@ def ridge_candidate(settings):
 def als_candidate(settings, outer_rank, alpha):
     """Alternating least squares, polished."""
 
+    before: list[list[torch.Tensor]] = []  # what the training samples gave, from where the fit to all samples starts
+
     def fit(X, Y, final):
         x, y, left, right = compressed(X, Y, settings)
         n_unknowns = outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
         x, y = enough(x, y, n_unknowns, _PER_UNKNOWN if final else _PER_UNKNOWN // 4)
-        generator = torch.Generator().manual_seed(0)
-        for terms in grow_terms(x, y, outer_rank, ridge=alpha, generator=generator):
-            W = terms
+        if final and before:
+            W = [Q.mT @ w @ torch.linalg.pinv(P.mT) for w, Q, P in zip(before[-1], left, right, strict=True)]
+            for _ in range(5):
+                W = alternate(W, x, y, ridge=alpha)
+        else:
+            for terms in grow_terms(x, y, outer_rank, ridge=alpha, generator=torch.Generator().manual_seed(0)):
+                W = terms
         if not alpha:
             W = polish_terms(W, x, y, symmetric=settings.symmetric)
+        before.append([Q @ w @ P.mT for w, Q, P in zip(W, left, right, strict=True)])
         return expanded(W, left, right, settings, x, y, final)
 
     label = f"alternating least squares, {outer_rank} Kronecker products" + (f", ridge {alpha:g}" if alpha else "")
