@@ -128,27 +128,28 @@ def train(net, X, Y, *, epochs=None, seconds=None, lr=1e-3, weight_decay=1e-3, b
     X, Y : array-likes of shape (n_samples, *grid)
         Divided by their largest magnitudes.
     epochs, seconds : number
-        The budget, one of them.
+        The budget, one of them. Seconds of CPU time: others on the machine do not count.
     lr, weight_decay, batch_size, seed
         The seed is that of the order of the samples.
 
     Returns
     -------
     Module
-        The network in the units of X and Y.
+        The network in the units of X and Y, and how many steps it was trained for as `n_steps`.
     """
     if (epochs is None) == (seconds is None):
         raise ValueError(f"epochs={epochs} and seconds={seconds}: pass exactly one of them.")
     X, Y = (torch.as_tensor(fields, dtype=torch.float32) for fields in (X, Y))
     scaled = Scaled(net, X.abs().max(), Y.abs().max())
     X, Y = X / scaled.x_scale, Y / scaled.y_scale
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
     order = torch.Generator().manual_seed(seed)
-    batches, step, start = [], 0, time.perf_counter()
+    batches, step, start = [], 0, time.process_time()
     while True:
-        elapsed = time.perf_counter() - start
+        elapsed = time.process_time() - start
         fraction = elapsed / seconds if epochs is None else step * batch_size / (epochs * len(X))
         if fraction >= 1:
+            scaled.n_steps = step
             return scaled.eval()
         if not batches:
             batches = list(torch.randperm(len(X), generator=order).split(batch_size))
