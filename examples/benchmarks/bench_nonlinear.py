@@ -20,7 +20,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from sklearn_hss.metrics import relative_l2_error
+from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 from sklearn_hss.nn import HSSMultilinear, NeuralHSS
 
 SECONDS, PROBE, SEEDS = 20, 4, (0, 1)
@@ -81,8 +81,8 @@ def networks(grid, kernel_size, paper, hss):
 
 def classical():
     """Ridge and kernel ridge, tuned by cross-validation."""
-    grid = {"alpha": np.logspace(-7, -1, 4), "gamma": np.logspace(-4, -1, 7)}
-    kernel = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=3, scoring="neg_mean_squared_error")
+    grid = {"alpha": np.logspace(-8, -2, 4), "gamma": np.logspace(-4, -1, 7)}
+    kernel = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=3, scoring=relative_l2_scorer)
     return {"ridge": RidgeCV(alphas=np.logspace(-4, 4, 9)), "kernel ridge": kernel}
 
 
