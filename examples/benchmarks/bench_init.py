@@ -1,18 +1,20 @@
 """Which start suits Neural-HSS: random weights or the fitted linear map? ``python bench_init.py``, about five minutes.
 
 Errors on new samples for linear and nonlinear equations, with the default settings and with those advised for nonlinear
-equations (``initial_slope=0.25, bias=True``), beside the linear map alone.
+equations (``initial_slope=0.25, bias=True``), beside the linear map alone. With ``--grids``, in two dimensions, with
+the settings of the paper's Table 5 and fewer epochs.
 """
 
 import argparse
 import warnings
 
 import numpy as np
+from _problems import l_shape, two_phase
 from scipy.integrate import solve_ivp
 from scipy.linalg import solve_banded
 
 from sklearn_hss import HSSRegressor, NeuralHSSRegressor
-from sklearn_hss.datasets import make_poisson
+from sklearn_hss.datasets import make_helmholtz, make_poisson
 from sklearn_hss.metrics import relative_l2_error
 
 N_TEST = 100
@@ -60,6 +62,13 @@ PROBLEMS = {
     "-u'' + 2000 u^3 = f": cubic,
     "Burgers, one step": burgers,
 }
+GRIDS = {
+    "Poisson, sine forcing": lambda n: make_poisson(n, (64, 64), random_state=0),
+    "Helmholtz, sine forcing": lambda n: make_helmholtz(n, (64, 64), random_state=0),
+    "L-shape, odd modes": lambda n: l_shape(n, forcing="odd", random_state=0),
+    "two-phase coefficient": lambda n: centred(*two_phase(n, random_state=0)),
+}
+TABLE_5 = {"lr": 8e-4, "weight_decay": 1e-5}
 SETTINGS = {"defaults": {}, "slope 0.25, bias": {"initial_slope": 0.25, "bias": True}}
 
 
@@ -70,11 +79,16 @@ def noisy(F, U):
     return F, U + noise
 
 
-def main(n_train=200, n_seeds=2, max_epochs=500):
+def centred(F, U):
+    """Inputs of mean zero, and the difference of the outputs from their mean."""
+    return F - F[:-N_TEST].mean(0), U - U[:-N_TEST].mean(0)
+
+
+def main(n_train=200, n_seeds=2, max_epochs=500, problems=PROBLEMS, **training):
     warnings.simplefilter("ignore")
     print(f"{n_train} samples, {max_epochs} epochs, mean relative L2 error on {N_TEST} new samples, {n_seeds} seeds")
     print(f"{'problem':26} {'settings':18} {'random':>9} {'linear':>9} {'HSSRegressor':>13}")
-    for name, make in PROBLEMS.items():
+    for name, make in problems.items():
         F, U = make(n_train + N_TEST)
         train, test = slice(n_train), slice(n_train, None)
         linear = relative_l2_error(U[test], HSSRegressor(random_state=0).fit(F[train], U[train]).predict(F[test]))
@@ -83,7 +97,13 @@ def main(n_train=200, n_seeds=2, max_epochs=500):
             for init in ("random", "linear"):
                 models = [
                     NeuralHSSRegressor(
-                        init=init, batch_size=32, max_epochs=max_epochs, dtype="float32", random_state=seed, **settings
+                        init=init,
+                        batch_size=32,
+                        max_epochs=max_epochs,
+                        dtype="float32",
+                        random_state=seed,
+                        **training,
+                        **settings,
                     ).fit(F[train], U[train])
                     for seed in range(n_seeds)
                 ]
@@ -96,5 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--grids", action="store_true")
     options = parser.parse_args()
-    main(options.samples, options.seeds, options.epochs)
+    problems, training = (GRIDS, TABLE_5) if options.grids else (PROBLEMS, {})
+    main(options.samples, options.seeds, options.epochs, problems, **training)

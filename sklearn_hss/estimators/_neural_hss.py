@@ -1,5 +1,6 @@
 """Neural-HSS as a scikit-learn regressor."""
 
+import copy
 import math
 import warnings
 from numbers import Integral, Real
@@ -368,7 +369,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         F, U = weighted_columns(
             X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
         )
-        noise = max(np.finfo(array.dtype).eps for array in (X, y))
+        noise = max(np.finfo(dtype).eps for dtype in (X.dtype, y.dtype, self._dtype))
         with warnings.catch_warnings():
             # That no linear map fits is no news to someone who trains a nonlinear model.
             warnings.simplefilter("ignore", UserWarning)
@@ -381,13 +382,17 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf
+        before = copy.deepcopy(module.state_dict())
         module.install(found.operator)
-        self.init_ = "linear"
         with torch.no_grad():
             fields = F.T.reshape(-1, *self._shapes[0].shape).to(self.net_.device, getattr(torch, self._dtype.name))
-            prediction = module(fields).flatten(1).T.cpu().double()
+            error = relative_error(module(fields).flatten(1).T.cpu().double(), U)
+        if self.init == "auto" and not error < 0.1:  # rank and precision of the layers do not suffice
+            module.load_state_dict(before)
+            return math.inf
+        self.init_ = "linear"
         # Few samples may be reproduced without being understood, so those held out have a say.
-        return max(relative_error(prediction, U), found.held_out_error if verified else 1.0)
+        return max(error, found.held_out_error if verified else 1.0)
 
     def _linear_fit(self, F, U, noise):
         """Linear map of the columns of F to those of U that the layers can hold."""

@@ -143,6 +143,7 @@ class Settings:
     symmetric: bool
     tol: float
     alpha: float | str
+    noise: float
     active: list[torch.Tensor] | None = field(repr=False)
 
     @property
@@ -210,13 +211,14 @@ def fit_kronecker(
         symmetric = square and asymmetry(X.flatten(1).mT, Y.flatten(1).mT) < max(1e-8, 100 * (noise or 0))
     rng = random_state or np.random.RandomState(0)
     settings = Settings(
-        outer_rank,
-        rank,
-        levels,
-        bool(symmetric),
-        max(tol, 10 * (noise or 0)),
-        alpha,
-        active_planes(Y) if square else None,
+        outer_rank=outer_rank,
+        rank=rank,
+        levels=levels,
+        symmetric=bool(symmetric),
+        tol=max(tol, 10 * (noise or 0)),
+        alpha=alpha,
+        noise=max(noise or 0, 1e-15),
+        active=active_planes(Y) if square else None,
     )
     train, valid = split(X, Y, rng)
     trials = search(settings, form, solver, train, valid, square)
@@ -554,7 +556,7 @@ def expanded(W, left, right, settings, x, y, final):
 def as_factors(dense, X, Y, settings, final):
     """Dense factors as HSS matrices of the wanted rank and levels."""
     if settings.rank != "auto":
-        return KroneckerSum(project_terms(dense, X, Y, rank=settings.rank, levels=settings.levels))
+        return KroneckerSum(project_terms(dense, X, Y, rank=settings.rank, levels=settings.levels, tol=settings.noise))
     levels = settings.levels if final or settings.levels != "auto" else 0
     return KroneckerSum.from_dense(dense, levels=levels)
 

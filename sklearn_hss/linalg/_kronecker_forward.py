@@ -15,6 +15,8 @@ from ._kronecker_inverse import along, mode_basis, unfold
 
 # A polish holds a matrix of this many unknowns squared.
 _MAX_UNKNOWNS = 2500
+# Directions of the inputs count as seen from this relative size on.
+_SEEN = 1e-8
 
 
 def apply_terms(W, x):
@@ -259,19 +261,36 @@ def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
     list of Tensors of shape (outer_rank, n_out, n_in)
     """
     G = operator.symbol
-    # Inputs that never occurred count a little, so that the terms are determined there.
-    sizes = [size / size.max() + 1e-10 for size in sizes]
+    sizes = [size / size.max() for size in sizes]
+    seen = [size > _SEEN for size in sizes]
     T = G
-    for j, size in enumerate(sizes):
-        T = T * along(size, j, G.ndim)
+    for j, (size, mask) in enumerate(zip(sizes, seen, strict=True)):
+        T = T * along(size * mask, j, G.ndim)
     if G.ndim == 2:
         u, s, vh = torch.linalg.svd(T, full_matrices=False)
-        vectors = [u[:, :outer_rank] * s[:outer_rank], vh[:outer_rank].mT]
+        vectors = [u[:, :outer_rank] * s[:outer_rank].sqrt(), vh[:outer_rank].mT * s[:outer_rank].sqrt()]
     else:
         vectors = cp_decomposition(T, outer_rank, n_sweeps=n_sweeps)
+    vectors = [
+        torch.where(mask[:, None], v / torch.where(mask, size, 1)[:, None], 0)
+        for v, size, mask in zip(vectors, sizes, seen, strict=True)
+    ]
+    if G.ndim == 2:
+        # Directions that the inputs left out: ridge regression of their part of the symbol on the terms.
+        weights = s[:outer_rank] / (s[:outer_rank] + _SEEN**0.5 * s[0])
+        left = (G * (sizes[1] * seen[1])) @ vh[:outer_rank].mT * (weights / s[:outer_rank].clamp_min(1e-300).sqrt())
+        right = (
+            (G * (sizes[0] * seen[0])[:, None]).mT
+            @ u[:, :outer_rank]
+            * (weights / s[:outer_rank].clamp_min(1e-300).sqrt())
+        )
+        vectors = [
+            torch.where(mask[:, None], v, extended)
+            for v, extended, mask in zip(vectors, (left, right), seen, strict=True)
+        ]
     return [
-        torch.einsum("ip,pk,jp->kij", X, v / size[:, None], Z)
-        for X, v, size, Z in zip(operator.outputs, vectors, sizes, operator.inputs, strict=True)
+        torch.einsum("ip,pk,jp->kij", X, v, Z)
+        for X, v, Z in zip(operator.outputs, vectors, operator.inputs, strict=True)
     ]
 
 
@@ -321,7 +340,7 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
     return vectors
 
 
-def project_terms(W, x, y, *, rank, levels, rounds=2):
+def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
     """Cut the factors to HSS matrices of a given rank, and refit each mode to what that did to the others.
 
     Parameters
@@ -333,6 +352,8 @@ def project_terms(W, x, y, *, rank, levels, rounds=2):
     rank : int
         Largest HSS rank.
     levels : int or "auto" or one per mode
+    tol : float, default=1e-15
+        Relative error of the numbers that the factors will be kept in.
     rounds : int, default=2
         How often each mode is refitted; the best result is kept.
 
@@ -343,7 +364,7 @@ def project_terms(W, x, y, *, rank, levels, rounds=2):
     """
     depths = per_mode(levels, len(W))
     spans = [P * s for P, s in (mode_basis([x], j, 1e-12) for j in range(len(W)))]
-    factors = [truncated(w, P, rank, depth) for w, P, depth in zip(W, spans, depths, strict=True)]
+    factors = [truncated(w, P, rank, depth, tol) for w, P, depth in zip(W, spans, depths, strict=True)]
     dense = [A.to_dense() for A in factors]
     best, best_error = factors, float((y - apply_terms(dense, x)).norm())
     for _ in range(rounds):
@@ -352,7 +373,7 @@ def project_terms(W, x, y, *, rank, levels, rounds=2):
                 return best
             w = alternate(dense, x, y, modes=[j])[j]
             factors = list(factors)
-            factors[j] = truncated(w, spans[j], rank, depth)
+            factors[j] = truncated(w, spans[j], rank, depth, tol)
             dense[j] = factors[j].to_dense()
             error = float((y - apply_terms(dense, x)).norm())
             if error < best_error:
@@ -360,7 +381,7 @@ def project_terms(W, x, y, *, rank, levels, rounds=2):
     return best
 
 
-def truncated(w, span, rank, levels):
+def truncated(w, span, rank, levels, tol=1e-15):
     """HSS matrices of a given rank close to dense ones, above all on the span of the inputs.
 
     What the cut loses there is given back by the diagonal blocks: exactly, where the inputs have no more directions
@@ -373,6 +394,8 @@ def truncated(w, span, rank, levels):
         Directions of the inputs, in their typical sizes.
     rank : int
     levels : int or "auto"
+    tol : float, default=1e-15
+        Relative error of the numbers: large ones are avoided accordingly.
 
     Returns
     -------
@@ -381,6 +404,8 @@ def truncated(w, span, rank, levels):
     A = HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=levels)
     if A.levels == 0:
         return A
+    # Sines on a part of the interval are nearly dependent; what that amplifies must not drown in rounding.
+    cutoff = 1e-9 if tol < 1e-12 else tol**0.5
     lost = split_leaves(w @ span - A @ span, A.row_tree)
-    change = lost @ torch.linalg.pinv(split_leaves(span, A.col_tree), rtol=1e-9)
+    change = lost @ torch.linalg.pinv(split_leaves(span, A.col_tree), rtol=cutoff)
     return HSSMatrix(A.row_tree, A.col_tree, [A.D[0] + change, *A.D[1:]], A.U, A.V)
