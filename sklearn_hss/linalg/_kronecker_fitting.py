@@ -35,6 +35,7 @@ from ._kronecker import (
 )
 from ._kronecker_forward import (
     alternate,
+    apply_terms,
     grow_terms,
     least_squares_terms,
     polish_terms,
@@ -61,11 +62,15 @@ _WORTHWHILE = 3.0
 # A banded inverse completes what is known in a subspace only if its held-out error is below this.
 _COMPLETES = 0.1
 _MAX_HALF_BANDWIDTH = 3
+# More terms are not worth their numbers once the error is below this.
+_ENOUGH_TERMS = 1e-9
 # Banded forms of fields with more points than this are fitted only on request.
 _LARGE = 2**19
 _OUTER_RANKS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)
 # Numbers in the samples that a fit takes at most, per unknown and in all.
 _PER_UNKNOWN, _ENOUGH = 30, 400_000
+# Numbers in the samples times the sizes of their modes that the refinement of a basis takes at most.
+_REFINED = 2 * 10**7
 _SINGULAR = (np.linalg.LinAlgError, torch.linalg.LinAlgError)
 
 
@@ -435,7 +440,10 @@ def eigenbasis_candidate(settings, free, of_inputs=False):
         start = diagonalised(matrices, symmetric=settings.symmetric)
         if start.symbol.is_complex():
             raise np.linalg.LinAlgError("A free symbol needs real eigenvalues.")
-        eigen, symbol, energy = refine_basis(few_f, few_u, start.outputs, symmetric=settings.symmetric)
+        n_samples = max(_REFINED // (f[0].numel() * sum(f.shape[1:])), 2)
+        eigen, symbol, energy = refine_basis(
+            few_f[:n_samples], few_u[:n_samples], start.outputs, symmetric=settings.symmetric
+        )
         symbol = complete_symbol(symbol, known_part(energy))
         dual = eigen if settings.symmetric else [torch.linalg.inv(E).mT for E in eigen]
         return SymbolOperator(
@@ -459,16 +467,20 @@ def search_terms(settings, solver, train, attempt):
         # With more unknowns than numbers, the samples decide nothing.
         n_unknowns = sum(p * n for p, n in zip(n_in, Y.shape[1:], strict=True)) / (1 + settings.symmetric)
         ranks = [R for R in _OUTER_RANKS if R == 1 or R * n_unknowns < Y.numel()]
+    plain = not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares")
+    if plain and attempt(ridge_candidate(settings)) <= _EXACT and solver == "auto":
+        return
     if solver == "least_squares" or (solver == "auto" and determined):
         search_ranks(ranks, lambda R: attempt(least_squares_candidate(settings, R)))
     elif solver in ("auto", "als"):
-        alphas = (0.0, 1e-3) if settings.alpha == "auto" else (settings.alpha,)
-        errors = [search_ranks(ranks[:11], lambda R, a=a: attempt(als_candidate(settings, R, a))) for a in alphas[:1]]
-        if errors[0] > _ACCURATE:
-            for a in alphas[1:]:
-                search_ranks(ranks[:11], lambda R, a=a: attempt(als_candidate(settings, R, a)))
-    if not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares"):
-        attempt(ridge_candidate(settings))
+        for alpha in (0.0, 1e-3) if settings.alpha == "auto" else (settings.alpha,):
+            growing: dict = {}
+            error = search_ranks(
+                ranks[:11],
+                lambda R, a=alpha, g=growing: attempt(als_candidate(settings, R, a, g)),
+            )
+            if error <= _ACCURATE:
+                break
 
 
 def search_ranks(ranks, error_of):
@@ -478,22 +490,22 @@ def search_ranks(ranks, error_of):
         error = error_of(R)
         misses = 0 if error * 1.2 < best else misses + 1
         best = min(best, error)
-        if misses > 2 or best < _EXACT:
+        if misses > 2 or best < _ENOUGH_TERMS:
             break
     return best
 
 
 def compressed(X, Y, settings):
     """Samples in bases of the modes, and the bases: common ones for symmetric maps, else those of the inputs whiten."""
-    n_modes = X.ndim - 1
-    if settings.symmetric:
-        bases, (x, y) = compress([X, Y], settings.tol)
-        return x, y, bases, bases
     right, left = [], []
-    for j in range(n_modes):
+    for j in range(X.ndim - 1):
         P, s = mode_basis([X], j, settings.tol)
         right.append(P / s)
         left.append(mode_basis([Y], j, settings.tol)[0])
+    # Where the outputs have many more directions than the inputs, symmetry would not save unknowns.
+    if settings.symmetric and math.prod(len(Q.mT) for Q in left) <= 2 * math.prod(len(P.mT) for P in right):
+        bases, (x, y) = compress([X, Y], settings.tol)
+        return x, y, bases, bases
     return multilinear(X, [P.mT for P in right]), multilinear(Y, [Q.mT for Q in left]), left, right
 
 
@@ -502,8 +514,12 @@ def least_squares_candidate(settings, outer_rank):
     alpha = 0.0 if settings.alpha == "auto" else settings.alpha
 
     def fit(X, Y, final):
-        x, y, left, right = compressed(X, Y, settings)
+        x, y, left, right = compressed(X, Y, replace(settings, symmetric=False))
         W = least_squares_terms(x, y, outer_rank, alpha=alpha * float(x.square().sum(0).mean()))
+        # The terms are the best ones for white inputs; those for inputs like the samples are not far.
+        few_x, few_y = enough(x, y, sum(w.numel() for w in W))
+        for _ in range(10 if relative_error(columns(apply_terms(W, few_x)), columns(few_y)) > _EXACT else 0):
+            W = alternate(W, few_x, few_y, ridge=alpha)
         return expanded(W, left, right, settings, x, y, final)
 
     label = f"least squares in {outer_rank} Kronecker products"
@@ -521,10 +537,12 @@ def ridge_candidate(settings):
     return Candidate("forward", "least_squares", "ridge regression", fit)
 
 
-def als_candidate(settings, outer_rank, alpha):
-    """Alternating least squares, polished."""
+def als_candidate(settings, outer_rank, alpha, growing):
+    """Alternating least squares, polished.
 
-    before: list[list[torch.Tensor]] = []  # what the training samples gave, from where the fit to all samples starts
+    `growing` holds what fewer terms have given for the training samples, for more terms to go on from.
+    """
+    before: list[list[torch.Tensor]] = []
 
     def fit(X, Y, final):
         x, y, left, right = compressed(X, Y, settings)
@@ -532,13 +550,14 @@ def als_candidate(settings, outer_rank, alpha):
         x, y = enough(x, y, n_unknowns, _PER_UNKNOWN if final else _PER_UNKNOWN // 4)
         if final and before:
             W = [Q.mT @ w @ torch.linalg.pinv(P.mT) for w, Q, P in zip(before[-1], left, right, strict=True)]
-            for _ in range(5):
-                W = alternate(W, x, y, ridge=alpha)
         else:
-            for terms in grow_terms(x, y, outer_rank, ridge=alpha, generator=torch.Generator().manual_seed(0)):
-                W = terms
+            start = growing.get("terms")
+            W = grow_terms(x, y, outer_rank, start=start, ridge=alpha, generator=torch.Generator().manual_seed(0))
+            growing["terms"] = W
+        for _ in range(12):
+            W = alternate(W, x, y, ridge=alpha)
         if not alpha:
-            W = polish_terms(W, x, y, symmetric=settings.symmetric)
+            W = polish_terms(W, x, y, symmetric=left is right)
         before.append([Q @ w @ P.mT for w, Q, P in zip(W, left, right, strict=True)])
         return expanded(W, left, right, settings, x, y, final)
 
@@ -574,8 +593,7 @@ def in_terms(candidate, settings):
         x = multilinear(z, [P * s / s.max() for P, s in zip(bases, spreads, strict=True)])
         if operator.symbol.is_complex():
             f, u, left, right = compressed(x, operator.apply(x), settings)
-            for terms in grow_terms(f, u, settings.outer_rank, generator=generator):
-                W = terms
+            W = grow_terms(f, u, settings.outer_rank, generator=generator)
             return expanded(W, left, right, settings, f, u, final)
         coefficients = multilinear(X, [Z.mT for Z in operator.inputs])
         sizes = [unfold(coefficients, j).square().mean(1).sqrt() for j in range(n_modes)]

@@ -75,7 +75,7 @@ def balanced(W):
     return [w * (mean / norm)[:, None, None] for w, norm in zip(W, norms, strict=True)]
 
 
-def grow_terms(x, y, max_rank, *, ridge=0.0, sweeps=12, n_starts=2, generator=None):
+def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2, generator=None):
     """Fit by alternating least squares, one more term at a time.
 
     A new term is fitted to what the others leave, then all are fitted together.
@@ -83,25 +83,26 @@ def grow_terms(x, y, max_rank, *, ridge=0.0, sweeps=12, n_starts=2, generator=No
     Parameters
     ----------
     x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
-    max_rank : int
-        Largest number of terms.
+    outer_rank : int
+        Number of terms.
+    start : list of Tensors, default=None
+        Terms to go on from, of which there are fewer.
     ridge : float, default=0.0
         As in :func:`alternate`.
-    sweeps : int, default=12
+    sweeps : int, default=4
         Sweeps over all terms after each new one.
     n_starts : int, default=2
         Random starts of a new term.
     generator : torch.Generator, default=None
         Source of the random starts.
 
-    Yields
-    ------
+    Returns
+    -------
     list of Tensors of shape (outer_rank, q_j, p_j)
-        For outer_rank = 1, 2, ..., max_rank.
     """
     sizes = list(zip(y.shape[1:], x.shape[1:], strict=True))
-    W = [x.new_zeros(0, *size) for size in sizes]
-    for _ in range(max_rank):
+    W = start or [x.new_zeros(0, *size) for size in sizes]
+    while len(W[0]) < outer_rank:
         left = y - apply_terms(W, x)
         starts = []
         for _ in range(n_starts):
@@ -113,7 +114,7 @@ def grow_terms(x, y, max_rank, *, ridge=0.0, sweeps=12, n_starts=2, generator=No
         W = [torch.cat([w, new]) for w, new in zip(W, term, strict=True)]
         for _ in range(sweeps):
             W = alternate(W, x, y, ridge=ridge)
-        yield W
+    return W
 
 
 def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
