@@ -123,9 +123,47 @@ def test_chunks_and_groups_change_nothing(shape, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(module, "_CPU_CHUNK", 3 * 2 * 8 * np.prod(shape))
             patch.setattr(module, "_WIDE", 2 * shape[-1])
+            patch.setattr(module, "_SMALL", 0)
             actual = run()
         for value, other in zip(actual, expected, strict=True):
             torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("in_shape", "out_shape"), [((6, 5), (6, 5)), ((4, 7), (5, 3)), ((8, 1), (1, 4))])
+@pytest.mark.parametrize("batch", [0, 1, 4])
+def test_channels_at_once_or_one_by_one(in_shape, out_shape, batch, monkeypatch):
+    torch.manual_seed(0)
+    layer = HSSMultilinear(
+        in_shape, out_shape, outer_rank=3, levels=0, channels=2, contraction="dense", dtype=torch.float64
+    )
+    x = torch.randn(batch, 2, *in_shape, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    target = torch.randn(batch, 2, *out_shape, dtype=torch.float64)
+
+    def run(limit):
+        monkeypatch.setattr(module, "_SMALL", limit)
+        y = layer(x)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), y, rtol=1e-12, atol=1e-12)
+        return y, *torch.autograd.grad((y - target).square().sum(), inputs)
+
+    at_once, one_by_one = run(2**15), run(0)
+    y = torch.einsum("bcij,ckmi,cknj->bcmn", x, *(W.to_dense() for W in layer.factors))
+    by_einsum = y, *torch.autograd.grad((y - target).square().sum(), inputs)
+    for value, loop, other in zip(at_once, one_by_one, by_einsum, strict=True):
+        torch.testing.assert_close(value, loop, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_second_derivatives_of_channels_one_by_one(recompute, monkeypatch):
+    monkeypatch.setattr(module, "_SMALL", 0)
+    torch.manual_seed(0)
+    layer = HSSMultilinear(
+        (3, 2), outer_rank=2, levels=0, channels=2, contraction="dense", recompute=recompute, dtype=torch.float64
+    )
+    x = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x, *parameters: layer(x).square(), (x, *layer.parameters()))
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 16, 16)])
