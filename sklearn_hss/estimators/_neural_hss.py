@@ -91,8 +91,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table 9.
     Predictions and scores are in the units of the data.
 
-    That network suits linear equations. For nonlinear ones, `width`, `kernel_size`, `residual`, ``activation="gelu"``
-    and `bias` make the HSS matrices the global part of a more expressive one; :doc:`/user_guide` says when they pay.
+    That network suits linear equations. For nonlinear ones, `width`, `kernel_size`, `local_depth` or `residual`,
+    ``activation="gelu"`` and `bias` make the HSS matrices the global part of a more expressive one; :doc:`/user_guide`
+    says when they pay.
 
     Parameters
     ----------
@@ -111,6 +112,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         beside these mixes the channels. None is the paper's single channel.
     kernel_size : int, default=None
         Odd size of a local convolution beside every HSS layer. None: no convolution.
+    local_depth : int, default=0
+        Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
+        before it and a residual link around both. Needs `width` and `kernel_size`.
     residual : bool, default=False
         Whether to add the input of each HSS layer to the output of its activation.
     activation : {"leaky_relu", "gelu"}, default="leaky_relu"
@@ -193,8 +197,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         The rank and the depth in use.
     init_ : {"linear", "random"}
         The start in use.
-    slopes_ : ndarray of shape (depth,)
-        Learned slopes of the activations.
+    slopes_ : ndarray of shape (n_activations,)
+        Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU.
     grid_shape_ : tuple of int
         Grid of the inputs.
     x_scale_, y_scale_ : float
@@ -234,6 +238,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         "outer_rank": [Interval(Integral, 1, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left"), None],
         "kernel_size": [Interval(Integral, 1, None, closed="left"), None],
+        "local_depth": [Interval(Integral, 0, None, closed="left")],
         "residual": ["boolean"],
         "activation": [StrOptions({"leaky_relu", "gelu"})],
         "embedding_dim": [Interval(Integral, 1, None, closed="left"), tuple, None],
@@ -255,6 +260,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         depth=3,
         width=None,
         kernel_size=None,
+        local_depth=0,
         residual=False,
         activation="leaky_relu",
         embedding_dim=None,
@@ -289,6 +295,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.depth = depth
         self.width = width
         self.kernel_size = kernel_size
+        self.local_depth = local_depth
         self.residual = residual
         self.activation = activation
         self.embedding_dim = embedding_dim
@@ -345,6 +352,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
                     "outer_rank",
                     "width",
                     "kernel_size",
+                    "local_depth",
                     "residual",
                     "activation",
                     "bias",
@@ -417,5 +425,5 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     @property
     def slopes_(self):
-        """Learned slopes of the activations, one per HSS layer."""
+        """Learned slopes of the activations, from first to last."""
         return self.net_.module_.slopes.detach().cpu().numpy()

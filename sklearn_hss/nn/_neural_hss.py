@@ -77,8 +77,13 @@ class _Builder:
         sums = self.sums if self.n_modes > 1 else {**self.sums, "outer_rank": 1}
         return HSSMultilinear(grid_in, grid_out, rank=self.ranks, levels=levels, channels=channels, bias=bias, **sums)
 
-    def block(self, width, grid_in, grid_out, kernel_size, activation, residual):
-        """HSS layer, what stands beside it, and the activation."""
+    def local(self, width, size, activation):
+        """Residual block of two convolutions, which has the activation between them."""
+        first, second = (self.convolution(width, width, size, self.bias) for _ in range(2))
+        return _Residual(first, activation(), second)
+
+    def block(self, width, grid_in, grid_out, kernel_size, activation, residual, local_depth):
+        """HSS layer, what stands beside and before it, and activations, of which `activation` makes one."""
         same = grid_in == grid_out
         size = kernel_size or (1 if width else None)
         if not (same and size):
@@ -87,7 +92,11 @@ class _Builder:
             # Where there are channels, the offset is that of the convolution.
             whole = self.hss(width, grid_in, grid_out, self.levels, self.bias and width is None)
             layer = _Branches(whole, self.convolution(width, width, size, self.bias and width is not None))
-        return [_Residual(layer, activation)] if residual and same else [layer, activation]
+        if local_depth and same:
+            first = self.convolution(width, width, size, self.bias)
+            before = [self.local(width, size, activation) for _ in range(local_depth)]
+            return [*before, _Residual(first, activation(), layer)]
+        return [_Residual(layer, activation())] if residual and same else [layer, activation()]
 
     def convolution(self, c_in, c_out, size, bias):
         """Convolution that keeps the grid."""
@@ -113,7 +122,8 @@ class NeuralHSS(nn.Module):
     """Neural-HSS network: lifting, `depth` HSS layers with activations, projection (Figure 1 of the paper).
 
     The paper's network has one channel and trainable LeakyReLU. With `width`, `kernel_size`, `residual` and
-    ``activation="gelu"`` the HSS matrices are the global part of a more expressive network, for nonlinear problems.
+    ``activation="gelu"`` the HSS matrices are the global part of a more expressive network, for nonlinear problems;
+    `local_depth` makes that a convolutional network in which every few convolutions have an HSS layer beside them.
 
     Parameters
     ----------
@@ -149,6 +159,10 @@ class NeuralHSS(nn.Module):
         :class:`TrainableLeakyReLU`, or :class:`torch.nn.GELU`.
     kernel_size : int, default=None
         Odd size of a local convolution that every HSS layer has beside it, mixing channels too. None: no convolution.
+    local_depth : int, default=0
+        Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
+        before it: the activation stands between the two, the input is added to what comes out, as if `residual`, and
+        one more activation follows the last block. Needs `width` and `kernel_size`.
     residual : bool, default=False
         Whether to add the input of each HSS layer to the output of its activation.
     bias : bool, default=False
@@ -180,7 +194,7 @@ class NeuralHSS(nn.Module):
     projection="dense")``.
 
     HSS layers that change the grid have neither a convolution nor a map of the channels beside them, nor a residual
-    link.
+    link, nor local blocks before them.
 
     Examples
     --------
@@ -217,6 +231,7 @@ class NeuralHSS(nn.Module):
         projection: str | None = "auto",
         activation: str = "leaky_relu",
         kernel_size: int | None = None,
+        local_depth: int = 0,
         residual: bool = False,
         bias: bool = False,
         initial_slope: float = 1.0,
@@ -246,6 +261,13 @@ class NeuralHSS(nn.Module):
             raise ValueError(f'activation={activation!r} must be "leaky_relu" or "gelu".')
         if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
             raise ValueError(f"kernel_size={kernel_size} must be an odd number of at least 1, or None.")
+        if local_depth < 0:
+            raise ValueError(f"local_depth={local_depth} must be at least 0.")
+        if local_depth and (width is None or kernel_size is None):
+            raise ValueError(
+                f"local_depth={local_depth} needs width and kernel_size, which are {width} and {kernel_size}: "
+                "width=16 and kernel_size=3 would work, or local_depth=0."
+            )
         grid_out = per_mode("out_features", out_features, m)
         grid = per_mode("embedding_dim", embedding_dim or tuple(map(max, grid_in, grid_out)), m)
         ranks, depths = per_mode("rank", rank, m), per_mode("levels", levels, m)
@@ -268,14 +290,20 @@ class NeuralHSS(nn.Module):
         first, last = (grid if lifting in resizing else grid_in), (grid if projection in resizing else grid_out)
         grids = [first] + [grid] * (depth - 1) + [last]
         self.layers = nn.Sequential(*builder.outer(lifting, in_channels, grid_in, width, first))
+
+        def act():
+            return TrainableLeakyReLU(initial_slope, **factory) if activation == "leaky_relu" else nn.GELU()
+
         for here, there in pairwise(grids):
-            act = TrainableLeakyReLU(initial_slope, **factory) if activation == "leaky_relu" else nn.GELU()
-            self.layers.extend(builder.block(width, here, there, kernel_size, act, residual))
+            self.layers.extend(builder.block(width, here, there, kernel_size, act, residual, local_depth))
+        if local_depth and grids[-2] == grids[-1]:
+            # The last block ends in linear maps, and so would the network, projection included.
+            self.layers.append(act())
         self.layers.extend(builder.outer(projection, width, last, out_channels, grid_out))
 
     @property
     def slopes(self) -> torch.Tensor:
-        """Slopes alpha of the activations from first to last, as a tensor of shape (depth,); empty without slopes."""
+        """Slopes alpha of the activations from first to last; `depth` of them, more with `local_depth`, 0 with GELU."""
         slopes: list[torch.Tensor] = [part.slope for part in self.modules() if isinstance(part, TrainableLeakyReLU)]
         return torch.stack(slopes) if slopes else torch.empty(0)
 

@@ -46,6 +46,17 @@ def test_nonlinear_target():
     assert model.score(F[200:], U[200:]) > 0.9 > 0.5 > linear.score(F[200:], U[200:])
 
 
+def test_local_blocks(poisson):
+    model = fast(width=2, kernel_size=3, local_depth=1, depth=2, max_epochs=5).fit(*poisson)
+    losses = [row["train_loss"] for row in model.history_]
+    assert losses[-1] < losses[0]
+    assert model.slopes_.shape == (5,)
+    with pytest.raises(ValueError, match="local_depth=1 needs width and kernel_size"):
+        fast(local_depth=1).fit(*poisson)
+    with pytest.raises(ValueError, match="The 'local_depth' parameter of NeuralHSSRegressor must be"):
+        fast(local_depth=-1).fit(*poisson)
+
+
 # The loop, against one written by hand
 
 

@@ -92,6 +92,10 @@ def test_penalty_is_that_of_theorem_2_3():
         ({"width": 0}, "width=0 must be at least 1"),
         ({"kernel_size": 4}, "kernel_size=4 must be an odd number"),
         ({"activation": "relu"}, "activation='relu' must be"),
+        ({"local_depth": -1, "width": 2, "kernel_size": 3}, "local_depth=-1 must be at least 0"),
+        ({"local_depth": 2}, "local_depth=2 needs width and kernel_size, .* None and None: .* or local_depth=0"),
+        ({"local_depth": 1, "width": 2}, "local_depth=1 needs .* 2 and None: width=16 and kernel_size=3 would work"),
+        ({"local_depth": 1, "kernel_size": 5}, "local_depth=1 needs width and kernel_size, .* None and 5"),
     ],
 )
 def test_impossible_networks_are_refused(arguments, message):
@@ -138,10 +142,19 @@ KINDS = [None, "hss", "dense", "cp", "pointwise"]
 
 @pytest.mark.parametrize("m", [1, 2, 3])
 @pytest.mark.parametrize("channels", [(None, None, None), (2, None, 3), (1, None, 1), (2, 3, 1), (None, 3, 2)])
-@pytest.mark.parametrize("extras", [{}, {"kernel_size": 3, "residual": True, "bias": True, "activation": "gelu"}])
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {},
+        {"kernel_size": 3, "residual": True, "bias": True, "activation": "gelu"},
+        {"kernel_size": 3, "local_depth": 1},
+    ],
+)
 def test_shapes(m, channels, extras):
     torch.manual_seed(0)
     c_in, width, c_out = channels
+    if width is None:
+        extras = {name: value for name, value in extras.items() if name != "local_depth"}
     in_grid, out_grid = (8, 9, 10)[:m], (9, 8, 12)[:m]
     for lifting, projection in itertools.product(KINDS, ["auto", *KINDS]) if m < 3 else zip(KINDS, KINDS, strict=True):
         net = NeuralHSS(
@@ -200,6 +213,67 @@ def test_blocks_with_channels(m, residual):
         local = local + torch.einsum("bc...,dc->bd...", window, convolution.weight[:, :, *shift])
     y = torch.nn.functional.gelu(layer(x) + local) + (x if residual else 0)
     torch.testing.assert_close(net(x), y, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("local_depth", [1, 2])
+def test_local_blocks(m, local_depth):
+    # x + conv(act(conv(x))), `local_depth` times; x + (conv + HSS)(act(conv(x))); one more activation at the end.
+    torch.manual_seed(0)
+    grid, depth = (6, 5, 4)[:m], 2
+    net = NeuralHSS(
+        grid,
+        grid,
+        depth=depth,
+        levels=1,
+        rank=1,
+        outer_rank=2,
+        width=3,
+        kernel_size=3,
+        local_depth=local_depth,
+        bias=True,
+        activation="gelu",
+        dtype=torch.float64,
+    )
+    gelu, kinds = torch.nn.functional.gelu, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d
+    convolutions = [part for part in net.modules() if isinstance(part, kinds)]
+    lifting, *local, projection = convolutions
+    hss = [part for part in net.modules() if isinstance(part, HSSMultilinear)]
+    assert (len(hss), len(local)) == (depth, depth * 2 * (local_depth + 1))
+    expected = 3 + 3 + len(local) * (3 * 3 * 3**m + 3) + sum(map(count_parameters, hss)) + 3 + 1
+    assert count_parameters(net) == expected
+
+    x = torch.randn(4, *grid, dtype=torch.float64)
+    z, remaining = lifting(x[:, None]), list(local)
+    for layer in hss:
+        # Modules come in the order of registration: in the last block the first convolution, then the one beside HSS.
+        for _ in range(local_depth):
+            first, second = remaining.pop(0), remaining.pop(0)
+            z = z + second(gelu(first(z)))
+        first, second = remaining.pop(0), remaining.pop(0)
+        inner = gelu(first(z))
+        z = z + second(inner) + layer(inner)
+    torch.testing.assert_close(net(x), projection(gelu(z))[:, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_parameter_counts_of_local_blocks():
+    net = NeuralHSS(
+        (16, 16), (16, 16), width=16, depth=2, kernel_size=3, outer_rank=2, levels=0, local_depth=1, bias=True
+    )
+    # Two HSS layers of 16 channels with two pairs of dense factors, eight convolutions, lifting and projection.
+    assert count_parameters(net) - len(net.slopes) == 2 * 16 * 2 * 2 * 256 + 8 * (16 * 16 * 9 + 16) + 32 + 17
+    # One slope in every block and one after the last.
+    assert net.slopes.shape == (5,)
+    assert not net.can_be_linear
+    one = NeuralHSS(64, 64, width=4, depth=3, kernel_size=5, levels=2, local_depth=2)
+    matrices = 3 * 4 * count_parameters(HSSLinear(64, 64, 2, 2))
+    assert count_parameters(one) == matrices + 3 * 6 * (4 * 4 * 5) + 2 * 4 + 10
+
+
+def test_local_blocks_need_a_grid_that_stays():
+    net = NeuralHSS((8, 8), (6, 6), width=2, depth=2, kernel_size=3, levels=1, local_depth=1)
+    kinds = [type(layer).__name__ for layer in net.layers]
+    assert kinds[1:-1] == ["_Residual", "_Residual", "HSSMultilinear", "TrainableLeakyReLU"]
 
 
 def test_one_channel_has_a_local_branch_too():
