@@ -560,8 +560,7 @@ def test_completion():
             assert relative(found.operator.apply(outside), true.apply(outside)) < 0.5
 
 
-@pytest.mark.parametrize("draw", [randn, smooth])
-@pytest.mark.parametrize("n_samples", [12, 40])
+@pytest.mark.parametrize(("draw", "n_samples"), [(randn, 12), (smooth, 12), (smooth, 40)])
 def test_noise(draw, n_samples):
     F, test = draw(n_samples, 11, 12), draw(30, 11, 12, seed=1)
     A = sparse_sum([second_difference(11), second_difference(12)])
