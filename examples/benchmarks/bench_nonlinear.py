@@ -18,10 +18,9 @@ from _problems import burgers, two_phase
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GridSearchCV
-from torch import nn
 
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
-from sklearn_hss.nn import HSSMultilinear, NeuralHSS
+from sklearn_hss.nn import NeuralHSS
 
 SECONDS, PROBE, SEEDS = 20, 4, (0, 1)
 RATES = (1e-3, 2e-3, 4e-3)
@@ -30,50 +29,17 @@ N_TRAJECTORIES, N_COEFFICIENTS = 200, 1000
 ROLLOUTS = (8, 15)
 
 
-class LocalGlobal(nn.Module):
-    """Pairs of residual blocks of two convolutions; the second block of a pair has an HSS layer beside its second one.
-
-    NeuralHSS with ``kernel_size`` has one convolution per HSS layer, and the activation after their sum.
-    """
-
-    class Block(nn.Module):
-        def __init__(self, convolutions, whole):
-            super().__init__()
-            self.first, self.second = convolutions
-            self.whole = whole
-
-        def forward(self, x):
-            z = nn.functional.gelu(self.first(x))
-            y = x + self.second(z)
-            return y if self.whole is None else y + self.whole(z)
-
-    def __init__(self, grid, width=16, pairs=2, kernel_size=3, **hss):
-        super().__init__()
-        conv = (nn.Conv1d, nn.Conv2d)[len(grid) - 1]
-
-        def block(whole):
-            convolutions = (conv(width, width, kernel_size, padding=kernel_size // 2) for _ in range(2))
-            return self.Block(convolutions, whole)
-
-        self.layers = nn.Sequential(conv(1, width, 1))
-        for _ in range(pairs):
-            self.layers.extend([block(None), block(HSSMultilinear(grid, channels=width, **hss))])
-        self.layers.extend([nn.GELU(), conv(width, 1, 1)])
-
-    def forward(self, x):
-        return self.layers(x[:, None])[:, 0]
-
-
 def networks(grid, kernel_size, paper, hss):
     """Constructors of the networks by name; `paper` and `hss` are trees and ranks of one channel and of many."""
     block = {"width": 16, "depth": 4, "activation": "gelu", "bias": True, "residual": True, **hss}
+    local = {**block, "depth": 2, "residual": False, "kernel_size": kernel_size, "local_depth": 1}
     dilations = (1, 2, 4, 8) if len(grid) == 1 else (1, 2, 4)
     return {
         "Neural-HSS of the paper": lambda: NeuralHSS(grid, grid, **paper),
         "+ slope 0.25, bias": lambda: NeuralHSS(grid, grid, initial_slope=0.25, bias=True, **paper),
         "16 channels, residual, GELU": lambda: NeuralHSS(grid, grid, **block),
         f"+ convolution ({kernel_size})": lambda: NeuralHSS(grid, grid, kernel_size=kernel_size, **block),
-        "HSS in every 2nd conv. block": lambda: LocalGlobal(grid, kernel_size=kernel_size, **hss),
+        "HSS in every 2nd conv. block": lambda: NeuralHSS(grid, grid, **local),
         "FNO": lambda: FNO(len(grid)),
         "dilated ResNet": lambda: ResNet(len(grid), width=32 if len(grid) == 1 else 16, depth=4, dilations=dilations),
     }
