@@ -33,8 +33,19 @@ def test_example(path, monkeypatch, tmp_path):
     ("name", "constants"),
     [
         ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}),
-        ("bench_layer", {}),
+        (
+            "bench_layer",
+            {
+                "GRIDS": [((16, 16), 4, 2, False, (0.75, 0.60)), ((8, 8, 8), 2, 2, True, None)],
+                "CONTRACTIONS": [((64,), 8, 1, 2, 2, 16), ((32, 32), 4, 8, 2, 2, None)],
+                "STEPS": [((64,), 4, 3), ((16, 16), 4, 2)],
+            },
+        ),
         ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}),
+        (
+            "bench_nonlinear",
+            {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
+        ),
         ("bench_training", {"N_EPOCHS": 2}),
     ],
 )
