@@ -30,9 +30,14 @@ def test_example(path, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "constants"),
+    ("name", "constants", "arguments"),
     [
-        ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}),
+        ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, ()),
+        (
+            "bench_kronecker",
+            {"SEEDS": (0,), "N_POINTS": 32, "N_TEST": 5},
+            (("paper", "rank"),),  # the other tables take minutes
+        ),
         (
             "bench_layer",
             {
@@ -40,16 +45,18 @@ def test_example(path, monkeypatch, tmp_path):
                 "CONTRACTIONS": [((64,), 8, 1, 2, 2, 16), ((32, 32), 4, 8, 2, 2, None)],
                 "STEPS": [((64,), 4, 3), ((16, 16), 4, 2)],
             },
+            (),
         ),
-        ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}),
+        ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
         (
             "bench_nonlinear",
             {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
+            (),
         ),
-        ("bench_training", {"N_EPOCHS": 2}),
+        ("bench_training", {"N_EPOCHS": 2}, ()),
     ],
 )
-def test_benchmark(name, constants, monkeypatch, capsys):
+def test_benchmark(name, constants, arguments, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     import _timing
 
@@ -57,5 +64,5 @@ def test_benchmark(name, constants, monkeypatch, capsys):
     benchmark = importlib.import_module(name)
     for constant, value in constants.items():
         monkeypatch.setattr(benchmark, constant, value)
-    benchmark.main()
+    benchmark.main(*arguments)
     assert "to reach" in capsys.readouterr().out
