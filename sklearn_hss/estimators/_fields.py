@@ -118,7 +118,7 @@ def output_shape(shape, inputs, grid_shape):
     n_modes = len(inputs.grid)
     if len(shape) < 2 and n_modes == 1 and (inputs.n_channels is None or prod(shape) % inputs.grid[0]):
         return FieldShape((prod(shape),))
-    if len(shape) == n_modes and (grid_shape is None or shape != grid_shape):
+    if len(shape) == n_modes > 1 and (grid_shape is None or shape != grid_shape):
         return FieldShape(shape)
     return _on_grid(shape, inputs.grid, "y")
 

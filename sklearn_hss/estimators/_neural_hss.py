@@ -47,6 +47,8 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
         raise ValueError(
             f"embedding_dim={embedding_dim} must be an integer or have {n_modes} entries, as the grid has."
         )
+    if any(not isinstance(n, Integral) or n < 1 for n in grid):
+        raise ValueError(f"embedding_dim={embedding_dim!r} must be a positive integer or a tuple of these.")
     # The smallest of the sizes that an HSS layer cuts, come what may.
     cut = list(grid)
     cut += grid_in if lifting in (None, "hss") else []
@@ -374,6 +376,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _initialise(self, module, X, y, sample_weight):
         if self.init == "random" or (self.init == "auto" and not module.can_be_linear):
             return math.inf
+        if not module.can_be_linear:
+            module._refuse_to_be_linear()
         F, U = weighted_columns(
             X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
         )
@@ -383,7 +387,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             warnings.simplefilter("ignore", UserWarning)
             try:
                 found = self._linear_fit(F, U, noise)
-            except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
+            except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
+                # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
                 if self.init == "linear":
                     raise
                 return math.inf
@@ -416,6 +421,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             outer_rank=max(self.outer_rank - int(self.residual), 1),
             rank=self.rank_ if fixed else "auto",
             levels=self.levels_ if fixed else 0,
+            # Sums of Kronecker products take long to fit; on nonlinear data, which "auto" is for, in vain.
+            form="inverse" if self.init == "auto" and grid_in == grid_out else "auto",
             noise=noise,
         )
 

@@ -208,7 +208,7 @@ def fit_kronecker(
     ValueError
         If a parameter does not fit the data.
     """
-    check_settings(X.shape[1:], Y.shape[1:], outer_rank, rank, levels, symmetric, form, solver)
+    check_settings(tuple(X.shape[1:]), tuple(Y.shape[1:]), outer_rank, rank, levels, symmetric, form, solver)
     square = X.shape[1:] == Y.shape[1:]
     x_scale, y_scale = (float(M.abs().max()) or 1.0 for M in (X, Y))
     X, Y = X / x_scale, Y / y_scale
@@ -283,6 +283,13 @@ def check_settings(grid_in, grid_out, outer_rank, rank, levels, symmetric, form,
         raise ValueError(f"solver={solver!r} does not apply to form={form!r}; leave one of them at 'auto'.")
     if solver == "least_squares" and len(grid_in) > 2:
         raise ValueError(f"solver='least_squares' takes fields of two modes, not {len(grid_in)}; use solver='als'.")
+    sizes = [n_in * n_out for n_in, n_out in zip(grid_in, grid_out, strict=True)]
+    most = math.prod(sizes) // max(sizes)
+    if outer_rank != "auto" and outer_rank > most:
+        raise ValueError(
+            f"outer_rank={outer_rank} is more than any map between fields on {grid_in} and {grid_out} needs: "
+            f"the largest value that works is {most}."
+        )
     for n_in, n_out, depth in zip(grid_in, grid_out, per_mode(levels, len(grid_in)), strict=True):
         smallest = min(n_in, n_out)
         deepest = ClusterTree.max_levels(smallest)
@@ -528,9 +535,10 @@ def least_squares_candidate(settings, outer_rank):
 
 def ridge_candidate(settings):
     """Ridge regression, or with alpha="auto" least squares freed of noise."""
-    wanted = RidgeSettings("auto", "auto", False, "forward", "least_squares", settings.alpha, settings.tol, None)
 
     def fit(X, Y, final):
+        alpha = settings.alpha if settings.alpha == "auto" else settings.alpha * float(X.square().mean())
+        wanted = RidgeSettings("auto", "auto", False, "forward", "least_squares", alpha, settings.tol, None)
         left, right, _ = least_squares(Data(columns(X), columns(Y)), wanted)
         return LowRankOperator(left.mT.unflatten(-1, Y.shape[1:]), right.mT.unflatten(-1, X.shape[1:]))
 

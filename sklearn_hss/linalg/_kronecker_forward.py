@@ -99,11 +99,14 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2,
     Returns
     -------
     list of Tensors of shape (outer_rank, q_j, p_j)
+        Fewer terms, where these reproduce the samples.
     """
     sizes = list(zip(y.shape[1:], x.shape[1:], strict=True))
     W = start or [x.new_zeros(0, *size) for size in sizes]
     while len(W[0]) < outer_rank:
         left = y - apply_terms(W, x)
+        if float(left.norm()) <= 1e-14 * float(y.norm()):
+            break  # nothing is left to fit
         starts = []
         for _ in range(n_starts):
             term = [torch.randn(1, *size, dtype=x.dtype, generator=generator) for size in sizes]
@@ -364,7 +367,8 @@ def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
         One batch per mode.
     """
     depths = per_mode(levels, len(W))
-    spans = [P * s for P, s in (mode_basis([x], j, 1e-12) for j in range(len(W)))]
+    bases = [mode_basis([x], j, 1e-12) for j in range(len(W))]
+    spans = [P * s for P, s in bases]
     factors = [truncated(w, P, rank, depth, tol) for w, P, depth in zip(W, spans, depths, strict=True)]
     dense = [A.to_dense() for A in factors]
     best, best_error = factors, float((y - apply_terms(dense, x)).norm())
@@ -372,7 +376,10 @@ def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
         for j, depth in enumerate(depths):
             if best_error < 1e-12 * float(y.norm()):
                 return best
-            w = alternate(dense, x, y, modes=[j])[j]
+            # In the directions of the inputs, because the samples do not determine the others.
+            P = bases[j][0]
+            inside = [A @ P if i == j else A for i, A in enumerate(dense)]
+            w = alternate(inside, modal_product(x, P.mT, j + 1), y, modes=[j])[j] @ P.mT
             factors = list(factors)
             factors[j] = truncated(w, spans[j], rank, depth, tol)
             dense[j] = factors[j].to_dense()

@@ -186,7 +186,8 @@ def fit_weighted_local_sum(F, U, half_bandwidth, *, periodic=False, max_iter=20)
                 [*of_mode, M * V / along(a, j, n_modes)]
                 for j, (of_mode, a) in enumerate(zip(columns, weights, strict=True))
             ]
-        coefficients = _solve_rowwise(columns, F)
+        # The weights, not yet right, are to blame for the misfit: rows must not be made alike because of it.
+        coefficients = _solve_rowwise(columns, F, most_alike=1e-5)
         if V is not None:
             steps = [c[-1] / a for c, a in zip(coefficients, weights, strict=True)]
             # A constant factor may stand with the weights or with the matrices: with the latter.
@@ -227,7 +228,7 @@ def _banded(coefficients, periodic):
     return matrices
 
 
-def _solve_rowwise(columns, F):
+def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE):
     """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares.
 
     Returns
@@ -289,7 +290,7 @@ def _solve_rowwise(columns, F):
     misfit = float((F - forward(c)).norm() / F.norm())
     if misfit > 1e-10:
         # What the samples contradict by that much, they do not determine any better.
-        c = solution(min(_PER_MISFIT * misfit, _MOST_ALIKE) * float(largest.sqrt()))
+        c = solution(min(_PER_MISFIT * misfit, most_alike) * float(largest.sqrt()))
     parts = iter(c.split(lengths))
     return [torch.stack([next(parts) / s for s in of_mode]) for of_mode in scales]
 

@@ -491,3 +491,15 @@ def test_a_refused_fit_keeps_the_earlier_one(small, wrong):
     with pytest.raises(ValueError, match="contains NaN"):
         model.set_params(levels="auto", grid_shape=None, solver="auto").fit(np.full((3, 4, 4), np.nan), F[:3, :4, :4])
     np.testing.assert_array_equal(model.predict(F), before)
+
+
+def test_messages_name_tuples():
+    F = np.random.RandomState(0).standard_normal((4, 6, 7))
+    with pytest.raises(ValueError, match=r"for fields on \(6, 7\) use"):
+        HSSRegressor(solver="closed_form").fit(F, F)
+
+
+def test_more_terms_than_any_map_needs():
+    F = np.random.RandomState(0).standard_normal((4, 6, 7))
+    with pytest.raises(ValueError, match=r"outer_rank=37 is more than .* the largest value that works is 36"):
+        HSSRegressor(outer_rank=37).fit(F, F)

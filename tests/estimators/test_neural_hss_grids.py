@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from sklearn_hss import HSSRegressor, NeuralHSSRegressor
-from sklearn_hss.datasets import make_poisson
+from sklearn_hss.datasets import make_helmholtz, make_poisson
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 
 
@@ -355,3 +355,36 @@ def test_zero_fields(fields):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not model().fit(F, 0 * F).predict(0 * F).any()
+
+
+@pytest.mark.parametrize("make", [make_poisson, make_helmholtz])
+@pytest.mark.parametrize("n", [4, 16])
+def test_the_linear_start_keeps_its_generators_small(make, n):
+    F, U = make(24, (64, 64), random_state=0)
+    fitted = NeuralHSSRegressor(init="linear", max_epochs=1, random_state=0).fit(F[:n], U[:n])
+    assert fitted.n_iter_ == 0
+    assert relative_l2_error(U[16:], fitted.predict(F[16:])) < 1e-4
+    size = max(float(p.detach().abs().max()) for p in fitted.net_.module_.parameters())
+    assert size < 1e8
+
+
+def test_zero_fields_from_the_default_start():
+    F, U = make_poisson(6, (12, 16), forcing="gaussian", random_state=0)
+    for X, Y in ((0 * F, 0 * U), (F, 0 * U), (0 * F, U)):
+        model = NeuralHSSRegressor(max_epochs=1, random_state=0).fit(X, Y)
+        assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("embedding_dim", [(0, 4), (8.5, 4), ("a", 4)])
+def test_embedding_of_no_points(embedding_dim):
+    F = np.zeros((4, 12, 16))
+    with pytest.raises(ValueError, match=r"embedding_dim=.* must be a positive integer"):
+        NeuralHSSRegressor(embedding_dim=embedding_dim).fit(F, F)
+
+
+def test_flat_channels_of_one_dimension():
+    rng = np.random.RandomState(0)
+    X, Y = rng.standard_normal((4, 2, 16)), rng.standard_normal((4, 3, 16))
+    model = NeuralHSSRegressor(grid_shape=16, max_epochs=2, init="random", random_state=0)
+    expected = model.fit(X, Y).predict(X).reshape(4, -1)
+    np.testing.assert_array_equal(model.fit(X.reshape(4, -1), Y.reshape(4, -1)).predict(X.reshape(4, -1)), expected)

@@ -576,3 +576,9 @@ def test_noise(draw, n_samples):
     # Held-out errors of few noisy samples are an estimate only: never the worst, and near the best form.
     assert errors["auto"] <= 1.2 * max(errors["inverse"], errors["forward"], errors["ridge"])
     assert errors["auto"] <= 2 * min(errors["inverse"], errors["forward"])
+
+
+def test_smooth_samples_find_separable_coefficients_too():
+    test_separable_coefficients(smooth, 1e-6)
+    F = smooth(8, 13, 16)
+    assert quietly(F, solved(separable(13, 16)[0], F), form="inverse", solver="banded").residual <= 1e-4
