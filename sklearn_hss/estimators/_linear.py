@@ -108,7 +108,7 @@ _ATTRIBUTES = """
 class BaseHSSMap(BaseEstimator):
     """What the regressor and the transformer share: parameters, fit, and the product with the operator."""
 
-    _inactive: torch.Tensor | None
+    _inactive: torch.Tensor
     _seen: list[torch.Tensor] | None
 
     _parameter_constraints: dict = {
@@ -208,7 +208,8 @@ class BaseHSSMap(BaseEstimator):
             self._keep(self._fit_matrix(F, U, adjoint, noise, rng))
         else:
             self._keep(self._fit_kronecker(F, U, inputs, outputs, noise, rng))
-        self.grid_shape_, self._target_shape, self._input_shape = inputs.grid, target_shape, inputs
+        self.grid_shape_, self._target_shape = inputs.grid, target_shape
+        self._input_shape, self._output_shape = inputs, outputs
         return self
 
     def _fit_matrix(self, F, U, adjoint, noise, rng):
@@ -241,7 +242,7 @@ class BaseHSSMap(BaseEstimator):
         channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
         with_channels = max(channels) > 1
         levels = self.levels
-        if with_channels and levels != "auto":
+        if with_channels:
             levels = (0, *[levels] * len(inputs.grid))
         shapes = [
             ((c,) if with_channels else ()) + fields.grid for c, fields in zip(channels, (inputs, outputs), strict=True)
@@ -278,7 +279,7 @@ class BaseHSSMap(BaseEstimator):
             operator = found.operator
             sums = operator if isinstance(operator, KroneckerSum) else getattr(operator, "inverse", None)
             structure = (None, None, None) if sums is None else (max(sums.rank), max(sums.levels), sums.outer_rank)
-            self.completion_, self._seen, self._inactive = found.completion, found.seen, None
+            self.completion_, self._seen, self._inactive = found.completion, found.seen, found.inactive
         self.rank_, self.levels_, self.outer_rank_ = structure
 
     def _check_adjoint(self, adjoint, inputs, outputs):
@@ -480,31 +481,43 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
         -----
         scipy.linalg.LinAlgWarning
             If the operator is not square, or singular to working precision: the inputs of smallest norm are returned,
-            by a dense singular value decomposition in one dimension and LSMR in several.
+            by a dense singular value decomposition. In several dimensions, where LSMR is used unless the inverse is
+            known, only if no inputs lead to these outputs.
         """
         check_is_fitted(self, "operator_")
         X, shape = as_rows(X)
+        check_same_fields(shape, self._output_shape, "X")
         X = check_array(X, dtype=[np.float64, np.float32])
         n_outputs, n_points = self.operator_.shape
         if X.shape[1] != n_outputs:
             raise ValueError(f"X has {X.shape[1]} features, but the outputs of this transformer have {n_outputs}.")
         U = X.T.astype(np.float64)
         F = self._solve(U) if n_outputs == n_points else None
+        if F is None and not isinstance(self.operator_, HSSMatrix):
+            F = self._iterate(U)
         if F is None:
             kind = "singular" if n_outputs == n_points else "not square"
             warnings.warn(
                 f"The operator is {kind}: the input fields of smallest norm are returned.", LinAlgWarning, stacklevel=2
             )
-            F = self._smallest(U)
+            F = np.linalg.lstsq(self.operator_.to_dense().numpy(), U, rcond=1e-12)[0]
         fields = np.ascontiguousarray(F.T, dtype=X.dtype)
         flat = shape is None or len(shape) < 2
         return fields if flat else fields.reshape(len(fields), *self._input_shape.shape)
 
-    def _smallest(self, U):
-        if isinstance(self.operator_, HSSMatrix):
-            return np.linalg.lstsq(self.operator_.to_dense().numpy(), U, rcond=1e-12)[0]
+    def _iterate(self, U):
+        """Inputs of smallest norm, by LSMR."""
         operator = self.operator_.aslinearoperator()
-        return np.stack([lsmr(operator, u, atol=1e-12, btol=1e-12)[0] for u in U.T], axis=1)
+        F = np.stack([lsmr(operator, u, atol=1e-12, btol=1e-12)[0] for u in U.T], axis=1)
+        left = float(np.linalg.norm(operator @ F - U)) / (float(np.linalg.norm(U)) or 1.0)
+        if left > 1e-6:
+            warnings.warn(
+                f"The operator maps no inputs to these outputs: those returned, of smallest norm, leave {left:.1e} of "
+                "them.",
+                LinAlgWarning,
+                stacklevel=3,
+            )
+        return F
 
     def _solve_symbol(self, U):
         """Inputs of a map that is known by its inverse, or that is diagonal in complete bases."""
@@ -519,8 +532,8 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
     def _solve(self, U):
         A, inactive = self.operator_, self._inactive
         if not isinstance(A, HSSMatrix):
-            return self._solve_symbol(U)
-        if inactive is not None and inactive.any():
+            return self._solve_symbol(np.where(inactive.numpy()[:, None], 0.0, U))
+        if inactive.any():
             # Rows and columns of these points are zero; any number on their diagonal makes the matrix regular.
             size = A.diagonal().abs().max()
             A = A + HSSMatrix.from_diagonal(size * inactive.double(), levels=A.levels)

@@ -145,7 +145,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         :class:`HSSRegressor` does, cut to `rank`, `levels` and `outer_rank`, and makes it one of the layers; the others
         are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no
         training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
-        "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random".
+        "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
+        dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same.
     lr : float, default=1e-3
         Learning rate at the start of the cosine schedule.
     min_lr : float, default=1e-5
@@ -378,6 +379,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             return math.inf
         if not module.can_be_linear:
             module._refuse_to_be_linear()
+        if self.residual and self.outer_rank < 2 and len(self._shapes[0].grid) > 1:
+            # One term is the identity, which the residual link has added.
+            if self.init == "linear":
+                raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
+            return math.inf
         F, U = weighted_columns(
             X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
         )
@@ -398,8 +404,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         before = copy.deepcopy(module.state_dict())
         module.install(found.operator)
         with torch.no_grad():
-            fields = F.T.reshape(-1, *self._shapes[0].shape).to(self.net_.device, getattr(torch, self._dtype.name))
-            error = relative_error(module(fields).flatten(1).T.cpu().double(), U)
+            batches = F.T.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
+            kind = {"device": self.net_.device, "dtype": getattr(torch, self._dtype.name)}
+            predictions = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in batches]
+            error = relative_error(torch.cat(predictions).T, U)
         if self.init == "auto" and not error < 0.1:  # rank and precision of the layers do not suffice
             module.load_state_dict(before)
             return math.inf

@@ -43,6 +43,7 @@ from ._kronecker_forward import (
     symbol_terms,
 )
 from ._kronecker_inverse import (
+    along,
     complete_symbol,
     compress,
     diagonalised,
@@ -87,7 +88,7 @@ class KroneckerFit:
     solver : {"banded", "eigenbasis", "als", "least_squares"}
         How.
     symmetric : bool
-        Whether the map was taken to be symmetric.
+        Whether the map is symmetric by construction.
     half_bandwidth : int or None
         Of banded factors.
     alpha : float or None
@@ -102,6 +103,8 @@ class KroneckerFit:
         What the map does to inputs of a kind that no sample contained.
     seen : list of Tensors of shape (n_j, p_j), or None
         Orthonormal bases of what the inputs occupied in each mode, where the map is not known beyond.
+    inactive : Tensor of bool, of shape (n_rows,)
+        Points of an inverse form where all outputs are zero, and so are the predictions.
     """
 
     operator: FieldOperator
@@ -116,6 +119,7 @@ class KroneckerFit:
     candidates: list
     completion: str
     seen: list[torch.Tensor] | None
+    inactive: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def fit_kronecker(
     noise : float, default=None
         Relative error of the numbers; raises `tol`.
     random_state : numpy.random.RandomState, default=None
-        Chooses the held-out samples and random starts.
+        Chooses the held-out samples.
 
     Returns
     -------
@@ -215,6 +219,9 @@ def fit_kronecker(
     if symmetric == "auto":
         symmetric = square and asymmetry(X.flatten(1).mT, Y.flatten(1).mT) < max(1e-8, 100 * (noise or 0))
     rng = random_state or np.random.RandomState(0)
+    # In random order, so that the first ones, which large fits make do with, are like all.
+    order = torch.from_numpy(rng.permutation(len(X)))
+    X, Y = X[order], Y[order]
     settings = Settings(
         outer_rank=outer_rank,
         rank=rank,
@@ -228,15 +235,23 @@ def fit_kronecker(
     train, valid = split(X, Y, rng)
     trials = search(settings, form, solver, train, valid, square)
     tried = list(trials)
+    built: list[tuple[float, Trial, FieldOperator]] = []
     while trials:
         chosen = choose(trials)
         operator = build(chosen.candidate, X, Y, final=True)
-        residual = math.inf if operator is None else relative_error(columns(operator.apply(X)), columns(Y))
-        if len(trials) < 2 or residual <= 10 * max(chosen.error, 1e-10):
-            break
+        if operator is not None:
+            residual = relative_error(columns(operator.apply(X)), columns(Y))
+            built.append((residual, chosen, operator))
+            # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+            if residual <= 10 * max(chosen.error, 1e-10):
+                break
         trials.remove(chosen)
-    if not trials or operator is None:
-        raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
+    else:
+        if not built:
+            raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
+        _, chosen, operator = min(built, key=lambda entry: entry[0])
+    if symmetric is True and chosen.candidate.form == "forward" and not settings.in_terms:
+        operator = OperatorSum([0.5 * operator, 0.5 * operator.T])
     operator, completion, seen = completed(operator, chosen, tried, X, Y, settings)
     reason = explain(chosen, tried, len(X))
     warn_of_doubts(chosen, reason, tried, len(X))
@@ -244,7 +259,7 @@ def fit_kronecker(
         operator=(y_scale / x_scale) * operator,
         form=chosen.candidate.form,
         solver=chosen.candidate.solver,
-        symmetric=settings.symmetric,
+        symmetric=settings.symmetric and (chosen.candidate.form == "inverse" or isinstance(operator, OperatorSum)),
         half_bandwidth=chosen.candidate.half_bandwidth,
         alpha=chosen.candidate.alpha,
         held_out_error=chosen.error if len(X) > 1 else math.nan,
@@ -261,6 +276,7 @@ def fit_kronecker(
         ],
         completion=completion,
         seen=seen,
+        inactive=inactive_points(settings, chosen, Y),
     )
 
 
@@ -321,11 +337,22 @@ def active_planes(Y):
     return planes
 
 
+def inactive_points(settings, chosen, Y):
+    """Mask of the points of a flat field where an inverse form is zero."""
+    active = Y.new_ones(Y.shape[1:], dtype=torch.bool)
+    if chosen.candidate.solver == "banded":
+        for j, kept in enumerate(settings.active):
+            on = torch.zeros(Y.shape[j + 1], dtype=torch.bool)
+            on[kept] = True
+            active &= along(on, j, active.ndim)
+    return ~active.reshape(-1)
+
+
 def split(X, Y, rng):
     """Training and held-out samples: a fifth is held out, at least one; a single sample is both."""
     order = torch.from_numpy(rng.permutation(len(X)))
     n_valid = max(len(X) // 5, 1)
-    valid, train = order[:n_valid].sort().values, order[n_valid:].sort().values
+    valid, train = order[:n_valid], order[n_valid:]
     train = train if len(train) else valid
     return (X[train], Y[train]), (X[valid], Y[valid])
 
@@ -443,7 +470,13 @@ def eigenbasis_candidate(settings, free, of_inputs=False):
         few_f, few_u = enough(f, u, sum(S.shape[1] ** 2 for S in bases))
         matrices = fit_dense_sum(few_f, few_u)
         if not free:
-            return diagonalised(matrices, symmetric=settings.symmetric, bases=bases, with_inverse=final)
+            return diagonalised(
+                matrices,
+                symmetric=settings.symmetric,
+                bases=bases,
+                with_inverse=final,
+                levels=settings.levels,
+            )
         start = diagonalised(matrices, symmetric=settings.symmetric)
         if start.symbol.is_complex():
             raise np.linalg.LinAlgError("A free symbol needs real eigenvalues.")
@@ -537,12 +570,15 @@ def ridge_candidate(settings):
     """Ridge regression, or with alpha="auto" least squares freed of noise."""
 
     def fit(X, Y, final):
-        alpha = settings.alpha if settings.alpha == "auto" else settings.alpha * float(X.square().mean())
+        alpha = settings.alpha
+        if alpha != "auto":
+            alpha *= float(X.flatten(1).square().sum(0).mean())
         wanted = RidgeSettings("auto", "auto", False, "forward", "least_squares", alpha, settings.tol, None)
         left, right, _ = least_squares(Data(columns(X), columns(Y)), wanted)
         return LowRankOperator(left.mT.unflatten(-1, Y.shape[1:]), right.mT.unflatten(-1, X.shape[1:]))
 
-    return Candidate("forward", "least_squares", "ridge regression", fit)
+    alpha = None if settings.alpha == "auto" else settings.alpha
+    return Candidate("forward", "least_squares", "ridge regression", fit, alpha=alpha)
 
 
 def als_candidate(settings, outer_rank, alpha, growing):
@@ -565,12 +601,21 @@ def als_candidate(settings, outer_rank, alpha, growing):
         for _ in range(12):
             W = alternate(W, x, y, ridge=alpha)
         if not alpha:
-            W = polish_terms(W, x, y, symmetric=left is right)
+            W = polished(W, x, y, symmetric=left is right)
         before.append([Q @ w @ P.mT for w, Q, P in zip(W, left, right, strict=True)])
         return expanded(W, left, right, settings, x, y, final)
 
     label = f"alternating least squares, {outer_rank} Kronecker products" + (f", ridge {alpha:g}" if alpha else "")
     return Candidate("forward", "als", label, fit, alpha=alpha)
+
+
+def polished(W, x, y, symmetric):
+    """Terms with symmetric factors, where such fit a symmetric map at all, else with any."""
+    if symmetric:
+        candidate = polish_terms(W, x, y, symmetric=True)
+        if float((y - apply_terms(candidate, x)).norm()) < 0.05 * float(y.norm()):
+            return candidate
+    return polish_terms(W, x, y)
 
 
 def expanded(W, left, right, settings, x, y, final):

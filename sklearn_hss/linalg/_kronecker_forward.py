@@ -128,7 +128,8 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
     W : list of Tensors of shape (outer_rank, q_j, p_j)
     x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
     symmetric : bool, default=False
-        Whether all factors are symmetric, which halves the unknowns and the samples that are needed.
+        Whether all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
+        symmetric map may be, or come in pairs that are not.
     max_iter : int, default=40
     tol : float, default=1e-13
         Relative residual at which to stop.
@@ -136,18 +137,18 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
     Returns
     -------
     list of Tensors
-        As good as the (symmetric parts of the) given terms, or better.
+        As good as the (symmetric parts of the) given terms, or better; the given ones, if they are too many.
     """
-    if symmetric:
-        W = [(w + w.mT) / 2 for w in W]
     n_unknowns = sum(len(w) * (w.shape[1] * (w.shape[1] + 1) // 2 if symmetric else w[0].numel()) for w in W)
     if n_unknowns > _MAX_UNKNOWNS:
         return W
+    if symmetric:
+        W = [(w + w.mT) / 2 for w in W]
     fold = _SymmetricPart(W) if symmetric else None
     r, damping, sizes = y - apply_terms(W, x), 1e-3, [w.numel() for w in W]
     recent = [float(r.norm())]
     for _ in range(max_iter):
-        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 8 and recent[-1] > 0.9 * recent[-6]):
+        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 8 and recent[-1] > 0.98 * recent[-6]):
             break
         gram, gradient = _normal_equations(W, x, r)
         if fold:
