@@ -32,7 +32,8 @@ _PARAMETERS = """
         samples stops falling.
     symmetric : bool or "auto", default="auto"
         Whether the operator is a symmetric matrix, as for self-adjoint equations on a uniform grid. "auto" finds out
-        from the samples. Symmetry halves what has to be learned.
+        from the samples. Symmetry halves what has to be learned. In several dimensions, only inverse forms make use of
+        it to the letter (`symmetric_`).
     form : {"auto", "forward", "inverse"}, default="auto"
         What to fit: the operator, or its inverse. In one dimension that is a banded matrix, which is right for
         differential equations, needs 2 w + 1 samples for w neighbours on either side, and holds for forcings unlike

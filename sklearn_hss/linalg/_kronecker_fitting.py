@@ -250,8 +250,6 @@ def fit_kronecker(
         if not built:
             raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
         _, chosen, operator = min(built, key=lambda entry: entry[0])
-    if symmetric is True and chosen.candidate.form == "forward" and not settings.in_terms:
-        operator = OperatorSum([0.5 * operator, 0.5 * operator.T])
     operator, completion, seen = completed(operator, chosen, tried, X, Y, settings)
     reason = explain(chosen, tried, len(X))
     warn_of_doubts(chosen, reason, tried, len(X))
@@ -259,7 +257,7 @@ def fit_kronecker(
         operator=(y_scale / x_scale) * operator,
         form=chosen.candidate.form,
         solver=chosen.candidate.solver,
-        symmetric=settings.symmetric and (chosen.candidate.form == "inverse" or isinstance(operator, OperatorSum)),
+        symmetric=settings.symmetric and chosen.candidate.form == "inverse",
         half_bandwidth=chosen.candidate.half_bandwidth,
         alpha=chosen.candidate.alpha,
         held_out_error=chosen.error if len(X) > 1 else math.nan,

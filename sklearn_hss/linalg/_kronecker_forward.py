@@ -120,7 +120,7 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2,
     return W
 
 
-def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
+def polish_terms(W, x, y, *, symmetric=False, max_iter=60, tol=1e-13):
     """Improve all terms together by Levenberg-Marquardt steps, where the normal equations are of moderate size.
 
     Parameters
@@ -130,7 +130,7 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
     symmetric : bool, default=False
         Whether all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
         symmetric map may be, or come in pairs that are not.
-    max_iter : int, default=40
+    max_iter : int, default=60
     tol : float, default=1e-13
         Relative residual at which to stop.
 
@@ -148,7 +148,7 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=40, tol=1e-13):
     r, damping, sizes = y - apply_terms(W, x), 1e-3, [w.numel() for w in W]
     recent = [float(r.norm())]
     for _ in range(max_iter):
-        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 8 and recent[-1] > 0.98 * recent[-6]):
+        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 15 and recent[-1] > 0.98 * recent[-10]):
             break
         gram, gradient = _normal_equations(W, x, r)
         if fold:

@@ -503,3 +503,15 @@ def test_more_terms_than_any_map_needs():
     F = np.random.RandomState(0).standard_normal((4, 6, 7))
     with pytest.raises(ValueError, match=r"outer_rank=37 is more than .* the largest value that works is 36"):
         HSSRegressor(outer_rank=37).fit(F, F)
+
+
+def test_least_squares_stays_exact_in_the_span_of_the_samples():
+    # A symmetric operator that is not separable; what least squares makes of few directions is not symmetric.
+    rng = np.random.RandomState(0)
+    A = rng.standard_normal((42, 42))
+    A = A + A.T
+    F = (rng.standard_normal((40, 8)) @ rng.standard_normal((8, 42))).reshape(-1, 6, 7)
+    U = (F.reshape(40, -1) @ A).reshape(F.shape)
+    model = HSSRegressor(random_state=0).fit(F[:30], U[:30])
+    assert relative_l2_error(U[30:], model.predict(F[30:])) < 1e-10
+    assert not model.symmetric_
