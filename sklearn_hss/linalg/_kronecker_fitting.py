@@ -154,6 +154,7 @@ class Settings:
     alpha: float | str
     noise: float
     active: list[torch.Tensor] | None = field(repr=False)
+    memo: dict = field(default_factory=dict, repr=False)
 
     @property
     def in_terms(self):
@@ -459,14 +460,22 @@ def banded_candidate(settings, w, periodic, weighted=False):
     return Candidate("inverse", "banded", label, fit, half_bandwidth=w)
 
 
+def dense_sum(X, Y, of_inputs, settings):
+    """Bases of the modes, samples in them, and the Kronecker sum; kept, because two candidates start from it."""
+    key = X.data_ptr(), len(X), of_inputs
+    if key not in settings.memo:
+        bases, (f, *u) = compress([X] if of_inputs else [X, Y], settings.tol)
+        u = multilinear(Y, [S.mT for S in bases]) if of_inputs else u[0]
+        f, u = enough(f, u, sum(S.shape[1] ** 2 for S in bases))
+        settings.memo[key] = bases, f, u, fit_dense_sum(f, u)
+    return settings.memo[key]
+
+
 def eigenbasis_candidate(settings, free, of_inputs=False):
     """Inverse as a Kronecker sum in the subspaces that the samples (inputs) span, with a free symbol or without."""
 
     def fit(X, Y, final):
-        bases, _ = compress([X] if of_inputs else [X, Y], settings.tol)
-        f, u = (multilinear(M, [S.mT for S in bases]) for M in (X, Y))
-        few_f, few_u = enough(f, u, sum(S.shape[1] ** 2 for S in bases))
-        matrices = fit_dense_sum(few_f, few_u)
+        bases, few_f, few_u, matrices = dense_sum(X, Y, of_inputs, settings)
         if not free:
             return diagonalised(
                 matrices,
@@ -478,7 +487,7 @@ def eigenbasis_candidate(settings, free, of_inputs=False):
         start = diagonalised(matrices, symmetric=settings.symmetric)
         if start.symbol.is_complex():
             raise np.linalg.LinAlgError("A free symbol needs real eigenvalues.")
-        n_samples = max(_REFINED // (f[0].numel() * sum(f.shape[1:])), 2)
+        n_samples = max(_REFINED // (few_f[0].numel() * sum(few_f.shape[1:])), 2)
         eigen, symbol, energy = refine_basis(
             few_f[:n_samples], few_u[:n_samples], start.outputs, symmetric=settings.symmetric
         )
