@@ -38,8 +38,8 @@ def multilinear(Z, matrices):
 class FieldOperator:
     """A linear map between fields on two grids; as a matrix it acts on fields flattened in C order.
 
-    A subclass has the attributes ``grid_in``, ``grid_out``, ``dtype`` and ``device`` and the methods ``apply``, on
-    fields in the last dimensions of a tensor, and ``_transposed``.
+    A subclass has the attributes ``grid_in``, ``grid_out``, ``dtype`` and ``device`` and the methods ``_apply``, on
+    fields in the last dimensions of a tensor, ``_transposed`` and ``_converted``.
     """
 
     grid_in: tuple[int, ...]
@@ -53,12 +53,44 @@ class FieldOperator:
         Parameters
         ----------
         Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields.
+            Fields, of the type of the map.
 
         Returns
         -------
         Tensor of shape (\\*batch, \\*grid_out)
+
+        Raises
+        ------
+        ValueError
+            If the fields are not on the grid.
+        TypeError
+            If they are of another type.
         """
+        if tuple(Z.shape[-len(self.grid_in) :]) != self.grid_in:
+            raise ValueError(f"Fields of shape {tuple(Z.shape)} do not end in the grid {self.grid_in} of the map.")
+        if Z.dtype != self.dtype:
+            raise TypeError(f"Fields of {Z.dtype} do not fit a map of {self.dtype}; convert one of them.")
+        return self._apply(Z)
+
+    def _apply(self, Z):
+        raise NotImplementedError
+
+    def to(self, *args, **kwargs):
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        FieldOperator
+            Of the same kind.
+        """
+        return self._converted(lambda X: X.to(*args, **kwargs))
+
+    def _converted(self, convert):
         raise NotImplementedError
 
     def _transposed(self):
@@ -68,10 +100,6 @@ class FieldOperator:
         raise NotImplementedError
 
     __rmul__ = __mul__
-
-    def to(self, *args, **kwargs):
-        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`."""
-        raise NotImplementedError
 
     @property
     def n_parameters(self) -> int:
@@ -250,18 +278,7 @@ class KroneckerSum(FieldOperator):
             f"rank={self.rank}, levels={self.levels}, n_parameters={self.n_parameters})"
         )
 
-    def apply(self, Z: torch.Tensor) -> torch.Tensor:
-        """Apply the map to fields.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields.
-
-        Returns
-        -------
-        Tensor of shape (\\*batch, \\*grid_out)
-        """
+    def _apply(self, Z):
         # One mode is small, so that products with its dense matrices are faster than with its generators.
         dense = [W.to_dense() for W in self.factors]
         result = multilinear(Z, [W[0] for W in dense])
@@ -296,19 +313,8 @@ class KroneckerSum(FieldOperator):
         """
         return KroneckerSum([W.truncate(tol, rank) for W in self.factors])
 
-    def to(self, *args, **kwargs) -> "KroneckerSum":
-        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Such as ``torch.float32`` or ``"cuda"``.
-
-        Returns
-        -------
-        KroneckerSum
-        """
-        return KroneckerSum([W.to(*args, **kwargs) for W in self.factors])
+    def _converted(self, convert):
+        return KroneckerSum([convert(W) for W in self.factors])
 
 
 class SymbolOperator(FieldOperator):
@@ -396,18 +402,7 @@ class SymbolOperator(FieldOperator):
         what = f"symbol={tuple(self.symbol.shape)}" if self.inverse is None else f"inverse={self.inverse!r}"
         return f"SymbolOperator(grid_in={self.grid_in}, grid_out={self.grid_out}, {what})"
 
-    def apply(self, Z: torch.Tensor) -> torch.Tensor:
-        """Apply the map to fields.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields.
-
-        Returns
-        -------
-        Tensor of shape (\\*batch, \\*grid_out)
-        """
+    def _apply(self, Z):
         kind = self.symbol.dtype
         coefficients = multilinear(Z.to(kind), [X.mT.to(kind) for X in self.inputs])
         field = multilinear(self.symbol * coefficients, [X.to(kind) for X in self.outputs])
@@ -425,24 +420,11 @@ class SymbolOperator(FieldOperator):
 
     __rmul__ = __mul__
 
-    def to(self, *args, **kwargs) -> "SymbolOperator":
-        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Such as ``torch.float32`` or ``"cuda"``.
-
-        Returns
-        -------
-        SymbolOperator
-        """
-
+    def _converted(self, convert):
         def move(X):
-            moved = X.real.to(*args, **kwargs)
-            return torch.complex(moved, X.imag.to(*args, **kwargs)) if X.is_complex() else moved
+            return torch.complex(convert(X.real), convert(X.imag)) if X.is_complex() else convert(X)
 
-        inverse = None if self.inverse is None else self.inverse.to(*args, **kwargs)
+        inverse = None if self.inverse is None else self.inverse._converted(convert)
         outputs, inputs = [move(X) for X in self.outputs], [move(X) for X in self.inputs]
         return SymbolOperator(outputs, inputs, move(self.symbol), inverse)
 
@@ -488,18 +470,7 @@ class LowRankOperator(FieldOperator):
     def __repr__(self) -> str:
         return f"LowRankOperator(grid_in={self.grid_in}, grid_out={self.grid_out}, rank={len(self.outputs)})"
 
-    def apply(self, Z: torch.Tensor) -> torch.Tensor:
-        """Apply the map to fields.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields.
-
-        Returns
-        -------
-        Tensor of shape (\\*batch, \\*grid_out)
-        """
+    def _apply(self, Z):
         coefficients = Z.flatten(-len(self.grid_in)) @ self.inputs.flatten(1).mT
         return (coefficients @ self.outputs.flatten(1)).unflatten(-1, self.grid_out)
 
@@ -512,19 +483,8 @@ class LowRankOperator(FieldOperator):
 
     __rmul__ = __mul__
 
-    def to(self, *args, **kwargs) -> "LowRankOperator":
-        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Such as ``torch.float32`` or ``"cuda"``.
-
-        Returns
-        -------
-        LowRankOperator
-        """
-        return LowRankOperator(self.outputs.to(*args, **kwargs), self.inputs.to(*args, **kwargs))
+    def _converted(self, convert):
+        return LowRankOperator(convert(self.outputs), convert(self.inputs))
 
 
 class OperatorSum(FieldOperator):
@@ -571,18 +531,7 @@ class OperatorSum(FieldOperator):
     def __repr__(self) -> str:
         return f"OperatorSum([{', '.join(map(repr, self.terms))}])"
 
-    def apply(self, Z: torch.Tensor) -> torch.Tensor:
-        """Apply the map to fields.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields.
-
-        Returns
-        -------
-        Tensor of shape (\\*batch, \\*grid_out)
-        """
+    def _apply(self, Z):
         return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
 
     def _transposed(self):
@@ -594,19 +543,8 @@ class OperatorSum(FieldOperator):
 
     __rmul__ = __mul__
 
-    def to(self, *args, **kwargs) -> "OperatorSum":
-        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Such as ``torch.float32`` or ``"cuda"``.
-
-        Returns
-        -------
-        OperatorSum
-        """
-        return OperatorSum([term.to(*args, **kwargs) for term in self.terms])
+    def _converted(self, convert):
+        return OperatorSum([term._converted(convert) for term in self.terms])
 
 
 def per_mode(value, n_modes):
