@@ -42,7 +42,7 @@ def make_helmholtz(
         Wavenumber. Near the square root of an eigenvalue of -Laplace, one mode dominates all solutions.
     boundary : {"dirichlet", "neumann", "periodic"}, default="periodic"
         Boundary condition: u = 0, zero normal derivative, or periodic u.
-    forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, *n_points), default="sine"
+    forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, \\*n_points), default="sine"
         Distribution of f, as in :func:`make_poisson`.
     modes : tuple (first, last), default=None
         Range of the modes in the "sine" series, as in :func:`make_poisson`.
@@ -57,9 +57,9 @@ def make_helmholtz(
 
     Returns
     -------
-    F : ndarray of shape (n_samples, *n_points)
+    F : ndarray of shape (n_samples, \\*n_points)
         Right-hand sides.
-    U : ndarray of shape (n_samples, *n_points)
+    U : ndarray of shape (n_samples, \\*n_points)
         Solutions.
 
     Raises

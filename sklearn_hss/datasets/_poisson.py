@@ -51,7 +51,7 @@ def make_poisson(
     boundary : {"dirichlet", "neumann", "periodic"}, default="dirichlet"
         Boundary condition. Neumann and periodic problems are solvable for f of mean zero, and only up to a constant: f
         is projected there, and u is the solution of mean zero.
-    forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, *n_points), default="sine"
+    forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, \\*n_points), default="sine"
         Distribution of f.
 
         - "sine": a sine series, see `modes`.
@@ -85,9 +85,9 @@ def make_poisson(
 
     Returns
     -------
-    F : ndarray of shape (n_samples, *n_points)
+    F : ndarray of shape (n_samples, \\*n_points)
         Right-hand sides.
-    U : ndarray of shape (n_samples, *n_points)
+    U : ndarray of shape (n_samples, \\*n_points)
         Solutions.
 
     Raises
