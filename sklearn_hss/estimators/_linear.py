@@ -60,7 +60,8 @@ _PARAMETERS = """
     alpha : float or "auto", default="auto"
         Ridge penalty, in units of squared inputs as in :class:`sklearn.linear_model.Ridge`, of "least_squares" and of
         the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples. In
-        several dimensions, it is relative to the mean square of the inputs, and applies to "als" and "least_squares".
+        several dimensions, it is relative to the mean over the points of the inputs' summed squares, and applies to
+        "als" and "least_squares".
     tol : float, default=1e-12
         Relative size below which singular values of blocks of the inputs count as zero.
     random_state : int, RandomState instance or None, default=None

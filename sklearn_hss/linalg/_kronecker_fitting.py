@@ -196,7 +196,7 @@ def fit_kronecker(
     solver : {"auto", "banded", "eigenbasis", "als", "least_squares"}, default="auto"
         How; the first two are of the inverse form, the others of the forward form.
     alpha : float or "auto", default="auto"
-        Ridge penalty of the forward form, relative to the mean square of the inputs' coefficients.
+        Ridge penalty of the forward form, relative to the mean diagonal of the Gram matrix of the inputs' coefficients.
     tol : float, default=1e-11
         Relative size of singular values that count as zero, where directions are counted.
     noise : float, default=None
@@ -550,7 +550,7 @@ def compressed(X, Y, settings):
         right.append(P / s)
         left.append(mode_basis([Y], j, settings.tol)[0])
     # Where the outputs have many more directions than the inputs, symmetry would not save unknowns.
-    if settings.symmetric and math.prod(len(Q.mT) for Q in left) <= 2 * math.prod(len(P.mT) for P in right):
+    if settings.symmetric and math.prod(Q.shape[1] for Q in left) <= 2 * math.prod(P.shape[1] for P in right):
         bases, (x, y) = compress([X, Y], settings.tol)
         return x, y, bases, bases
     return multilinear(X, [P.mT for P in right]), multilinear(Y, [Q.mT for Q in left]), left, right
