@@ -1,0 +1,171 @@
+"""Burgers' equation."""
+
+from numbers import Real
+from os import PathLike
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._evolution import EVOLUTION_CONSTRAINTS, Series, make_evolution
+
+
+@validate_params(
+    {
+        **EVOLUTION_CONSTRAINTS,
+        "viscosity": [Interval(Real, 0, None, closed="neither")],
+        "beta": [Interval(Real, None, None, closed="neither")],
+        "solver": [StrOptions({"bdf"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_burgers(
+    n_samples: int = 100,
+    n_points: int = 256,
+    *,
+    viscosity: float = 1e-3,
+    beta: float = 1.0,
+    boundary: str = "dirichlet",
+    t_final: float = 15.0,
+    store_every: float = 0.2,
+    step: float = 0.2,
+    initial: str | ArrayLike = "sine",
+    modes: tuple[int, int] = (1, 10),
+    length_scale: float = 0.1,
+    refinement: int | None = None,
+    solver: str = "bdf",
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+    return_trajectories: bool = False,
+    random_state: int | np.random.RandomState | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 1,
+    data_home: str | PathLike | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Generate pairs of states of Burgers' equation, one a time step after the other.
+
+    The equation is u_t + beta u u_x = viscosity u_xx on [0, 1], with u = 0 at both ends, or periodic u; second-order
+    finite differences in space. The convection is that of the flux beta (a² + a b + b²) / 6 between two points with the
+    values a and b, the central difference of beta u² / 2 that conserves the integrals of u and of u². With the defaults
+    and 2,000 trajectories, the data are those of the paper's experiment, drawn by our own random numbers.
+
+    Parameters
+    ----------
+    n_samples : int, default=100
+        Number of trajectories.
+    n_points : int, default=256
+        Number of grid points that are returned: x_j = j / n_points; x = 1 is left out.
+    viscosity : float, default=1e-3
+        Positive, for lengths in units of the interval.
+    beta : float, default=1.0
+        Strength of the convection, the only nonlinear term; the paper's Appendix J has also 1e-2 and 1e-4.
+    boundary : {"dirichlet", "periodic"}, default="dirichlet"
+        Boundary condition. The "sine" states are odd about both ends and stay so: their solutions satisfy both.
+    t_final : float, default=15.0
+        Length of a trajectory, a multiple of `store_every`.
+    store_every : float, default=0.2
+        Time between stored states.
+    step : float, default=0.2
+        Time between the two states of a pair, a multiple of `store_every`.
+    initial : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, n_points), default="sine"
+        Distribution of the initial states u(0). The random ones are divided by their maximum absolute value.
+
+        - "sine": a sine series, see `modes`.
+        - "gaussian": independent standard normal values.
+        - "grf": smooth Gaussian random fields with the given `length_scale`.
+        - an array: these states, as they are; `n_samples` and `n_points` are then taken from it. Under Dirichlet
+          conditions they are zero at their first point, x = 0.
+    modes : tuple (first, last), default=(1, 10)
+        Range of k in the "sine" series sum_k c_k sin(2 pi (k + 1) x), both ends included, with c_k ~ U(-1, 1).
+    length_scale : float, default=0.1
+        Correlation length of the "grf" states, as a fraction of the interval.
+    refinement : int, default=None
+        The equation is solved on a grid this many times finer, of which every `refinement`-th point is kept. By
+        default, 4 for "sine" and "grf" (the paper's 1024 points for 256), 1 for "gaussian" and given states.
+    solver : {"bdf"}, default="bdf"
+        Integration in time: SciPy's BDF, as in the paper.
+    rtol, atol : float, default=1e-4 and 1e-6
+        Relative and absolute tolerance of BDF.
+    return_trajectories : bool, default=False
+        Whether to return trajectories instead of pairs.
+    random_state : int, RandomState instance or None, default=None
+        Determines the random initial states. Pass an int for reproducible output.
+    n_jobs : int, default=None
+        Number of processes; None stands for 1 outside of a :obj:`joblib.parallel_config`, -1 for all cores. The data do
+        not depend on it.
+    verbose : int, default=1
+        Whether to show a progress bar where the work takes more than two seconds.
+    data_home : str or path, default=None
+        Folder that keeps the trajectories: the next call with the same parameters and the same integer `random_state`
+        reads them, whatever its `step`. None keeps nothing.
+
+    Returns
+    -------
+    U_t : ndarray of shape (n_samples * n_pairs, n_points)
+        All stored states that have a successor, trajectory by trajectory; 75 of each with the defaults. With
+        ``return_trajectories=True``, the array of times, of shape (n_times,).
+    U_next : ndarray of shape (n_samples * n_pairs, n_points)
+        The states `step` later. With ``return_trajectories=True``, the trajectories, of shape (n_samples, n_times,
+        n_points); a read-only memory map if `data_home` is given.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or the modes cannot be represented on the grid.
+    RuntimeError
+        If the time integration fails; the message names the trajectory.
+
+    Warns
+    -----
+    UserWarning
+        If the grid is too coarse for the viscosity, so that central differences oscillate at fronts.
+
+    See Also
+    --------
+    make_heat : The same without convection.
+
+    Notes
+    -----
+    Pairs of one trajectory resemble each other. To have no trajectory on both sides of a split, pass ``groups =
+    np.repeat(np.arange(n_samples), len(U_t) // n_samples)`` to :class:`~sklearn.model_selection.GroupKFold` or
+    :class:`~sklearn.model_selection.GroupShuffleSplit`.
+
+    References
+    ----------
+    Neural-HSS paper, Appendices F.5 and J.
+
+    Examples
+    --------
+    >>> from sklearn_hss.datasets import make_burgers
+    >>> U_t, U_next = make_burgers(n_samples=5, random_state=0)
+    >>> U_t.shape, U_next.shape
+    ((375, 256), (375, 256))
+    >>> times, U = make_burgers(n_samples=5, t_final=1, return_trajectories=True, random_state=0)
+    >>> times.shape, U.shape
+    ((6,), (5, 6, 256))
+    """
+    return make_evolution(
+        "burgers",
+        n_samples,
+        n_points,
+        diffusivity=viscosity,
+        beta=beta,
+        boundary=boundary,
+        both_ends=False,
+        series=Series(half_waves=2, shift=1, lowest=-1.0),
+        t_final=t_final,
+        store_every=store_every,
+        step=step,
+        initial=initial,
+        modes=modes,
+        length_scale=length_scale,
+        refinement=refinement,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        return_trajectories=return_trajectories,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        data_home=data_home,
+    )
