@@ -1,15 +1,7 @@
 """Constant-coefficient equations on the unit box, -Laplace(u) - wavenumber² u = f, solved by fast transforms."""
 
-from operator import index
-
 import numpy as np
 import scipy.fft
-from sklearn.utils import check_array, check_random_state
-
-from ._forcing import gaussian_random_field, sine_forcing
-
-# Fine grid points that are worked on at a time: one field of 128³.
-_BATCH = 2**21
 
 
 def axis_grid(n_points, boundary):
@@ -29,7 +21,7 @@ def axis_grid(n_points, boundary):
     return (np.arange(n_points) + (0.5 if boundary == "neumann" else 0.0)) / n_points
 
 
-def box_solver(shape, boundary, order, wavenumber=None):
+def box_solver(shape, boundary, order, wavenumber=None, device=None):
     """Solver of -Laplace(u) - wavenumber² u = f by central differences on the product of the grids of `axis_grid`.
 
     Let A be the usual three-point matrix of one axis, with values beyond the boundary filled in by odd (Dirichlet),
@@ -51,6 +43,9 @@ def box_solver(shape, boundary, order, wavenumber=None):
     wavenumber : float, default=None
         None stands for Poisson's equation: where that is singular (Neumann, periodic), the mean of f is taken off, and
         u has mean zero.
+    device : torch.device, default=None
+        None stands for SciPy's transforms. On a torch device, each axis is multiplied by its matrix of eigenvectors:
+        more operations, but of the kind that a GPU does fastest.
 
     Returns
     -------
@@ -66,9 +61,18 @@ def box_solver(shape, boundary, order, wavenumber=None):
     """
     axes = tuple(range(1, len(shape) + 1))
     compact = order == 4 and len(shape) > 2
-    inverse = _inverse_symbol(shape, boundary, order, compact, wavenumber)
+    angles = [_angles(n, boundary) for n in shape]
+    if boundary == "periodic" and device is None:  # the real transform keeps half of the last axis
+        angles[-1] = angles[-1][: shape[-1] // 2 + 1]
+    inverse = _inverse_symbol(shape, angles, order, compact, wavenumber)
+    if device is not None:
+        apply = _on_device([_eigenvectors(n, boundary) for n in shape], inverse, device)
 
     def solve(f, slopes=None):
+        if boundary == "neumann" and order == 4 and slopes is not None:
+            f = _with_slopes(f, slopes, compact)
+        if device is not None:
+            return apply(f)
         if boundary == "dirichlet":
             interior = (slice(None), *[slice(1, None)] * len(shape))
             spectrum = scipy.fft.dstn(f[interior], type=1, axes=axes)
@@ -77,8 +81,6 @@ def box_solver(shape, boundary, order, wavenumber=None):
             u[interior] = scipy.fft.idstn(spectrum, type=1, axes=axes, overwrite_x=True)
             return u
         if boundary == "neumann":
-            if order == 4 and slopes is not None:
-                f = _with_slopes(f, slopes, compact)
             spectrum = scipy.fft.dctn(f, type=2, axes=axes)
             spectrum *= inverse
             return scipy.fft.idctn(spectrum, type=2, axes=axes, overwrite_x=True)
@@ -89,17 +91,44 @@ def box_solver(shape, boundary, order, wavenumber=None):
     return solve
 
 
-def _inverse_symbol(shape, boundary, order, compact, wavenumber):
-    angles = [
-        {
-            "dirichlet": np.pi * np.arange(1, n) / n,
-            "neumann": np.pi * np.arange(n) / n,
-            "periodic": 2 * np.pi * np.arange(n) / n,
-        }[boundary]
-        for n in shape
-    ]
-    if boundary == "periodic":  # the real transform keeps half of the last axis
-        angles[-1] = angles[-1][: shape[-1] // 2 + 1]
+def _angles(n, boundary):
+    """Frequencies of the eigenvectors of one axis, times h."""
+    return {
+        "dirichlet": np.pi * np.arange(1, n) / n,
+        "neumann": np.pi * np.arange(n) / n,
+        "periodic": 2 * np.pi * np.arange(n) / n,
+    }[boundary]
+
+
+def _eigenvectors(n, boundary):
+    """Matrix (frequencies, points) with orthonormal rows, in the order of `_angles`."""
+    if boundary == "dirichlet":  # the first point is the boundary
+        return np.pad(scipy.fft.dst(np.eye(n - 1), type=1, norm="ortho", axis=0), [(0, 0), (1, 0)])
+    if boundary == "neumann":
+        return scipy.fft.dct(np.eye(n), type=2, norm="ortho", axis=0)
+    phases = np.outer(_angles(n, boundary), np.arange(n))
+    return (np.cos(phases) + np.sin(phases)) / n**0.5  # the Hartley transform: sines and cosines share the eigenvalue
+
+
+def _on_device(eigenvectors, inverse, device):
+    import torch
+
+    bases = [torch.as_tensor(Q, device=device) for Q in eigenvectors]
+    inverse = torch.as_tensor(inverse, device=device)
+
+    def apply(f):
+        spectrum = torch.as_tensor(f, device=device)
+        for Q in bases:  # each product takes the first axis of the field and puts its frequencies last
+            spectrum = torch.tensordot(spectrum, Q, ([1], [1]))
+        spectrum *= inverse
+        for Q in bases:
+            spectrum = torch.tensordot(spectrum, Q, ([1], [0]))
+        return spectrum.cpu().numpy()
+
+    return apply
+
+
+def _inverse_symbol(shape, angles, order, compact, wavenumber):
     scaled = np.ix_(*((2 * np.sin(angle / 2)) ** 2 for angle in angles))  # h² A
     mass = 1.0
     if compact:
@@ -137,99 +166,3 @@ def _with_slopes(f, slopes, compact):
         points[-1] += first * h * slope
         points[-2] += second * h * slope
     return f
-
-
-def make_box_data(
-    n_samples, n_points, boundary, forcing, modes, length_scale, order, refinement, random_state, wavenumber=None
-):
-    """Draw right-hand sides and solve; the parameters are those of `make_poisson`, and a wavenumber.
-
-    Returns
-    -------
-    F, U : ndarrays of shape (n_samples, *n_points)
-    """
-    kind = forcing if isinstance(forcing, str) else "given"
-    if kind == "given":
-        given = check_array(forcing, dtype=np.float64, allow_nd=True, input_name="forcing")
-        n_samples, *n_points = given.shape
-    shape = _check_shape(n_points)
-    refinement = _check_refinement(refinement, kind, boundary, len(shape))
-    fine = tuple(n * refinement for n in shape)
-    if min(fine) < 5:
-        raise ValueError(
-            f"n_points={n_points} with refinement={refinement} is too small: the schemes need at least 5 points."
-        )
-    solve = box_solver(fine, boundary, order, wavenumber)
-    rng = check_random_state(random_state)
-    axes = [axis_grid(n, boundary) for n in fine]
-    if kind == "sine":
-        # In three dimensions, the paper draws half waves, which are not periodic.
-        half_waves = len(shape) > 2 and boundary == "dirichlet"
-        modes = _check_modes(modes, n_points, shape, half_waves)
-        n_draws = 20 if len(shape) > 2 else None
-        field = sine_forcing(axes, n_samples, modes, (1 if half_waves else 2) * np.pi, n_draws, rng)
-    elif kind == "grf":
-        field = gaussian_random_field(axes, n_samples, boundary, length_scale, [np.pi * n for n in shape], rng)
-
-    every = slice(refinement // 2 if boundary == "neumann" else 0, None, refinement)
-    kept = (slice(None), *[every] * len(shape))
-    F, U = (np.empty((n_samples, *shape)) for _ in range(2))
-    # In one dimension, where everything fits, a single product draws the fields: batches would round otherwise.
-    batch = n_samples if len(shape) == 1 else max(1, _BATCH // np.prod(fine))
-    for start in range(0, n_samples, batch):
-        rows, slopes = slice(start, min(start + batch, n_samples)), None
-        if kind == "given":
-            f = given[rows]
-        elif kind == "gaussian":
-            f = rng.standard_normal((rows.stop - rows.start, *shape))
-        elif kind == "sine" and boundary == "neumann":
-            f, slopes = field(rows, slopes=True)
-        else:
-            f = field(rows)
-        if boundary == "dirichlet" and kind != "given":
-            for axis in range(1, f.ndim):
-                np.moveaxis(f, axis, 0)[0] = 0
-            if kind == "sine" and len(shape) == 1:
-                f[:, [1, -2, -1]] = 0
-        if boundary != "dirichlet" and wavenumber is None:
-            f = f - f.mean(axis=tuple(range(1, f.ndim)), keepdims=True)
-        F[rows], U[rows] = f[kept], solve(f, slopes)[kept]
-    return F, U
-
-
-def _check_shape(n_points):
-    try:
-        shape = tuple(index(n) for n in np.atleast_1d(n_points))
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 2:
-        raise ValueError(f"n_points={n_points!r} must be an integer of at least 2, or a tuple of one per axis.")
-    return shape
-
-
-def _check_refinement(refinement, kind, boundary, n_axes):
-    on_grid = kind in ("gaussian", "given")
-    if refinement is None:
-        return 1 if on_grid or n_axes > 2 else 3 if boundary == "neumann" else 4 if n_axes == 1 else 2
-    if on_grid and refinement > 1:
-        raise ValueError(f"refinement={refinement} does not apply to forcings that live on the grid itself; use 1.")
-    if boundary == "neumann" and refinement % 2 == 0:
-        raise ValueError(f"refinement={refinement} does not nest the grids of a Neumann problem; use an odd number.")
-    return refinement
-
-
-def _check_modes(modes, n_points, shape, half_waves):
-    if modes is None:
-        modes = (3, 23) if len(shape) > 2 else (1, 10)
-    try:
-        first, last = (index(k) for k in modes)
-    except (TypeError, ValueError):
-        raise ValueError(f"modes={modes!r} must be a pair of integers (first, last).") from None
-    if not 1 <= first <= last:
-        raise ValueError(f"modes={modes!r} must satisfy 1 <= first <= last.")
-    highest = (min(shape) - 1) // (1 if half_waves else 2)
-    if last > highest:
-        raise ValueError(
-            f"modes={modes!r} cannot be represented on n_points={n_points}: the largest mode that can is {highest}."
-        )
-    return first, last

@@ -1,7 +1,7 @@
 """Random right-hand sides on the unit box.
 
-Each function draws all the random numbers, or fixes their order, and returns ``field``: ``field(rows)`` evaluates the
-samples of a slice, so that the fields of a large grid need not be in memory at once.
+Each function returns a pair of functions. ``draw(rows)`` takes a slice of the samples and returns its random numbers;
+``field(drawn)`` evaluates the fields, so that those of a large grid need not be in memory at once.
 """
 
 from functools import reduce
@@ -28,8 +28,8 @@ def sine_forcing(axes, n_samples, modes, wave, n_draws, rng):
 
     Returns
     -------
-    field : callable
-        With ``slopes=True``, it returns also a list of the derivatives along every axis at its end x = 0, arrays
+    draw, field : callables
+        With ``slopes=True``, `field` returns also a list of the derivatives along every axis at its end x = 0, arrays
         without that axis.
     """
     k = np.arange(modes[0], modes[1] + 1)
@@ -42,14 +42,14 @@ def sine_forcing(axes, n_samples, modes, wave, n_draws, rng):
             coefficients = np.einsum("nd...,ndk->n...k", coefficients, np.eye(len(k))[columns])
     bases = [np.sin(wave * k[:, None] * x) for x in axes]
 
-    def field(rows, slopes=False):
-        f = _expand(coefficients[rows], bases)
+    def field(drawn, slopes=False):
+        f = _expand(drawn, bases)
         if not slopes:
             return f
-        at_ends = [np.moveaxis(coefficients[rows], i, -1) @ (wave * k) for i in range(1, len(axes) + 1)]
+        at_ends = [np.moveaxis(drawn, i, -1) @ (wave * k) for i in range(1, len(axes) + 1)]
         return f, [_expand(c, bases[:i] + bases[i + 1 :]) for i, c in enumerate(at_ends)]
 
-    return field
+    return coefficients.__getitem__, field
 
 
 def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequencies, rng):
@@ -74,7 +74,7 @@ def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequenci
 
     Returns
     -------
-    field : callable
+    draw, field : callables
     """
     base, waves = {
         "dirichlet": (np.pi, (np.sin,)),
@@ -103,14 +103,16 @@ def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequenci
         ]
         for wave in waves
     }
-    terms = [
-        (
-            rng.standard_normal((n_samples, *amplitudes.shape)) * amplitudes,
-            [bases[wave][i] for i, wave in enumerate(term)],
-        )
-        for term in product(waves, repeat=len(axes))
-    ]
-    return lambda rows: sum(_expand(coefficients[rows], term) for coefficients, term in terms)
+    terms = [[bases[wave][i] for i, wave in enumerate(term)] for term in product(waves, repeat=len(axes))]
+    coefficients = [rng.standard_normal((n_samples, *amplitudes.shape)) * amplitudes for _ in terms]
+
+    def draw(rows):
+        return [c[rows] for c in coefficients]
+
+    def field(drawn):
+        return sum(_expand(c, term) for c, term in zip(drawn, terms, strict=True))
+
+    return draw, field
 
 
 def _expand(coefficients, bases):
@@ -118,3 +120,45 @@ def _expand(coefficients, bases):
     for basis in bases:
         coefficients = np.tensordot(coefficients, basis, (1, 0))
     return coefficients
+
+
+def torus_random_field(n_points, n_samples, eigenvalues, rng):
+    """Gaussian random fields of mean zero on the periodic unit square with a given covariance operator.
+
+    The field is sum_j sqrt(lambda_j) xi_j phi_j with independent standard normal xi_j, where the phi_j are the
+    eigenfunctions of the Laplacian, of norm one in L²: sqrt(2) cos(2 pi k.x) and sqrt(2) sin(2 pi k.x). Those that the
+    grid cannot tell from others are left out. The fields of a seed have the same xi_j on all grids.
+
+    Parameters
+    ----------
+    n_points : tuple of 2 ints
+        The grid of an axis of n points is x_j = j / n.
+    n_samples : int
+    eigenvalues : callable
+        ``eigenvalues(squares)`` returns lambda for the values of -Laplace, (2 pi |k|)².
+    rng : RandomState
+
+    Returns
+    -------
+    field : callable
+    """
+    # One of each pair k, -k, and the smallest first: finer grids continue the list.
+    highest = (max(n_points) - 1) // 2
+    k = np.mgrid[-highest : highest + 1, 0 : highest + 1].reshape(2, -1)
+    k = k[:, (k[1] > 0) | (k[0] > 0)]
+    k = k[:, np.lexsort([*k, np.abs(k).max(0)])]
+    carried = (2 * np.abs(k) < np.reshape(n_points, (2, 1))).all(0)
+    first, last = k[:, carried]
+    amplitudes = np.sqrt(eigenvalues(4 * np.pi**2 * (first**2 + last**2)) / 2)
+    seeds = rng.randint(2**32, size=n_samples, dtype=np.uint32)
+    on_axis = last == 0
+
+    def field(rows):
+        spectrum = np.zeros((len(seeds[rows]), n_points[0], n_points[1] // 2 + 1), complex)
+        for values, seed in zip(spectrum, seeds[rows], strict=True):
+            xi = np.random.default_rng(seed).standard_normal((len(carried), 2))[carried]
+            values[first, last] = amplitudes * (xi[:, 0] - 1j * xi[:, 1])
+            values[-first[on_axis], 0] = values[first[on_axis], 0].conj()
+        return np.fft.irfft2(spectrum, s=n_points, norm="forward")
+
+    return field

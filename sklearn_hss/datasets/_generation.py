@@ -31,6 +31,21 @@ _FORMAT = 1
 _ABANDONED = 24 * 3600.0
 
 
+def resolve_device(device):
+    """Torch device of the name: "auto" is CUDA where there is one, and else the CPU."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} cannot be used here ({reason}); 'auto' takes what there is.") from None
+    return resolved
+
+
 @dataclass
 class Plan:
     """How to generate a data set, batch by batch.
@@ -47,8 +62,8 @@ class Plan:
         process, for one batch after the other, so it may use a common random number generator.
     solve : callable
         ``solve(rows, drawn)`` returns one array of shape (rows, *shape) per entry of `shapes`. It runs in any thread or
-        process and gives the same result in each. It raises FloatingPointError or RuntimeError, naming the sample, where
-        a solver does not converge.
+        process and gives the same result in each. It raises RuntimeError, naming the sample, where a solver does not
+        converge.
     dtype : dtype, default=float64
     prefer : {"threads", "processes"}, default="threads"
         Threads where the time goes into compiled code that lets others run; processes where it goes into Python. In the

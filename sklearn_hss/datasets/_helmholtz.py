@@ -1,17 +1,23 @@
 """The Helmholtz equation."""
 
-from numbers import Real
+from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
-from ._box import make_box_data
-from ._poisson import BOX_CONSTRAINTS
+from ._elliptic import make_elliptic_data
+from ._poisson import ELLIPTIC_CONSTRAINTS
 
 
 @validate_params(
-    {**BOX_CONSTRAINTS, "wavenumber": [Interval(Real, 0, None, closed="neither")]},
+    {
+        **ELLIPTIC_CONSTRAINTS,
+        "boundary": [StrOptions({"dirichlet", "neumann", "periodic"})],
+        "order": [Options(Integral, {2, 4})],
+        "wavenumber": [Interval(Real, 0, None, closed="neither")],
+    },
     prefer_skip_nested_validation=True,
 )
 def make_helmholtz(
@@ -26,6 +32,10 @@ def make_helmholtz(
     order: int = 4,
     refinement: int | None = None,
     random_state: int | np.random.RandomState | None = None,
+    n_jobs: int | None = None,
+    device: str = "auto",
+    verbose: int = 1,
+    data_home: str | PathLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generate right-hand sides and solutions of the Helmholtz equation on an interval, a square or a cube.
 
@@ -55,6 +65,16 @@ def make_helmholtz(
     random_state : int, RandomState instance or None, default=None
         Determines the random forcings. Pass an int for reproducible output.
 
+    n_jobs : int, default=None
+        Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
+        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+    device : str, default="auto"
+        Torch device to solve on, in three dimensions, as in :func:`make_poisson`.
+    verbose : int, default=1
+        Whether to show a progress bar for what takes longer than two seconds.
+    data_home : str or path, default=None
+        Folder to keep the data in, as in :func:`make_poisson`.
+
     Returns
     -------
     F : ndarray of shape (n_samples, \\*n_points)
@@ -83,6 +103,21 @@ def make_helmholtz(
     >>> F.shape, U.shape
     ((10, 64, 64), (10, 64, 64))
     """
-    return make_box_data(
-        n_samples, n_points, boundary, forcing, modes, length_scale, order, refinement, random_state, wavenumber
+    F, U, _ = make_elliptic_data(
+        "make_helmholtz",
+        n_samples,
+        n_points,
+        boundary=boundary,
+        forcing=forcing,
+        modes=modes,
+        length_scale=length_scale,
+        order=order,
+        refinement=refinement,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        device=device,
+        verbose=verbose,
+        data_home=data_home,
+        wavenumber=wavenumber,
     )
+    return F, U

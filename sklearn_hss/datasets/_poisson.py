@@ -1,45 +1,69 @@
 """Poisson's equation."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
-from ._box import make_box_data
+from ._elliptic import make_elliptic_data
+from ._generation import GENERATION_CONSTRAINTS
 
-BOX_CONSTRAINTS = {
+ELLIPTIC_CONSTRAINTS = {
+    **GENERATION_CONSTRAINTS,
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "n_points": [Interval(Integral, 2, None, closed="left"), tuple, list],
-    "boundary": [StrOptions({"dirichlet", "neumann", "periodic"})],
     "forcing": [StrOptions({"sine", "gaussian", "grf"}), "array-like"],
     "modes": [tuple, list, None],
     "length_scale": [Interval(Real, 0, None, closed="neither")],
-    "order": [Options(Integral, {2, 4})],
     "refinement": [Interval(Integral, 1, None, closed="left"), None],
-    "random_state": ["random_state"],
+    "device": [str],
 }
 
 
-@validate_params(BOX_CONSTRAINTS, prefer_skip_nested_validation=True)
+@validate_params(
+    {
+        **ELLIPTIC_CONSTRAINTS,
+        "domain": [StrOptions({"box", "l-shape", "perforated"})],
+        "hole_radius": [Interval(Real, 0, 0.5, closed="neither")],
+        "diffusivity": [callable, "array-like", None],
+        "boundary": [StrOptions({"dirichlet", "neumann", "periodic"}), None],
+        "order": [Options(Integral, {2, 4}), None],
+        "return_mask": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def make_poisson(
     n_samples: int = 100,
     n_points: int | tuple[int, ...] = 256,
     *,
-    boundary: str = "dirichlet",
+    domain: str = "box",
+    hole_radius: float = 0.2,
+    diffusivity: ArrayLike | Callable | None = None,
+    boundary: str | None = None,
     forcing: str | ArrayLike = "sine",
     modes: tuple[int, int] | None = None,
     length_scale: float = 0.1,
-    order: int = 4,
+    order: int | None = None,
     refinement: int | None = None,
+    return_mask: bool = False,
     random_state: int | np.random.RandomState | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Generate right-hand sides and solutions of Poisson's equation on an interval, a square or a cube.
+    n_jobs: int | None = None,
+    device: str = "auto",
+    verbose: int = 1,
+    data_home: str | PathLike | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Generate right-hand sides and solutions of Poisson's equation on an interval, a square or a cube, or part of it.
 
-    The equation is -Laplace(u) = f on the unit box, with u = 0 (Dirichlet) or zero normal derivative (Neumann) on its
-    boundary, or with periodic u. With the defaults, the data are those of the paper's experiments, drawn by our own
-    random numbers: Appendix F.2.1 in one dimension, F.2.2 with ``n_points=(64, 64)``, F.2.3 with
-    ``n_points=(128, 128, 128)``.
+    The equation is -div(a grad u) = f with a = 1 unless a `diffusivity` is given. With the defaults, the data are those
+    of the paper's experiments, drawn by our own random numbers:
+
+    - Appendix F.2.1 in one dimension, F.2.2 with ``n_points=(64, 64)``, F.2.3 with ``n_points=(128, 128, 128)``;
+    - the Neumann problem of its Table 1 with ``boundary="neumann"``;
+    - the L-shape with ``n_points=(64, 64), domain="l-shape"``;
+    - the mixed boundary conditions of its Table 2 with ``n_points=(64, 64), domain="perforated"``.
 
     Parameters
     ----------
@@ -48,9 +72,21 @@ def make_poisson(
     n_points : int or tuple of ints, default=256
         Number of grid points that are returned, one per axis; an int stands for one axis. The grid of an axis of n
         points is x_j = j / n, for Neumann conditions (j + 1/2) / n.
-    boundary : {"dirichlet", "neumann", "periodic"}, default="dirichlet"
-        Boundary condition. Neumann and periodic problems are solvable for f of mean zero, and only up to a constant: f
-        is projected there, and u is the solution of mean zero.
+    domain : {"box", "l-shape", "perforated"}, default="box"
+        The unit box; in two dimensions also the square without its quarter x, y > 1/2, where u = 0 on the whole
+        boundary; or the square without the disk around its middle, on which the normal derivative of u vanishes.
+        Outside these domains, f and u are zero.
+    hole_radius : float, default=0.2
+        Radius of the disk that the perforated domain lacks, in units of the square's side.
+    diffusivity : callable or array-like, default=None
+        The positive function a(x), not for the L-shape. A callable takes the coordinates, one array per axis that
+        broadcast together, and returns a there. An array of shape (\\*n_points) holds a at the grid points, one of
+        shape (n_samples, \\*n_points) one such field per sample; between the points the harmonic mean is taken, and the
+        equation is solved on this grid.
+    boundary : {"dirichlet", "neumann", "periodic"}, default=None
+        Boundary condition on the box: u = 0, zero normal derivative, or periodic u. By default "periodic" for the
+        perforated domain, and else "dirichlet". Neumann and periodic problems are solvable for f of mean zero, and only
+        up to a constant: f is projected there, and u is the solution of mean zero.
     forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, \\*n_points), default="sine"
         Distribution of f.
 
@@ -71,17 +107,34 @@ def make_poisson(
           waves are sin(2 k_i pi x_i).
     length_scale : float, default=0.1
         Correlation length of the "grf" forcing, as a fraction of the box's side.
-    order : {2, 4}, default=4
+    order : {2, 4}, default=None
         Order of the finite-difference scheme: three points per axis, or the paper's five; in three dimensions, the
-        fourth order is that of the compact scheme of 19 points. An array `forcing` reaches the fourth order if it
-        vanishes on the boundary (Dirichlet) or has zero normal derivative there (Neumann).
+        fourth order is that of the compact scheme of 19 points. By default 4; 2 with a diffusivity or a hole, where no
+        other is available. The solutions on an L-shape have a singularity at the corner, where neither reaches its
+        order, unless f is odd about the lines x = 1/2 and y = 1/2 as the "sine" forcing is. An array `forcing` reaches
+        the fourth order if it vanishes on the boundary (Dirichlet) or has zero normal derivative there (Neumann).
     refinement : int, default=None
         The equation is solved on a grid this many times finer along every axis, of which every `refinement`-th point is
         kept. By default, for "sine" and "grf", 4 in one dimension (the paper's 1024 points for 256), 2 in two (128 for
         64), or 3 for Neumann conditions, where only odd factors nest the grids; 1 in three, and for "gaussian" and
         given forcings, where u = A⁻¹ f on the grid itself.
+    return_mask : bool, default=False
+        Whether to return the mask of the domain as well.
     random_state : int, RandomState instance or None, default=None
         Determines the random forcings. Pass an int for reproducible output.
+    n_jobs : int, default=None
+        Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
+        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+    device : str, default="auto"
+        Torch device to solve on, for boxes of three dimensions with a = 1: "auto" takes a GPU where there is one, "cpu"
+        stands for SciPy's transforms. All else is solved by SciPy.
+    verbose : int, default=1
+        Whether to show a progress bar for what takes longer than two seconds.
+    data_home : str or path, default=None
+        Folder to keep the data in. They are written there as they are generated, one file per array, and returned as
+        read-only memory maps; the same call finds them there again. A folder gets its name when its data are complete,
+        so what a killed process leaves behind is never taken for data (and is deleted after a day). Needs an int as
+        `random_state`.
 
     Returns
     -------
@@ -89,11 +142,16 @@ def make_poisson(
         Right-hand sides.
     U : ndarray of shape (n_samples, \\*n_points)
         Solutions.
+    mask : ndarray of bool and shape (\\*n_points)
+        True in the domain and on its boundary; only if `return_mask`. The metrics of :mod:`sklearn_hss.metrics` take
+        it.
 
     Raises
     ------
     ValueError
         If a parameter is out of its range, or the modes cannot be represented on the grid.
+    RuntimeError
+        If the iterative solver of a variable diffusivity in three dimensions does not converge; it names the sample.
 
     See Also
     --------
@@ -112,5 +170,27 @@ def make_poisson(
     >>> F, U = make_poisson(n_samples=10, n_points=(64, 64), random_state=0)
     >>> U.shape
     (10, 64, 64)
+    >>> F, U, mask = make_poisson(10, (64, 64), domain="perforated", return_mask=True, random_state=0)
+    >>> U[:, ~mask].any()
+    np.False_
     """
-    return make_box_data(n_samples, n_points, boundary, forcing, modes, length_scale, order, refinement, random_state)
+    F, U, mask = make_elliptic_data(
+        "make_poisson",
+        n_samples,
+        n_points,
+        domain=domain,
+        hole_radius=hole_radius,
+        diffusivity=diffusivity,
+        boundary=boundary,
+        forcing=forcing,
+        modes=modes,
+        length_scale=length_scale,
+        order=order,
+        refinement=refinement,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        device=device,
+        verbose=verbose,
+        data_home=data_home,
+    )
+    return (F, U, mask) if return_mask else (F, U)

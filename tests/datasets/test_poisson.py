@@ -4,7 +4,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 from scipy.ndimage import convolve
 
-from sklearn_hss.datasets import _box, make_poisson
+from sklearn_hss.datasets import _elliptic, make_poisson
 from sklearn_hss.datasets._box import axis_grid, box_solver
 
 PI = np.pi
@@ -240,7 +240,7 @@ def test_smooth_data_on_a_box_hardly_depend_on_the_refinement(n_points, forcing,
 def test_batches_do_not_show(monkeypatch, forcing, boundary):
     arguments = {"n_samples": 7, "n_points": (24, 22), "boundary": boundary, "forcing": forcing, "random_state": 0}
     whole = make_poisson(**arguments)
-    monkeypatch.setattr(_box, "_BATCH", 3 * 24 * 22)
+    monkeypatch.setattr(_elliptic, "_BATCH", 3 * 24 * 22)
     np.testing.assert_allclose(make_poisson(**arguments), whole, atol=1e-12)
 
 

@@ -1,0 +1,298 @@
+"""Poisson's equation where no fast transform applies: domains that are not boxes, and variable diffusivity.
+
+Each discretisation gives a sparse matrix A over the unknowns, which `factorised_solver` turns into a solver of fields.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator, cg, splu
+
+from ._box import axis_grid, box_solver
+
+# The disk that is taken out of the square, and the corner of the square that is taken off.
+_CENTRE = 0.5
+_CORNER = 0.5
+
+# Relative residual at which the conjugate gradients stop: what they leave is below the error of the discretisation.
+_TOLERANCE = 1e-12
+_MAX_ITERATIONS = 1000
+
+
+def domain_mask(domain, shape, boundary, hole_radius):
+    """Points of the closed domain.
+
+    Returns
+    -------
+    ndarray of bool and the given shape
+    """
+    axes = np.ix_(*(axis_grid(n, boundary) for n in shape))
+    if domain == "l-shape":
+        return ~((axes[0] > _CORNER) & (axes[1] > _CORNER))
+    if domain == "perforated":
+        return (axes[0] - _CENTRE) ** 2 + (axes[1] - _CENTRE) ** 2 >= hole_radius**2
+    return np.ones(shape, bool)
+
+
+def l_shape_solver(shape, order):
+    """Solver of -Laplace(u) = f on the unit square without its quarter x, y > 1/2, with u = 0 on the boundary.
+
+    Along every grid line, from boundary to boundary, the scheme is that of `box_solver`: three points, or five for the
+    fourth order, with odd reflection at both ends.
+
+    Parameters
+    ----------
+    shape : tuple of two even ints
+    order : {2, 4}
+
+    Returns
+    -------
+    solve : callable
+        Takes f of shape (n_samples, *shape); what is outside the domain or on its boundary does not count.
+    """
+    x, y = (axis_grid(n, "dirichlet") for n in shape)
+    short, long = (
+        [_line(n, length, order) for n, length in zip(shape, lengths, strict=True)]
+        for lengths in ([n // 2 for n in shape], shape)
+    )
+    A = (
+        sp.kron(long[0], sp.diags_array((y < _CORNER) * 1.0))
+        + sp.kron(short[0], sp.diags_array((y >= _CORNER) * 1.0))
+        + sp.kron(sp.diags_array((x < _CORNER) * 1.0), long[1])
+        + sp.kron(sp.diags_array((x >= _CORNER) * 1.0), short[1])
+    )
+    unknown = np.outer(x > 0, y > 0) & ~np.outer(x >= _CORNER, y >= _CORNER)
+    return factorised_solver(A, unknown.ravel())
+
+
+def _line(n, length, order):
+    """Second derivative along a line of n points, of which the first `length` make up the domain."""
+    inside = sp.eye_array(length - 1)
+    A = 2 * inside - sp.eye_array(length - 1, k=1) - sp.eye_array(length - 1, k=-1)
+    if order == 4:
+        A = A + A @ A / 12
+    return sp.block_diag([np.zeros((1, 1)), A * n**2, np.zeros((n - length, n - length))], format="csr")
+
+
+def diffusion_matrix(shape, boundary, diffusivity, apertures=None):
+    """Finite volumes for -div(a grad u): the fluxes a du/dx through the faces of the cells around the grid points.
+
+    Parameters
+    ----------
+    shape : tuple of ints
+    boundary : {"dirichlet", "neumann", "periodic"}
+    diffusivity : list of ndarrays
+        For every axis, a at the faces across it, see `face_diffusivity`.
+    apertures : list of ndarrays, default=None
+        For every axis, the fraction of each face that is open.
+
+    Returns
+    -------
+    sparse array
+        Symmetric. Under Dirichlet conditions, it holds for the points off the boundary.
+    """
+    A = sp.csr_array((int(np.prod(shape)),) * 2)
+    for axis, (n, a) in enumerate(zip(shape, diffusivity, strict=True)):
+        D = sp.kron(
+            sp.kron(sp.eye_array(int(np.prod(shape[:axis]))), _differences(n, boundary)),
+            sp.eye_array(int(np.prod(shape[axis + 1 :]))),
+        )
+        weights = a if apertures is None else a * apertures[axis]
+        A = A + D.T @ sp.diags_array(weights.ravel() * float(n) ** 2) @ D
+    return A
+
+
+def _differences(n, boundary):
+    """Differences between neighbours, (faces, points); those of a Dirichlet problem end at x = 1, where u = 0."""
+    D = sp.eye_array(n, k=1) - sp.eye_array(n)
+    if boundary == "periodic":
+        D = D + sp.coo_array(([1.0], ([n - 1], [0])), shape=(n, n))
+    return D.tocsr()[: n - 1 if boundary == "neumann" else n]
+
+
+def face_diffusivity(diffusivity, shape, boundary):
+    """Diffusivity at the faces between neighbouring points, for every axis.
+
+    A function is evaluated there. An array holds values at the grid points: a face takes the harmonic mean of the two
+    beside it, which is right for layers of different materials. The face next to the end x = 1 of a Dirichlet problem
+    has one neighbour only.
+    """
+    axes = [axis_grid(n, boundary) for n in shape]
+    faces = []
+    for axis, n in enumerate(shape):
+        if callable(diffusivity):
+            at = (np.arange(n - 1) + 1.0 if boundary == "neumann" else np.arange(n) + 0.5) / n
+            grid = np.meshgrid(*axes[:axis], at, *axes[axis + 1 :], indexing="ij", sparse=True)
+            a = np.broadcast_to(diffusivity(*grid), np.broadcast_shapes(*(x.shape for x in grid))).astype(float)
+            check_positive(a)
+        else:
+            points = np.moveaxis(diffusivity, axis, 0)
+            after = {"periodic": points[:1], "dirichlet": points[-1:], "neumann": points[:0]}[boundary]
+            points = np.concatenate([points, after])
+            a = np.moveaxis(2 / (1 / points[1:] + 1 / points[:-1]), 0, axis)
+        faces.append(a)
+    return faces
+
+
+def check_positive(diffusivity):
+    if not (np.isfinite(diffusivity).all() and (diffusivity > 0).all()):
+        raise ValueError(
+            f"diffusivity must be positive and finite everywhere; its smallest value is {diffusivity.min():.4g}."
+        )
+
+
+def diffusion_solver(shape, boundary, diffusivity):
+    """Solver of -div(a grad u) = f on the unit box, of second order; see `diffusion_matrix` for the parameters.
+
+    In one and two dimensions A is factorised. In three, where that takes too much memory, conjugate gradients are
+    preconditioned by the fast solver of a = 1, so that their number of steps grows with the contrast of a, but not with
+    the grid.
+    """
+    faces = face_diffusivity(diffusivity, shape, boundary)
+    A = diffusion_matrix(shape, boundary, faces)
+    unknown = np.ones(shape, bool)
+    if boundary == "dirichlet":
+        for axis in range(len(shape)):
+            np.moveaxis(unknown, axis, 0)[0] = False
+    unknown = unknown.ravel()
+    if len(shape) < 3:
+        return factorised_solver(A, unknown, weights=None if boundary == "dirichlet" else np.ones(A.shape[0]))
+    A = sp.diags_array(unknown * 1.0) @ A @ sp.diags_array(unknown * 1.0)
+    precondition = box_solver(shape, boundary, 2)
+    M = LinearOperator(A.shape, lambda f: precondition(f.reshape(1, *shape)).ravel(), dtype=np.float64)
+    contrast = max(a.max() for a in faces) / min(a.min() for a in faces)
+
+    def solve(fields):
+        solutions = np.empty_like(fields)
+        for i, f in enumerate(fields.reshape(len(fields), -1)):
+            f = np.where(unknown, f, 0) if boundary == "dirichlet" else f - f.mean()
+            u, failed = cg(A, f, rtol=_TOLERANCE, maxiter=_MAX_ITERATIONS, M=M)
+            if failed:
+                raise NotConverged(
+                    i,
+                    f"conjugate gradients did not converge in {_MAX_ITERATIONS} steps; a diffusivity with less "
+                    f"contrast than {contrast:.2g} would help",
+                )
+            solutions[i] = (u if boundary == "dirichlet" else u - u.mean()).reshape(shape)
+        return solutions
+
+    return solve
+
+
+class NotConverged(RuntimeError):
+    """A solver failed for the field `index` of a batch."""
+
+    def __init__(self, index, reason):
+        super().__init__(reason)
+        self.index = index
+
+
+def perforated_solver(shape, boundary, hole_radius, diffusivity=None):
+    """Solver of -div(a grad u) = f on the unit square without a disk, of second order.
+
+    The normal derivative of u vanishes on the disk; `boundary` holds on the outside. Cells that the circle cuts keep
+    the part of their area and of their faces that is outside, and the fluxes through the faces remain central
+    differences between the middles of the cells, inside the disk or not (Ng, Min & Gibou, J. Comput. Phys. 228, 2009,
+    for the pressure around solids). So A is symmetric, and what flows out of one cell flows into another.
+
+    In cells whose middle is inside the disk, where data of zeros outside have no f, it is that of the neighbours.
+
+    Returns
+    -------
+    solve : callable
+        Takes f of shape (n_samples, *shape); values inside the disk do not count. u is zero there. Without a Dirichlet
+        condition, the mean of f is taken off, and u has mean zero, both over the area of the domain.
+    """
+    axes = [axis_grid(n, boundary) for n in shape]
+    apertures, area = cut_cells(axes, boundary, hole_radius)
+    faces = [np.ones(1)] * 2 if diffusivity is None else face_diffusivity(diffusivity, shape, boundary)
+    A = diffusion_matrix(shape, boundary, faces, apertures)
+    unknown = area > 0
+    if boundary == "dirichlet":
+        unknown[0] = unknown[:, 0] = False
+    mask = domain_mask("perforated", shape, boundary, hole_radius).ravel()
+    hidden = np.flatnonzero(unknown.ravel() & ~mask)
+    open_faces = -diffusion_matrix(shape, boundary, [np.ones(1)] * 2, apertures)[hidden] @ sp.diags_array(mask * 1.0)
+    extension = sp.diags_array(1 / open_faces.sum(axis=1)) @ open_faces
+    weights = area.ravel()
+    solve_cells = factorised_solver(A, unknown.ravel(), None if boundary == "dirichlet" else weights)
+
+    def solve(fields):
+        f = fields.reshape(len(fields), -1) * mask
+        f[:, hidden] = (extension @ f.T).T
+        if boundary != "dirichlet":
+            f -= f @ weights[:, None] / weights.sum()
+        u = solve_cells((f * weights).reshape(fields.shape))
+        return u * mask.reshape(shape)
+
+    return solve
+
+
+def cut_cells(axes, boundary, hole_radius):
+    """What the disk leaves of the cells around the grid points.
+
+    Returns
+    -------
+    apertures : list of two ndarrays
+        Open fraction of the faces across each axis, in the shapes of `face_diffusivity`.
+    area : ndarray
+        Fraction of the area of each cell that is outside the disk.
+    """
+    h = [1 / len(x) for x in axes]
+    middles = [x - _CENTRE for x in axes]
+    edges = [np.append(x - width / 2, x[-1] + width / 2) for x, width in zip(middles, h, strict=True)]
+
+    def open_fraction(position, low, high):
+        half_chord = np.sqrt(np.maximum(hole_radius**2 - position**2, 0))
+        return 1 - np.maximum(np.minimum(high, half_chord) - np.maximum(low, -half_chord), 0) / (high - low)
+
+    across_x = open_fraction(edges[0][:, None], edges[1][:-1], edges[1][1:])
+    across_y = open_fraction(edges[1][None, :], edges[0][:-1, None], edges[0][1:, None])
+    # Gauss' theorem for the part of a cell outside the circle: the integral of n over its boundary is zero, which gives
+    # the length of the arc, and that of x · n is twice the area.
+    outward_x, outward_y = np.diff(across_x, axis=0) * h[1], np.diff(across_y, axis=1) * h[0]
+    arc = 2 * hole_radius * np.arcsin(np.minimum(np.hypot(outward_x, outward_y) / (2 * hole_radius), 1))
+    moment = np.diff(edges[0][:, None] * across_x, axis=0) * h[1] + np.diff(edges[1] * across_y, axis=1) * h[0]
+    area = (moment - hole_radius * arc) / (2 * h[0] * h[1])
+    area[area < 1e-12] = 0
+    inner = slice(1, -1 if boundary == "neumann" else None)
+    return [across_x[inner], across_y[:, inner]], area
+
+
+def factorised_solver(A, unknown, weights=None):
+    """Solver of A u = f by one sparse factorisation.
+
+    Parameters
+    ----------
+    A : sparse array (n, n)
+    unknown : ndarray of bool (n,)
+        Points where the equation holds; u is zero at the others.
+    weights : ndarray (n,), default=None
+        None for a regular A. Otherwise A is one whose kernel is the constants and whose range has sum zero: then u is
+        the solution whose mean with these weights is zero.
+
+    Returns
+    -------
+    solve : callable
+        Takes and returns fields of shape (n_samples, *shape).
+    """
+    points = np.flatnonzero(unknown)
+    # One value of a solution that is determined up to a constant may be chosen.
+    solved = points if weights is None else points[1:]
+    factors = splu(
+        A.tocsr()[solved][:, solved].tocsc(),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+
+    def solve(fields):
+        f = fields.reshape(len(fields), -1)
+        if weights is not None:
+            f = f - f[:, points].mean(axis=1, keepdims=True)
+        u = np.zeros_like(f)
+        u[:, solved] = factors.solve(np.ascontiguousarray(f[:, solved].T)).T
+        if weights is not None:
+            u[:, points] -= u @ weights[:, None] / weights[points].sum()
+        return u.reshape(fields.shape)
+
+    return solve
