@@ -7,7 +7,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 
 
-def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _check_fields(y_true, y_pred, sample_weight, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     y_true, y_pred = (
         check_array(y, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric")
         for name, y in (("y_true", y_true), ("y_pred", y_pred))
@@ -20,10 +20,26 @@ def _check_fields(y_true, y_pred, sample_weight) -> tuple[np.ndarray, np.ndarray
         kept = sample_weight > 0  # an infinite ratio of weight zero does not count
         if kept.any():
             y_true, y_pred, sample_weight = y_true[kept], y_pred[kept], sample_weight[kept]
-    return y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1), sample_weight
+    grid = y_true.shape[1:]
+    y_true, y_pred = y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1)
+    if mask is not None:
+        mask = np.asarray(mask)
+        flat = len(grid) < 2
+        if mask.dtype != bool or not mask.any():
+            raise ValueError(
+                f"mask has dtype {mask.dtype} and {np.count_nonzero(mask)} points; it must be boolean and not empty."
+            )
+        if y_true.shape[1] % mask.size if flat else grid[-mask.ndim :] != mask.shape:
+            raise ValueError(f"mask has shape {mask.shape} and the fields {grid}; it must be that of their grid.")
+        # Channels and times come before the grid, so they repeat its points.
+        kept = np.tile(mask.ravel(), y_true.shape[1] // mask.size)
+        y_true, y_pred = y_true[:, kept], y_pred[:, kept]
+    return y_true, y_pred, sample_weight
 
 
-def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def relative_l2_error(
+    y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None, mask: ArrayLike | None = None
+) -> float:
     """Mean over the samples of ||y_pred - y_true||₂ / ||y_true||₂, eq. (2) of the Neural-HSS paper.
 
     The norms run over everything but the first axis. 0 is perfect, and predicting zero gives 1.
@@ -36,6 +52,9 @@ def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: Ar
         Predicted fields.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the mean.
+    mask : array-like of bool and shape (\\*grid), default=None
+        Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
+        flat fields in C order.
 
     Returns
     -------
@@ -46,7 +65,7 @@ def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: Ar
     Raises
     ------
     ValueError
-        If the shapes differ or an entry is not finite.
+        If the shapes differ, an entry is not finite, or the mask does not fit.
 
     Examples
     --------
@@ -54,7 +73,7 @@ def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: Ar
     >>> relative_l2_error([[3.0, 4.0], [0.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
     0.25
     """
-    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight)
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask)
     # Fields of magnitude one: squares of very small or large values would leave the range of the type.
     scale = np.abs(true).max(axis=1, keepdims=True, initial=0.0)
     scale[scale == 0] = 1.0
@@ -65,7 +84,9 @@ def relative_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: Ar
     return float(np.average(ratios, weights=weights))
 
 
-def trajectory_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+def trajectory_l2_error(
+    y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None, mask: ArrayLike | None = None
+) -> float:
     """Mean over the trajectories of ||y_pred - y_true||₂, eq. (3) of the Neural-HSS paper.
 
     The norm runs over time and space together, in the units of the fields.
@@ -78,6 +99,9 @@ def trajectory_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: 
         Rolled-out predictions.
     sample_weight : array-like of shape (n_trajectories,), default=None
         Weights of the mean.
+    mask : array-like of bool and shape (\\*grid), default=None
+        Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
+        flat fields in C order.
 
     Returns
     -------
@@ -87,7 +111,7 @@ def trajectory_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: 
     Raises
     ------
     ValueError
-        If the shapes differ or an entry is not finite.
+        If the shapes differ, an entry is not finite, or the mask does not fit.
 
     Examples
     --------
@@ -95,7 +119,7 @@ def trajectory_l2_error(y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: 
     >>> trajectory_l2_error([[[3.0], [4.0]]], [[[0.0], [0.0]]])
     5.0
     """
-    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight)
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask)
     return float(np.average(np.linalg.norm(predicted - true, axis=1), weights=weights))
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyRegressor
+from sklearn.metrics import make_scorer
 
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer, trajectory_l2_error
 
@@ -68,6 +69,39 @@ def test_weight_zero_does_not_count():
 def test_bad_fields_are_refused(metric, true, predicted, message):
     with pytest.raises(ValueError, match=message):
         metric(true, predicted)
+
+
+@pytest.mark.parametrize("metric", [relative_l2_error, trajectory_l2_error])
+@pytest.mark.parametrize("leading", [(), (2,), (3, 2)])
+@pytest.mark.parametrize("flat", [False, True])
+def test_mask_leaves_the_rest_of_the_grid_out(metric, leading, flat):
+    true, predicted = fields(4, *leading, 5, 6)
+    mask = np.random.RandomState(1).uniform(size=(5, 6)) < 0.5
+    expected = metric(true[..., mask], predicted[..., mask])
+    if flat:
+        true, predicted = true.reshape(4, -1), predicted.reshape(4, -1)
+    assert metric(true, predicted, mask=mask) == pytest.approx(expected)
+    assert metric(true, predicted) != pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((6, 5), bool), r"mask has shape \(6, 5\) and the fields \(5, 6\)"),
+        (np.ones((5, 6)), "mask has dtype float64 and 30 points; it must be boolean"),
+        (np.zeros((5, 6), bool), "mask has dtype bool and 0 points; it must be boolean and not empty"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        relative_l2_error(*fields(4, 5, 6), mask=mask)
+
+
+def test_mask_in_a_scorer():
+    X, y = fields(6, 4)
+    mask = np.array([True, False, True, False])
+    model = DummyRegressor(strategy="constant", constant=[0, 5, 0, 5]).fit(X, y)
+    assert make_scorer(relative_l2_error, greater_is_better=False, mask=mask)(model, X, y) == -1
 
 
 def test_scorer_is_minus_the_error_and_takes_flat_and_n_d_fields():
