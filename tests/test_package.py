@@ -42,6 +42,8 @@ def test_public_names():
         "sklearn_hss.HSSRegressor",
         "sklearn_hss.HSSTransformer",
         "sklearn_hss.NeuralHSSRegressor",
+        "sklearn_hss.datasets.load_diffusionpde",
+        "sklearn_hss.datasets.load_the_well",
         "sklearn_hss.datasets.make_burgers",
         "sklearn_hss.datasets.make_heat",
         "sklearn_hss.datasets.make_helmholtz",

@@ -1,0 +1,640 @@
+"""Readers of published simulations: The Well, and the data of DiffusionPDE."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral
+from operator import index
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.io
+from sklearn.utils._param_validation import Interval, validate_params
+
+_COMMON_CONSTRAINTS: dict[str, list] = {
+    "path": [str, os.PathLike, list, tuple],
+    "states": [tuple, list, slice],
+    "n_samples": [Interval(Integral, 1, None, closed="left"), None],
+    "return_trajectories": ["boolean"],
+}
+
+
+@validate_params(
+    {**_COMMON_CONSTRAINTS, "fields": [tuple, list, None], "parameter_channels": ["boolean", tuple, list]},
+    prefer_skip_nested_validation=True,
+)
+def load_the_well(
+    path: str | os.PathLike | list,
+    *,
+    states: tuple[int, ...] | slice = (0, -1),
+    fields: list[str] | None = None,
+    parameter_channels: bool | list[str] = True,
+    n_samples: int | None = None,
+    return_trajectories: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read pairs of states, or trajectories, from files of The Well.
+
+    The Well is a collection of simulations in HDF5 files of one layout. For its ``gray_scott_reaction_diffusion``, the
+    channels of the first state are the concentrations A and B and the parameters F and k, those of the second A and B.
+    Only what is asked for is read. Needs h5py: ``pip install "sklearn-hss[io]"``.
+
+    Parameters
+    ----------
+    path : str, path or list of them
+        Files, and folders of which all ``*.hdf5`` and ``*.h5`` are taken, those of their folders too, in sorted order.
+        Give ``.../data/train`` rather than ``.../data``, which holds the test set as well.
+    states : tuple of ints or slice, default=(0, -1)
+        Numbers of the two states; negative ones count from the end. For trajectories, any number of them, or a slice:
+        ``slice(None)`` stands for all, ``slice(None, None, 10)`` for every tenth.
+    fields : list of str, default=None
+        Names of the fields; by default all, scalar fields before vector fields and tensor fields. Every component of a
+        vector or tensor is a channel.
+    parameter_channels : bool or list of str, default=True
+        Whether the parameters of the equation (the ``scalars`` of the file) are appended to X as constant channels, or
+        the names of those that are. Parameters that vary in time are taken at the first state.
+    n_samples : int, default=None
+        Number of trajectories, the first ones in the order of the files; by default all.
+    return_trajectories : bool, default=False
+        Whether to return trajectories instead of pairs.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_inputs, \\*n_points)
+        First states: the fields, those that are constant in time too, and the parameters.
+    Y : ndarray of shape (n_samples, n_outputs, \\*n_points)
+        Second states: the fields that vary in time.
+    times : ndarray of shape (n_states,) or (n_samples, n_states)
+        Only if `return_trajectories`, in place of X: times of the states, one row per sample where they differ.
+    U : ndarray of shape (n_samples, n_states, n_outputs, \\*n_points)
+        Only if `return_trajectories`, in place of Y: the fields that vary in time.
+
+    Raises
+    ------
+    ImportError
+        If h5py is not installed.
+    FileNotFoundError
+        If a path does not exist.
+    ValueError
+        If a file does not have the layout of The Well, files do not fit together, or lack what is asked for.
+
+    See Also
+    --------
+    load_diffusionpde : Reader of the data of DiffusionPDE.
+
+    Notes
+    -----
+    The arrays have the precision of the files, which is single. HDF5 can be memory-mapped only where an array lies in
+    one piece and uncompressed in its file. So the results are read-only memory maps where they are a part of one such
+    array, and arrays in memory otherwise: one file, one scalar field, states at equal distances, and for pairs no
+    parameter channels.
+
+    References
+    ----------
+    Ohana et al., The Well: a Large-Scale Collection of Diverse Physics Simulations for Machine Learning, NeurIPS 2024.
+
+    Examples
+    --------
+    A file of the same layout, with two trajectories of three states on a grid of 4 x 4 points:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import h5py
+    >>> import numpy as np
+    >>> from sklearn_hss.datasets import load_the_well
+    >>> path = Path(tempfile.mkdtemp()) / "gray_scott_reaction_diffusion_maze_F_0.029_k_0.057.hdf5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file.attrs["n_trajectories"] = 2
+    ...     file["dimensions/time"] = np.array([0.0, 10.0, 20.0])
+    ...     file["dimensions/x"] = file["dimensions/y"] = np.linspace(-1, 1, 4)
+    ...     file["dimensions"].attrs["spatial_dims"] = ["x", "y"]
+    ...     file["scalars/F"], file["scalars/k"] = 0.029, 0.057
+    ...     file["t0_fields/A"] = file["t0_fields/B"] = np.ones((2, 3, 4, 4), "float32")
+    >>> X, Y = load_the_well(path)
+    >>> X.shape, Y.shape
+    ((2, 4, 4, 4), (2, 2, 4, 4))
+    >>> times, U = load_the_well(path, states=slice(None), return_trajectories=True)
+    >>> times, U.shape
+    (array([ 0., 10., 20.]), (2, 3, 2, 4, 4))
+    """
+    h5py = _import_h5py("load_the_well")
+    files: list[_WellFile] = []
+    n_stored = 0
+    for file_path in _find_files(path, (".hdf5", ".h5")):
+        file = _describe_well_file(h5py, file_path, fields, parameter_channels)
+        _check_fit(files, file)
+        picked = _pick_states(states, file.times.shape[1], file_path, return_trajectories)
+        rows = slice(n_stored, n_stored + file.n_trajectories)
+        if n_samples is not None:
+            rows = slice(rows.start, min(rows.stop, n_samples))
+        files.append(file._replace(states=picked, rows=rows))
+        n_stored = rows.stop
+        if n_stored == n_samples:
+            break
+    _check_n_samples(n_samples, n_stored, path)
+    if len({len(file.states) for file in files}) > 1:
+        raise ValueError(f"states={states!r} are of different number in the files of {path}.")
+
+    first = files[0]
+    mapped = _map(h5py, files, return_trajectories)
+    if mapped is not None and return_trajectories:
+        times = first.picked_times()
+        return times[0] if (times == times[0]).all() else times, mapped[:, _runs(first.states)[0][0], None]
+    if mapped is not None:
+        start, end = first.states
+        return mapped[:, start, None], mapped[:, end, None]
+    outputs = [name for name, field in first.fields.items() if field.time_varying]
+    if not outputs:
+        raise ValueError(
+            f"fields={list(first.fields)} do not vary in time in {first.path}, so there is no second state."
+        )
+    dtype = np.result_type(*(field.dtype for file in files for field in file.fields.values()))
+    grid = tuple(map(len, first.axes.values()))
+    n_channels = {name: int(np.prod(field.components)) for name, field in first.fields.items()}
+    n_fields, n_outputs = sum(n_channels.values()), sum(n_channels[name] for name in outputs)
+    if return_trajectories:
+        U = np.empty((n_stored, len(first.states), n_outputs, *grid), dtype)
+        for file in files:
+            with h5py.File(file.path, "r") as source:
+                _read(source, [file.fields[name] for name in outputs], file.states, U[file.rows])
+        times = np.concatenate([file.picked_times() for file in files])
+        return times[0] if (times == times[0]).all() else times, U
+    X = np.empty((n_stored, n_fields + len(first.parameters), *grid), dtype)
+    Y = np.empty((n_stored, n_outputs, *grid), dtype)
+    for file in files:
+        start, end = file.states
+        with h5py.File(file.path, "r") as source:
+            _read(source, list(file.fields.values()), [start], X[file.rows, None])
+            _read(source, [file.fields[name] for name in outputs], [end], Y[file.rows, None])
+        for channel, values in enumerate(file.parameters.values(), n_fields):
+            X[file.rows, channel] = values[: file.n_rows, start].reshape(-1, *[1] * len(grid))
+    return X, Y
+
+
+@validate_params(_COMMON_CONSTRAINTS, prefer_skip_nested_validation=True)
+def load_diffusionpde(
+    path: str | os.PathLike | list,
+    *,
+    states: tuple[int, ...] | slice = (0, -1),
+    n_samples: int | None = None,
+    return_trajectories: bool = False,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Read pairs of states, or trajectories, from the Navier-Stokes data of DiffusionPDE.
+
+    Three kinds of files are read, told apart by their contents:
+
+    - ``.mat`` of the unbounded flow, as SciPy writes it: vorticities ``a`` of shape [N, X, Y] at t = 0 and ``u`` of
+      shape [N, X, Y, T] at the times ``t``. State 0 is ``a``, the others are those of ``u``.
+    - ``.mat``, ``.h5`` and ``.hdf5`` in HDF5, with the same names or ``w0`` and ``w``. Needs h5py: ``pip install
+      "sklearn-hss[io]"``.
+    - ``.npy`` of the bounded flow, one array of shape [N, X, Y, T]. The states of the paper are ``states=(4, 8)``.
+
+    The pairs of the Poisson, Helmholtz and Darcy equations, of shape [N, X, Y], are read as well.
+
+    Parameters
+    ----------
+    path : str, path or list of them
+        Files, and folders of which all files of these kinds are taken, those of their folders too, in sorted order.
+    states : tuple of ints or slice, default=(0, -1)
+        Numbers of the two states; negative ones count from the end. For trajectories, any number of them, or a slice:
+        ``slice(None)`` stands for all.
+    n_samples : int, default=None
+        Number of samples, the first ones in the order of the files; by default all.
+    return_trajectories : bool, default=False
+        Whether to return trajectories instead of pairs.
+
+    Returns
+    -------
+    F : ndarray of shape (n_samples, X, Y)
+        First states. Read-only memory map if they come from one ``.npy``.
+    U : ndarray of shape (n_samples, X, Y)
+        Second states, likewise.
+    times : ndarray of shape (n_states,) or None
+        Only if `return_trajectories`, in place of F: times of the states, None where the files do not tell.
+    W : ndarray of shape (n_samples, n_states, X, Y)
+        Only if `return_trajectories`, in place of U. Read-only memory map if it comes from one ``.npy`` and the states
+        are at equal distances.
+
+    Raises
+    ------
+    ImportError
+        If a file needs h5py, which is not installed.
+    FileNotFoundError
+        If a path does not exist.
+    ValueError
+        If a file is not of one of these kinds, files do not fit together, or lack what is asked for.
+
+    See Also
+    --------
+    load_the_well : Reader of The Well.
+
+    References
+    ----------
+    Huang, Yang, Wang, Park, DiffusionPDE: Generative PDE-Solving Under Partial Observation, NeurIPS 2024.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn_hss.datasets import load_diffusionpde
+    >>> path = Path(tempfile.mkdtemp()) / "v.npy"
+    >>> np.save(path, np.zeros((5, 8, 8, 10), "float32"))
+    >>> F, U = load_diffusionpde(path, states=(4, 8))
+    >>> F.shape, U.shape, isinstance(U, np.memmap)
+    ((5, 8, 8), (5, 8, 8), True)
+    """
+    parts: list[tuple] = []
+    grid: Any = None
+    times: Any = None
+    n_stored = 0
+    for file_path in _find_files(path, (".npy", ".mat", ".h5", ".hdf5")):
+        with _open_diffusionpde(file_path) as stored:
+            n, *shape = stored.later.shape[:3]
+            if grid not in (None, shape):
+                raise ValueError(f"{file_path} has a grid of {shape} points, the files before it one of {grid}.")
+            picked = _pick_states(states, stored.n_states, file_path, return_trajectories)
+            if n_samples is not None:
+                n = min(n, n_samples - n_stored)
+            part_times = None if stored.times is None else stored.times[picked]
+            if parts and return_trajectories and not np.array_equal(times, part_times):
+                raise ValueError(f"{file_path} has states at the times {part_times}, the files before it at {times}.")
+            grid, times = shape, part_times
+            parts.append((stored.trajectories(n, picked),) if return_trajectories else stored.states(n, picked))
+        n_stored += n
+        if n_stored == n_samples:
+            break
+    _check_n_samples(n_samples, n_stored, path)
+    # A single part is not copied, so that a memory map remains one.
+    first, *rest = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return (times, first) if return_trajectories else (first, rest[0])
+
+
+def _import_h5py(caller):
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f'{caller} needs h5py: pip install "sklearn-hss[io]".') from error
+    return h5py
+
+
+def _find_files(path, suffixes):
+    kinds = ", ".join(f"*{suffix}" for suffix in suffixes)
+    files = []
+    for item in path if isinstance(path, list | tuple) else [path]:
+        item = Path(item).expanduser()
+        if not item.exists():
+            raise FileNotFoundError(f"{item} does not exist.")
+        if item.is_dir():
+            found = sorted(file for file in item.rglob("*") if file.suffix in suffixes and file.is_file())
+            if not found:
+                raise ValueError(f"{item} holds none of {kinds}.")
+            files += found
+        else:
+            files.append(item)
+    if not files:
+        raise ValueError(f"path={path!r} names no file.")
+    return files
+
+
+def _pick_states(states, n_states, path, any_number):
+    if isinstance(states, slice) and any_number:
+        picked = list(range(n_states)[states])
+    else:
+        try:
+            picked = [index(state) for state in states]
+        except TypeError:
+            picked = []
+        if not picked or (len(picked) != 2 and not any_number):
+            raise ValueError(
+                f"states={states!r} must be a pair of integers (first, second); only trajectories take another number "
+                f"of them, or a slice."
+            )
+    for state in picked:
+        if not -n_states <= state < n_states:
+            raise ValueError(f"state {state} was asked for, but {path} has {n_states} states, 0 to {n_states - 1}.")
+    if not picked:
+        raise ValueError(f"states={states!r} selects none of the {n_states} states of {path}.")
+    return [state % n_states for state in picked]
+
+
+def _check_n_samples(n_samples, n_stored, path):
+    if n_samples is not None and n_stored < n_samples:
+        raise ValueError(f"n_samples={n_samples} were asked for, but {path} holds {n_stored}.")
+
+
+def _runs(states):
+    """Pairs of slices (of the stored states, of the returned ones), a single one for states at equal distances."""
+    steps = set(np.diff(states))
+    if not steps or (len(steps) == 1 and min(steps) > 0):
+        step = int(min(steps, default=1))
+        return [(slice(states[0], states[-1] + 1, step), slice(None))]
+    return [(slice(state, state + 1), slice(i, i + 1)) for i, state in enumerate(states)]
+
+
+@dataclass(frozen=True)
+class _WellField:
+    """Where a field is, and along which of its axes (samples, time, \\*space, \\*components) it is stored."""
+
+    key: str
+    dtype: np.dtype
+    sample_varying: bool
+    time_varying: bool
+    dim_varying: tuple[bool, ...]
+    components: tuple[int, ...]
+
+    @property
+    def is_full(self):
+        return self.sample_varying and self.time_varying and all(self.dim_varying)
+
+
+class _WellFile(NamedTuple):
+    """Description of a file. `times` and every parameter have shape (n_trajectories, n_steps)."""
+
+    path: Path
+    n_trajectories: int
+    axes: dict[str, np.ndarray]
+    times: np.ndarray
+    fields: dict[str, _WellField]
+    parameters: dict[str, np.ndarray]
+    states: list[int]
+    rows: slice
+
+    @property
+    def n_rows(self):
+        return self.rows.stop - self.rows.start
+
+    def picked_times(self):
+        return self.times[: self.n_rows, self.states]
+
+
+def _describe_well_file(h5py, path, fields, parameters):
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not an HDF5 file, or damaged ({error}).") from error
+    with file:
+        groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in file]
+        if "dimensions" not in file or not groups:
+            missing = "t0_fields" if "dimensions" in file else "dimensions"
+            raise ValueError(f"{path} has no group {missing!r} as files of The Well do; it has: {_listed(file)}.")
+        if "n_trajectories" not in file.attrs:
+            raise ValueError(f"{path} has no attribute 'n_trajectories'; it has: {_listed(file.attrs)}.")
+        n_trajectories = int(file.attrs["n_trajectories"])
+        dimensions = file["dimensions"]
+        names = _names(dimensions, "spatial_dims", [name for name in dimensions if name != "time"])
+        for name in ["time", *names]:
+            if name not in dimensions:
+                raise ValueError(f"{path} has no 'dimensions/{name}'; 'dimensions' has: {_listed(dimensions)}.")
+        axes = {}
+        for name in names:
+            coordinates = dimensions[name][()]
+            if coordinates.ndim > 1 and not (coordinates == coordinates[0]).all():
+                raise ValueError(f"{path} has a grid that varies along {name!r}, which is not supported.")
+            axes[name] = coordinates.reshape(-1, coordinates.shape[-1])[0]
+        times = np.atleast_2d(dimensions["time"][()])
+        shape = (n_trajectories, times.shape[1])
+
+        stored = {name: f"{group}/{name}" for group in groups for name in _names(file[group], "field_names")}
+        wanted = list(stored) if fields is None else list(fields)
+        if not wanted:
+            raise ValueError(f"fields={fields!r} names none of the fields of {path}, which are: {_listed(stored)}.")
+        _check_known(path, "field", wanted, stored)
+        scalars = file.get("scalars", {})
+        known = _names(scalars, "field_names") if scalars else []
+        appended = {True: known, False: []}[parameters] if isinstance(parameters, bool) else list(parameters)
+        _check_known(path, "parameter", appended, known)
+        return _WellFile(
+            path,
+            n_trajectories,
+            axes,
+            np.broadcast_to(times, shape),
+            {name: _describe_field(path, file[stored[name]], stored[name], shape, axes) for name in wanted},
+            {name: _read_parameter(path, scalars[name], shape) for name in appended},
+            states=[],
+            rows=slice(0),
+        )
+
+
+def _listed(names):
+    return ", ".join(map(str, names)) or "nothing"
+
+
+def _names(group, attribute, default=None):
+    # The attribute has the order; not all files of The Well need to have been written with it.
+    names = group.attrs.get(attribute, list(group) if default is None else default)
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(names)]
+
+
+def _check_known(path, kind, names, known):
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{path} has no {kind} {name!r}; its {kind}s are: {_listed(known)}.")
+
+
+def _describe_field(path, dataset, key, shape, axes):
+    attributes = dataset.attrs
+    sample_varying, time_varying = (bool(attributes.get(f"{axis}_varying", True)) for axis in ("sample", "time"))
+    dim_varying = tuple(map(bool, attributes.get("dim_varying", [True] * len(axes))))
+    leading = [n for n, varies in zip(shape, (sample_varying, time_varying), strict=True) if varies]
+    varying = [len(x) for x, varies in zip(axes.values(), dim_varying, strict=True) if varies]
+    # Axes along which a field is constant are left out, or kept with length one.
+    kept = [len(x) if varies else 1 for x, varies in zip(axes.values(), dim_varying, strict=True)]
+    for spatial in (kept, varying):
+        expected = (*leading, *spatial)
+        components = dataset.shape[len(expected) :]
+        if dataset.shape[: len(expected)] == expected and bool(components) != key.startswith("t0"):
+            return _WellField(key, dataset.dtype, sample_varying, time_varying, dim_varying, components)
+    names = ["n_trajectories"] * sample_varying + ["n_steps"] * time_varying + [*axes]
+    names += [] if key.startswith("t0") else ["components"]
+    raise ValueError(
+        f"{path} has {key!r} of shape {dataset.shape}; expected are the axes ({', '.join(names)}), the first of them "
+        f"of lengths {(*leading, *kept)}."
+    )
+
+
+def _read_parameter(path, dataset, shape):
+    varies = [bool(dataset.attrs.get(f"{axis}_varying", False)) for axis in ("sample", "time")]
+    stored = tuple(n if varying else 1 for n, varying in zip(shape, varies, strict=True))
+    if dataset.size != np.prod(stored):
+        raise ValueError(
+            f"{path} has {dataset.name!r} of shape {dataset.shape}; expected are {np.prod(stored)} values."
+        )
+    return np.broadcast_to(dataset[()].reshape(stored), shape)
+
+
+def _check_fit(files, file):
+    if not files:
+        return
+    first = files[0]
+    if list(first.axes) != list(file.axes) or any(len(x) != len(file.axes[name]) for name, x in first.axes.items()):
+        sizes = [{name: len(x) for name, x in each.axes.items()} for each in (file, first)]
+        raise ValueError(f"{file.path} has the grid {sizes[0]}, but {first.path} has {sizes[1]}.")
+    for name, x in first.axes.items():
+        if not np.allclose(x, file.axes[name], atol=1e-6 * np.ptp(x)):
+            raise ValueError(f"{file.path} and {first.path} have different coordinates along {name!r}.")
+    for kind in ("fields", "parameters"):
+        names = [list(getattr(each, kind)) for each in (file, first)]
+        if names[0] != names[1]:
+            raise ValueError(f"{file.path} has the {kind} {_listed(names[0])}, but {first.path} {_listed(names[1])}.")
+    for name, field in first.fields.items():
+        other = file.fields[name]
+        if (field.components, field.time_varying) != (other.components, other.time_varying):
+            raise ValueError(f"{file.path} and {first.path} have fields {name!r} of different kinds.")
+
+
+def _map(h5py, files, return_trajectories):
+    """Memory map of shape (n_samples, n_steps, \\*grid), or None where the result is not a part of one array."""
+    file = files[0]
+    if len(files) > 1 or len(file.fields) > 1 or (return_trajectories and len(_runs(file.states)) > 1):
+        return None
+    (field,) = file.fields.values()
+    if not field.is_full or field.components or (file.parameters and not return_trajectories):
+        return None
+    with h5py.File(file.path, "r") as source:
+        dataset = source[field.key]
+        in_one_piece = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
+        offset = dataset.id.get_offset() if in_one_piece else None
+        if offset is None or source.userblock_size or not dataset.dtype.isnative:
+            return None
+        return np.memmap(file.path, dataset.dtype, "r", offset, dataset.shape)[: file.n_rows]
+
+
+def _read(source, fields, states, out):
+    """Read the states of fields into `out` of shape (n_samples, n_states, n_channels, \\*grid), channel by channel."""
+    channel = 0
+    for field in fields:
+        dataset = source[field.key]
+        for component in np.ndindex(*field.components):
+            for stored, returned in _runs(states):
+                wanted = (slice(len(out)),) * field.sample_varying + (stored,) * field.time_varying
+                wanted += (slice(None),) * (dataset.ndim - len(wanted) - len(component)) + component
+                if field.is_full:
+                    # Straight into its place: one state or a thousand, no second copy is in memory.
+                    dataset.read_direct(out, wanted, (slice(None), returned, channel))
+                    continue
+                values = dataset[wanted]
+                sizes = zip(out.shape[3:], field.dim_varying, strict=True)
+                out[:, returned, channel] = values.reshape(
+                    len(out) if field.sample_varying else 1,
+                    len(range(*stored.indices(stored.stop))) if field.time_varying else 1,
+                    *(n if varies else 1 for n, varies in sizes),
+                )
+            channel += 1
+
+
+# Names of the first and of the later states: unbounded flow (twice), Poisson, Helmholtz, Darcy.
+_PAIRS = [
+    ("a", "u"),
+    ("w0", "w"),
+    ("f_data", "phi_data"),
+    ("f_data", "psi_data"),
+    ("thresh_a_data", "thresh_p_data"),
+]
+
+
+class _Stored(NamedTuple):
+    """Arrays of a file: `first` of shape [N, X, Y] or None, `later` of shape [N, X, Y, T] or [N, X, Y]."""
+
+    first: Any
+    later: Any
+    times: np.ndarray | None = None
+
+    @property
+    def n_states(self):
+        return (self.first is not None) + (self.later.shape[3] if len(self.later.shape) == 4 else 1)
+
+    def states(self, n_samples, picked):
+        rows = (slice(n_samples), slice(None), slice(None))
+        return tuple(_contiguous(self._state(rows, state)) for state in picked)
+
+    def _state(self, rows, state):
+        if self.first is None:
+            return self.later[(*rows, state)]
+        if state == 0:
+            return self.first[rows]
+        return self.later[(*rows, state - 1)[: len(self.later.shape)]]
+
+    def trajectories(self, n_samples, picked):
+        runs = _runs(picked)
+        if self.first is None and len(runs) == 1:
+            return np.moveaxis(self.later[:n_samples, :, :, runs[0][0]], 3, 1)
+        return np.stack(self.states(n_samples, picked), axis=1)
+
+
+class _Reversed:
+    """Array that MATLAB wrote into HDF5, with its axes in the opposite order."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.shape = dataset.shape[::-1]
+
+    def __getitem__(self, key):
+        return self.dataset[key[::-1]].T
+
+
+def _contiguous(array):
+    # A view into an array that is not needed would keep that in memory; a memory map costs none.
+    return array if isinstance(array, np.memmap) else np.ascontiguousarray(array)
+
+
+@contextmanager
+def _open_diffusionpde(path) -> Iterator[_Stored]:
+    if path.suffix == ".npy":
+        try:
+            later = np.load(path, mmap_mode="r")
+        except ValueError as error:
+            raise ValueError(f"{path} is not a .npy file of numbers ({error}).") from error
+        if later.ndim != 4:
+            raise ValueError(f"{path} has an array of shape {later.shape}; expected is [N, X, Y, T].")
+        yield _Stored(None, later)
+    elif _is_hdf5(path):
+        with _import_h5py("load_diffusionpde, for this file,").File(path, "r") as file:
+            names = _pick_arrays(path, file)
+            yield _checked(
+                path, names, [_Reversed(x) if "MATLAB_class" in x.attrs else x for x in map(file.get, names)]
+            )
+    else:
+        try:
+            known = [name for name, _, _ in scipy.io.whosmat(path)]
+        except Exception as error:  # of many kinds, by what the bytes happen to mean
+            raise ValueError(f"{path} is neither a .npy file nor one of MATLAB or HDF5 ({error}).") from error
+        names = _pick_arrays(path, known)
+        arrays = scipy.io.loadmat(path, variable_names=names)
+        yield _checked(path, names, [arrays[name] for name in names])
+
+
+def _is_hdf5(path):
+    # The signature stands at the beginning, or behind a block of 512 bytes (MATLAB's), 1024, ...
+    with open(path, "rb") as file:
+        for offset in (0, 512, 1024, 2048):
+            file.seek(offset)
+            if file.read(8) == b"\x89HDF\r\n\x1a\n":
+                return True
+    return False
+
+
+def _pick_arrays(path, names):
+    for pair in _PAIRS:
+        if set(pair) <= set(names):
+            return [*pair, *({"t"} & set(names))]
+    pairs = "; ".join(" and ".join(pair) for pair in _PAIRS)
+    raise ValueError(f"{path} has the arrays {_listed(names)}; expected are two of these names: {pairs}.")
+
+
+def _checked(path, names, arrays):
+    first, later, *times = arrays
+    shapes = [tuple(array.shape) for array in (first, later)]
+    if len(shapes[0]) != 3 or len(shapes[1]) not in (3, 4) or shapes[1][:3] != shapes[0]:
+        raise ValueError(
+            f"{path} has {names[0]!r} of shape {shapes[0]} and {names[1]!r} of shape {shapes[1]}; expected are "
+            f"[N, X, Y] and [N, X, Y, T]."
+        )
+    stored = _Stored(first, later)
+    if not times:
+        return stored
+    t = np.ravel(times[0][(slice(None),) * len(times[0].shape)])
+    if len(t) != stored.n_states - 1:
+        raise ValueError(f"{path} has {len(t)} times 't' for {stored.n_states - 1} states in {names[1]!r}.")
+    return stored._replace(times=np.concatenate([[0.0], t]))
