@@ -15,6 +15,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -137,13 +138,13 @@ def generate(
 
 
 def _digest(recipe):
-    try:
-        return joblib.hash({"format": _FORMAT, **recipe})[:16]
-    except Exception as error:
-        raise ValueError(
-            f"data_home cannot keep data made from a parameter that has no lasting description ({error}); give arrays "
-            f"instead of functions, or no data_home."
-        ) from error
+    for name, value in recipe.items():
+        if callable(value):
+            raise ValueError(
+                f"data_home cannot keep data that depend on a function: {name}={value!r} may change without notice; "
+                f"give an array, or no data_home."
+            )
+    return joblib.hash({"format": _FORMAT, **recipe})[:16]
 
 
 def _delete_abandoned(folder):
@@ -171,7 +172,9 @@ def _fill(plan, arrays, recipe, n_jobs, verbose):
         # The bar shows up only where there is time to look at it.
         tqdm(total=plan.n_samples, desc=recipe["generator"], unit="samples", delay=2, disable=not verbose) as bar,
     ):
-        results = joblib.Parallel(n_jobs=n_jobs, prefer=plan.prefer, return_as="generator")(jobs)
+        backend, _ = get_active_backend(prefer=plan.prefer)
+        return_as = "generator" if backend.supports_return_generator else "list"  # not all that users may plug in do
+        results = joblib.Parallel(n_jobs=n_jobs, prefer=plan.prefer, return_as=return_as)(jobs)
         for rows, fields in zip(batches, results, strict=True):
             for array, values in zip(arrays.values(), fields, strict=True):
                 array[rows] = values
