@@ -139,8 +139,7 @@ def load_the_well(
     first = files[0]
     mapped = _map(h5py, files, return_trajectories)
     if mapped is not None and return_trajectories:
-        times = first.picked_times()
-        return times[0] if (times == times[0]).all() else times, mapped[:, _runs(first.states)[0][0], None]
+        return _common_row(first.picked_times()), mapped[:, _runs(first.states)[0][0], None]
     if mapped is not None:
         start, end = first.states
         return mapped[:, start, None], mapped[:, end, None]
@@ -158,8 +157,7 @@ def load_the_well(
         for file in files:
             with h5py.File(file.path, "r") as source:
                 _read(source, [file.fields[name] for name in outputs], file.states, U[file.rows])
-        times = np.concatenate([file.picked_times() for file in files])
-        return times[0] if (times == times[0]).all() else times, U
+        return _common_row(np.concatenate([file.picked_times() for file in files])), U
     X = np.empty((n_stored, n_fields + len(first.parameters), *grid), dtype)
     Y = np.empty((n_stored, n_outputs, *grid), dtype)
     for file in files:
@@ -257,7 +255,7 @@ def load_diffusionpde(
             picked = _pick_states(states, stored.n_states, file_path, return_trajectories)
             if n_samples is not None:
                 n = min(n, n_samples - n_stored)
-            part_times = None if stored.times is None else stored.times[picked]
+            part_times: Any = None if stored.times is None else stored.times[picked]
             if parts and return_trajectories and not np.array_equal(times, part_times):
                 raise ValueError(f"{file_path} has states at the times {part_times}, the files before it at {times}.")
             grid, times = shape, part_times
@@ -277,6 +275,13 @@ def _import_h5py(caller):
     except ImportError as error:
         raise ImportError(f'{caller} needs h5py: pip install "sklearn-hss[io]".') from error
     return h5py
+
+
+def _open_hdf5(h5py, path):
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not an HDF5 file, or damaged ({error}).") from error
 
 
 def _find_files(path, suffixes):
@@ -333,6 +338,10 @@ def _runs(states):
     return [(slice(state, state + 1), slice(i, i + 1)) for i, state in enumerate(states)]
 
 
+def _common_row(rows):
+    return rows[0].copy() if (rows == rows[0]).all() else rows
+
+
 @dataclass(frozen=True)
 class _WellField:
     """Where a field is, and along which of its axes (samples, time, \\*space, \\*components) it is stored."""
@@ -370,11 +379,7 @@ class _WellFile(NamedTuple):
 
 
 def _describe_well_file(h5py, path, fields, parameters):
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file, or damaged ({error}).") from error
-    with file:
+    with _open_hdf5(h5py, path) as file:
         groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in file]
         if "dimensions" not in file or not groups:
             missing = "t0_fields" if "dimensions" in file else "dimensions"
@@ -394,6 +399,8 @@ def _describe_well_file(h5py, path, fields, parameters):
                 raise ValueError(f"{path} has a grid that varies along {name!r}, which is not supported.")
             axes[name] = coordinates.reshape(-1, coordinates.shape[-1])[0]
         times = np.atleast_2d(dimensions["time"][()])
+        if len(times) not in (1, n_trajectories):
+            raise ValueError(f"{path} has times of shape {times.shape} for {n_trajectories} trajectories.")
         shape = (n_trajectories, times.shape[1])
 
         stored = {name: f"{group}/{name}" for group in groups for name in _names(file[group], "field_names")}
@@ -539,7 +546,7 @@ class _Stored(NamedTuple):
 
     first: Any
     later: Any
-    times: np.ndarray | None = None
+    times: Any = None
 
     @property
     def n_states(self):
@@ -590,7 +597,7 @@ def _open_diffusionpde(path) -> Iterator[_Stored]:
             raise ValueError(f"{path} has an array of shape {later.shape}; expected is [N, X, Y, T].")
         yield _Stored(None, later)
     elif _is_hdf5(path):
-        with _import_h5py("load_diffusionpde, for this file,").File(path, "r") as file:
+        with _open_hdf5(_import_h5py(f"load_diffusionpde of {path}"), path) as file:
             names = _pick_arrays(path, file)
             yield _checked(
                 path, names, [_Reversed(x) if "MATLAB_class" in x.attrs else x for x in map(file.get, names)]
