@@ -13,9 +13,12 @@ import numpy as np
 import scipy.io
 from sklearn.utils._param_validation import Interval, validate_params
 
+# Bytes that are read at a time.
+_BLOCK = 2**26
+
 _COMMON_CONSTRAINTS: dict[str, list] = {
     "path": [str, os.PathLike, list, tuple],
-    "states": [tuple, list, slice],
+    "states": [tuple, list, range, slice],
     "n_samples": [Interval(Integral, 1, None, closed="left"), None],
     "return_trajectories": ["boolean"],
 }
@@ -28,7 +31,7 @@ _COMMON_CONSTRAINTS: dict[str, list] = {
 def load_the_well(
     path: str | os.PathLike | list,
     *,
-    states: tuple[int, ...] | slice = (0, -1),
+    states: tuple[int, ...] | range | slice = (0, -1),
     fields: list[str] | None = None,
     parameter_channels: bool | list[str] = True,
     n_samples: int | None = None,
@@ -52,8 +55,8 @@ def load_the_well(
         Names of the fields; by default all, scalar fields before vector fields and tensor fields. Every component of a
         vector or tensor is a channel.
     parameter_channels : bool or list of str, default=True
-        Whether the parameters of the equation (the ``scalars`` of the file) are appended to X as constant channels, or
-        the names of those that are. Parameters that vary in time are taken at the first state.
+        Whether the parameters of the equation (the ``scalars`` of the file) are appended as constant channels, or the
+        names of those that are. Parameters that vary in time are taken at the time of the state.
     n_samples : int, default=None
         Number of trajectories, the first ones in the order of the files; by default all.
     return_trajectories : bool, default=False
@@ -67,8 +70,8 @@ def load_the_well(
         Second states: the fields that vary in time.
     times : ndarray of shape (n_states,) or (n_samples, n_states)
         Only if `return_trajectories`, in place of X: times of the states, one row per sample where they differ.
-    U : ndarray of shape (n_samples, n_states, n_outputs, \\*n_points)
-        Only if `return_trajectories`, in place of Y: the fields that vary in time.
+    U : ndarray of shape (n_samples, n_states, n_inputs, \\*n_points)
+        Only if `return_trajectories`, in place of Y: the channels of X at all states.
 
     Raises
     ------
@@ -87,8 +90,8 @@ def load_the_well(
     -----
     The arrays have the precision of the files, which is single. HDF5 can be memory-mapped only where an array lies in
     one piece and uncompressed in its file. So the results are read-only memory maps where they are a part of one such
-    array, and arrays in memory otherwise: one file, one scalar field, states at equal distances, and for pairs no
-    parameter channels.
+    array, and arrays in memory otherwise: one file, one scalar field, no parameter channels, increasing states at equal
+    distances.
 
     References
     ----------
@@ -116,7 +119,7 @@ def load_the_well(
     ((2, 4, 4, 4), (2, 2, 4, 4))
     >>> times, U = load_the_well(path, states=slice(None), return_trajectories=True)
     >>> times, U.shape
-    (array([ 0., 10., 20.]), (2, 3, 2, 4, 4))
+    (array([ 0., 10., 20.]), (2, 3, 4, 4, 4))
     """
     h5py = _import_h5py("load_the_well")
     files: list[_WellFile] = []
@@ -137,44 +140,43 @@ def load_the_well(
         raise ValueError(f"states={states!r} are of different number in the files of {path}.")
 
     first = files[0]
-    mapped = _map(h5py, files, return_trajectories)
-    if mapped is not None and return_trajectories:
-        return _common_row(first.picked_times()), mapped[:, _runs(first.states)[0][0], None]
-    if mapped is not None:
-        start, end = first.states
-        return mapped[:, start, None], mapped[:, end, None]
-    outputs = [name for name, field in first.fields.items() if field.time_varying]
-    if not outputs:
+    outputs = [field.time_varying for field in first.fields.values()]
+    if not any(outputs):
         raise ValueError(
             f"fields={list(first.fields)} do not vary in time in {first.path}, so there is no second state."
         )
+    times = np.concatenate([file.times[: file.n_rows, file.states] for file in files])
+    times = times[0] if (times == times[0]).all() else times
+    mapped = _map(h5py, files)
+    if mapped is not None:
+        if return_trajectories:
+            return times, mapped[:, _runs(first.states)[0][0], None]
+        start, end = first.states
+        return mapped[:, start, None], mapped[:, end, None]
+
     dtype = np.result_type(*(field.dtype for file in files for field in file.fields.values()))
     grid = tuple(map(len, first.axes.values()))
-    n_channels = {name: int(np.prod(field.components)) for name, field in first.fields.items()}
-    n_fields, n_outputs = sum(n_channels.values()), sum(n_channels[name] for name in outputs)
-    if return_trajectories:
-        U = np.empty((n_stored, len(first.states), n_outputs, *grid), dtype)
-        for file in files:
-            with h5py.File(file.path, "r") as source:
-                _read(source, [file.fields[name] for name in outputs], file.states, U[file.rows])
-        return _common_row(np.concatenate([file.picked_times() for file in files])), U
-    X = np.empty((n_stored, n_fields + len(first.parameters), *grid), dtype)
-    Y = np.empty((n_stored, n_outputs, *grid), dtype)
+    n_channels = [field.n_channels for field in first.fields.values()]
+    n_inputs, n_outputs = sum(n_channels) + len(first.parameters), int(np.dot(n_channels, outputs))
+    X = np.empty((n_stored, len(first.states) if return_trajectories else 1, n_inputs, *grid), dtype)
+    Y = np.empty((n_stored, 1, n_outputs, *grid), dtype) if not return_trajectories else None
     for file in files:
-        start, end = file.states
+        picked = file.states if return_trajectories else file.states[:1]
         with h5py.File(file.path, "r") as source:
-            _read(source, list(file.fields.values()), [start], X[file.rows, None])
-            _read(source, [file.fields[name] for name in outputs], [end], Y[file.rows, None])
-        for channel, values in enumerate(file.parameters.values(), n_fields):
-            X[file.rows, channel] = values[: file.n_rows, start].reshape(-1, *[1] * len(grid))
-    return X, Y
+            _read(source, file.fields.values(), picked, X[file.rows])
+            if Y is not None:
+                varying = [field for field in file.fields.values() if field.time_varying]
+                _read(source, varying, file.states[1:], Y[file.rows])
+        for channel, values in enumerate(file.parameters.values(), sum(n_channels)):
+            X[file.rows, :, channel] = values[: file.n_rows, picked].reshape(file.n_rows, -1, *[1] * len(grid))
+    return (times, X) if Y is None else (X[:, 0], Y[:, 0])
 
 
 @validate_params(_COMMON_CONSTRAINTS, prefer_skip_nested_validation=True)
 def load_diffusionpde(
     path: str | os.PathLike | list,
     *,
-    states: tuple[int, ...] | slice = (0, -1),
+    states: tuple[int, ...] | range | slice = (0, -1),
     n_samples: int | None = None,
     return_trajectories: bool = False,
 ) -> tuple[np.ndarray | None, np.ndarray]:
@@ -338,10 +340,6 @@ def _runs(states):
     return [(slice(state, state + 1), slice(i, i + 1)) for i, state in enumerate(states)]
 
 
-def _common_row(rows):
-    return rows[0].copy() if (rows == rows[0]).all() else rows
-
-
 @dataclass(frozen=True)
 class _WellField:
     """Where a field is, and along which of its axes (samples, time, \\*space, \\*components) it is stored."""
@@ -352,6 +350,10 @@ class _WellField:
     time_varying: bool
     dim_varying: tuple[bool, ...]
     components: tuple[int, ...]
+
+    @property
+    def n_channels(self):
+        return int(np.prod(self.components))
 
     @property
     def is_full(self):
@@ -373,9 +375,6 @@ class _WellFile(NamedTuple):
     @property
     def n_rows(self):
         return self.rows.stop - self.rows.start
-
-    def picked_times(self):
-        return self.times[: self.n_rows, self.states]
 
 
 def _describe_well_file(h5py, path, fields, parameters):
@@ -491,13 +490,13 @@ def _check_fit(files, file):
             raise ValueError(f"{file.path} and {first.path} have fields {name!r} of different kinds.")
 
 
-def _map(h5py, files, return_trajectories):
+def _map(h5py, files):
     """Memory map of shape (n_samples, n_steps, \\*grid), or None where the result is not a part of one array."""
     file = files[0]
-    if len(files) > 1 or len(file.fields) > 1 or (return_trajectories and len(_runs(file.states)) > 1):
+    if len(files) > 1 or len(file.fields) > 1 or file.parameters or len(_runs(file.states)) > 1:
         return None
     (field,) = file.fields.values()
-    if not field.is_full or field.components or (file.parameters and not return_trajectories):
+    if not field.is_full or field.components:
         return None
     with h5py.File(file.path, "r") as source:
         dataset = source[field.key]
@@ -513,22 +512,25 @@ def _read(source, fields, states, out):
     channel = 0
     for field in fields:
         dataset = source[field.key]
+        sizes = [n if varies else 1 for n, varies in zip(out.shape[3:], field.dim_varying, strict=True)]
         for component in np.ndindex(*field.components):
             for stored, returned in _runs(states):
-                wanted = (slice(len(out)),) * field.sample_varying + (stored,) * field.time_varying
-                wanted += (slice(None),) * (dataset.ndim - len(wanted) - len(component)) + component
-                if field.is_full:
-                    # Straight into its place: one state or a thousand, no second copy is in memory.
-                    dataset.read_direct(out, wanted, (slice(None), returned, channel))
-                    continue
-                values = dataset[wanted]
-                sizes = zip(out.shape[3:], field.dim_varying, strict=True)
-                out[:, returned, channel] = values.reshape(
-                    len(out) if field.sample_varying else 1,
-                    len(range(*stored.indices(stored.stop))) if field.time_varying else 1,
-                    *(n if varies else 1 for n, varies in sizes),
-                )
+                for rows in _blocks(dataset, out[:, returned, channel]) if field.sample_varying else [slice(None)]:
+                    target = out[rows, returned, channel]
+                    wanted = (rows,) * field.sample_varying + (stored,) * field.time_varying
+                    wanted += (slice(None),) * (dataset.ndim - len(wanted) - len(component)) + component
+                    n_samples = len(target) if field.sample_varying else 1
+                    n_states = target.shape[1] if field.time_varying else 1
+                    target[...] = dataset[wanted].reshape(n_samples, n_states, *sizes)
             channel += 1
+
+
+def _blocks(dataset, target):
+    # HDF5 scatters into an array of channels very slowly, so blocks come in between. They do not cut through chunks,
+    # which would be read, and uncompressed, twice.
+    whole = dataset.chunks[0] if dataset.chunks else 1
+    step = max(1, _BLOCK // (whole * target[0].nbytes)) * whole
+    return [slice(start, min(start + step, len(target))) for start in range(0, len(target), step)]
 
 
 # Names of the first and of the later states: unbounded flow (twice), Poisson, Helmholtz, Darcy.
@@ -564,10 +566,22 @@ class _Stored(NamedTuple):
         return self.later[(*rows, state - 1)[: len(self.later.shape)]]
 
     def trajectories(self, n_samples, picked):
-        runs = _runs(picked)
-        if self.first is None and len(runs) == 1:
-            return np.moveaxis(self.later[:n_samples, :, :, runs[0][0]], 3, 1)
-        return np.stack(self.states(n_samples, picked), axis=1)
+        if len(self.later.shape) < 4:
+            return np.stack(self.states(n_samples, picked), axis=1)
+        offset = self.first is not None
+        places = [i for i, state in enumerate(picked) if state >= offset]
+        blocks = [
+            (places[returned], np.moveaxis(self.later[:n_samples, :, :, stored], 3, 1))
+            for stored, returned in (_runs([picked[i] - offset for i in places]) if places else [])
+        ]
+        if len(blocks) == 1 and len(places) == len(picked):
+            return _contiguous(blocks[0][1])
+        W = np.empty((n_samples, len(picked), *self.later.shape[1:3]), self.later.dtype)
+        for place, block in blocks:
+            W[:, place] = block
+        for i in set(range(len(picked))) - set(places):
+            W[:, i] = self.first[:n_samples, :, :]
+        return W
 
 
 class _Reversed:
@@ -575,7 +589,7 @@ class _Reversed:
 
     def __init__(self, dataset):
         self.dataset = dataset
-        self.shape = dataset.shape[::-1]
+        self.shape, self.dtype = dataset.shape[::-1], dataset.dtype
 
     def __getitem__(self, key):
         return self.dataset[key[::-1]].T

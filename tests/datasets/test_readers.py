@@ -10,7 +10,7 @@ import scipy.io
 from sklearn.linear_model import Ridge
 
 from sklearn_hss import NeuralHSSRegressor
-from sklearn_hss.datasets import load_diffusionpde, load_the_well
+from sklearn_hss.datasets import _readers, load_diffusionpde, load_the_well
 
 N_POINTS = (4, 8)
 TIMES = np.arange(6, dtype="float32") * 10
@@ -131,15 +131,22 @@ def test_the_well_pairs_of_any_states(gray_scott, states):
         np.testing.assert_array_equal(Y[:, channel], whole[:, end])
 
 
-@pytest.mark.parametrize("states", [slice(None), slice(None, None, 2), slice(1, -1), (0, -1), (3,), (4, 1, -1, 1)])
+@pytest.mark.parametrize(
+    "states", [slice(None), slice(None, None, 2), slice(1, -1), range(3), (0, -1), (3,), (4, 1, -1, 1)]
+)
 @pytest.mark.parametrize("n_samples", [None, 5])
-def test_the_well_trajectories(gray_scott, states, n_samples):
+@pytest.mark.parametrize("block", [1, 2**26])
+def test_the_well_trajectories(monkeypatch, gray_scott, states, n_samples, block):
+    monkeypatch.setattr(_readers, "_BLOCK", block)
     folder, arrays = gray_scott
     times, U = load_the_well(folder, states=states, n_samples=n_samples, return_trajectories=True)
-    picked = np.arange(len(TIMES))[list(states) if isinstance(states, tuple) else states]
+    picked = np.arange(len(TIMES))[states if isinstance(states, slice) else list(states)]
     np.testing.assert_array_equal(times, TIMES[picked])
     whole = np.concatenate([np.stack([A, B], axis=2) for A, B, *_ in arrays.values()])
-    np.testing.assert_array_equal(U, whole[:n_samples, picked])
+    np.testing.assert_array_equal(U[:, :, :2], whole[:n_samples, picked])
+    for j, values in enumerate(np.repeat([each[2:] for each in arrays.values()], 3, axis=0)[:n_samples]):
+        for channel, value in enumerate(values, 2):
+            np.testing.assert_array_equal(U[j, :, channel], np.float32(value))
 
 
 def test_the_well_subsets_of_channels(gray_scott):
@@ -205,10 +212,19 @@ def test_the_well_parameters_and_fields_that_vary_or_do_not(tmp_path):
         np.testing.assert_array_equal(Y[j, 4:6], np.moveaxis(velocity[j, 4], -1, 0))
         np.testing.assert_array_equal(Y[j, 6:], np.moveaxis(stress[j, 4].reshape(*N_POINTS, 4), -1, 0))
 
-    times, U = load_the_well(path, fields=["velocity", "mask", "background"], states=[0, 5], return_trajectories=True)
+    times, U = load_the_well(
+        path,
+        fields=["velocity", "mask", "background"],
+        states=[0, 5],
+        parameter_channels=["by_both"],
+        return_trajectories=True,
+    )
+    assert U.shape == (3, 2, 5, *N_POINTS)
     np.testing.assert_array_equal(times, TIMES[[0, 5]] + np.arange(3)[:, None])
     np.testing.assert_array_equal(U[:, :, :2], np.moveaxis(velocity[:, [0, 5]], -1, 2))
-    np.testing.assert_array_equal(U[:, :, 2], np.broadcast_to(background[[0, 5]], (3, 2, *N_POINTS)))
+    np.testing.assert_array_equal(U[:, :, 2], np.broadcast_to(mask, (3, 2, *N_POINTS)))
+    np.testing.assert_array_equal(U[:, :, 3], np.broadcast_to(background[[0, 5]], (3, 2, *N_POINTS)))
+    np.testing.assert_array_equal(U[..., 4, 1, 2], by_both[:, [0, 5]])
 
 
 @pytest.mark.parametrize("n_points", [(8,), (4, 4, 4)])
@@ -246,7 +262,7 @@ def test_the_well_is_memory_mapped_where_it_can_be(gray_scott):
     _, arrays = gray_scott
     chunked, compressed, contiguous = arrays
     A = arrays[contiguous][0]
-    options = {"fields": ["A"], "return_trajectories": True}
+    options = {"fields": ["A"], "parameter_channels": False, "return_trajectories": True}
     times, U = load_the_well(contiguous, **options, states=slice(1, None, 2), n_samples=2)
     assert isinstance(U, np.memmap)
     assert not U.flags.writeable
@@ -263,7 +279,8 @@ def test_the_well_is_memory_mapped_where_it_can_be(gray_scott):
         (contiguous, {"fields": ["A", "B"]}),
         (contiguous, {"states": (0, 1, 4)}),
         ([contiguous, contiguous], {}),
-        (contiguous, {"return_trajectories": False}),
+        (contiguous, {"parameter_channels": ["F"]}),
+        (contiguous, {"parameter_channels": True, "return_trajectories": False}),
     ]:
         _, U = load_the_well(path, **{**options, **changed})
         assert type(U) is np.ndarray
@@ -462,6 +479,9 @@ def test_diffusionpde_unbounded(unbounded):
     times, trajectories = load_diffusionpde(unbounded, states=slice(None), return_trajectories=True)
     np.testing.assert_array_equal(times, [0, *STEPS])
     np.testing.assert_array_equal(trajectories, np.moveaxis(WHOLE, -1, 1))
+    for states in [(0,), (2, 4, 6), (0, 0, 3)]:
+        _, trajectories = load_diffusionpde(unbounded, states=states, return_trajectories=True)
+        np.testing.assert_array_equal(trajectories, np.moveaxis(WHOLE[..., list(states)], -1, 1))
     times, trajectories = load_diffusionpde(unbounded, states=(4, 0, -1), return_trajectories=True, n_samples=3)
     np.testing.assert_array_equal(times, [STEPS[3], 0, 1])
     np.testing.assert_array_equal(trajectories, np.moveaxis(WHOLE[:3, ..., [4, 0, -1]], -1, 1))
