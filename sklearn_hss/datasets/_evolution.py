@@ -55,7 +55,7 @@ class Equation:
 
     The flux between two points with the values a and b is diffusivity (b - a) / h - beta (a² + a b + b²) / 6. Of the
     central fluxes that conserve the integral of u, it is the one whose convective part also leaves the integral of u²
-    as it is, so that the discrete energy falls as the true one does, on coarse grids too.
+    as it is (Zabusky and Kruskal), so that the discrete energy falls as the true one does, on coarse grids too.
 
     Attributes
     ----------
@@ -270,7 +270,8 @@ def _batch_solver(equation, unknowns, times, refinement, solver, rtol, atol) -> 
             states = exact_trajectories(equation, initial[:, unknowns], times)
         else:
             states = (_numbered_bdf(i, u[unknowns]) for i, u in enumerate(initial, rows.start))
-        for trajectory, fine[:, unknowns] in zip(U, states, strict=True):
+        for trajectory, state in zip(U, states, strict=True):
+            fine[:, unknowns] = state
             trajectory[:] = fine[:, ::refinement]
         return (U,)
 
@@ -291,19 +292,14 @@ def _random_states(kind, n_samples, x, unknowns, boundary, series, modes, length
         k = np.arange(modes[0], modes[1] + 1) + series.shift
         coefficients = rng.uniform(series.lowest, 1, size=(n_samples, len(k)))
         basis = np.sin(series.half_waves * np.pi * k[:, None] * x)
-
-        def field(rows):
-            return coefficients[rows] @ basis
-
+        numbers, field = coefficients.__getitem__, lambda drawn: drawn @ basis
     elif kind == "grf":
-        field = gaussian_random_field([x], n_samples, boundary, length_scale, [max_frequency], rng)
+        numbers, field = gaussian_random_field([x], n_samples, boundary, length_scale, [max_frequency], rng)
     else:
-
-        def field(rows):
-            return rng.standard_normal((rows.stop - rows.start, len(x)))
+        numbers, field = lambda rows: rng.standard_normal((rows.stop - rows.start, len(x))), np.array
 
     def draw(rows):
-        values = field(rows)
+        values = field(numbers(rows))
         states = np.zeros_like(values)
         states[:, unknowns] = values[:, unknowns]
         return states / np.abs(states).max(axis=1, keepdims=True)
