@@ -140,25 +140,25 @@ def torus_random_field(n_points, n_samples, eigenvalues, rng):
 
     Returns
     -------
-    field : callable
+    draw, field : callables
+        One seed per sample is drawn from `rng`, so that no field depends on the number of the others.
     """
     # One of each pair k, -k, and the smallest first: finer grids continue the list.
     highest = (max(n_points) - 1) // 2
     k = np.mgrid[-highest : highest + 1, 0 : highest + 1].reshape(2, -1)
     k = k[:, (k[1] > 0) | (k[0] > 0)]
     k = k[:, np.lexsort([*k, np.abs(k).max(0)])]
-    carried = (2 * np.abs(k) < np.reshape(n_points, (2, 1))).all(0)
+    carried = np.all(2 * np.abs(k) < np.reshape(n_points, (2, 1)), axis=0)
     first, last = k[:, carried]
     amplitudes = np.sqrt(eigenvalues(4 * np.pi**2 * (first**2 + last**2)) / 2)
-    seeds = rng.randint(2**32, size=n_samples, dtype=np.uint32)
     on_axis = last == 0
 
-    def field(rows):
-        spectrum = np.zeros((len(seeds[rows]), n_points[0], n_points[1] // 2 + 1), complex)
-        for values, seed in zip(spectrum, seeds[rows], strict=True):
-            xi = np.random.default_rng(seed).standard_normal((len(carried), 2))[carried]
+    def field(drawn):
+        spectrum = np.zeros((len(drawn), n_points[0], n_points[1] // 2 + 1), complex)
+        for values, seed in zip(spectrum, drawn, strict=True):
+            xi = np.random.default_rng(seed).standard_normal((k.shape[1], 2))[carried]
             values[first, last] = amplitudes * (xi[:, 0] - 1j * xi[:, 1])
             values[-first[on_axis], 0] = values[first[on_axis], 0].conj()
         return np.fft.irfft2(spectrum, s=n_points, norm="forward")
 
-    return field
+    return rng.randint(2**32, size=n_samples, dtype=np.uint32).__getitem__, field

@@ -1,0 +1,59 @@
+"""What the equations on doubly periodic domains share: checks of their parameters, and batches. Torch comes late."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._generation import GENERATION_CONSTRAINTS
+
+SPECTRAL_CONSTRAINTS: dict[str, list] = {
+    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "n_points": [tuple, list],
+    "dt": [Interval(Real, 0, None, closed="neither")],
+    "return_trajectories": ["boolean"],
+    "dtype": [StrOptions({"float32", "float64"})],
+    "device": [str],
+    **GENERATION_CONSTRAINTS,
+}
+
+# Grid points that are worked on at a time. On CPUs, larger batches fall out of the cache, and the memory that comes
+# and goes between the transforms is handed back to the system each time.
+_BATCH = {"cpu": 3 * 2**14, "other": 2**22}
+
+
+def check_grid(n_points):
+    """`n_points` as a pair of ints."""
+    if len(n_points) != 2 or not all(isinstance(n, int | np.integer) and n >= 4 for n in n_points):
+        raise ValueError(f"n_points={n_points!r} must be two integers of at least 4, such as (128, 128).")
+    return int(n_points[0]), int(n_points[1])
+
+
+def check_fields(fields, name, shape):
+    """`fields` as a finite array of floats of the given shape."""
+    fields = check_array(fields, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
+    if fields.shape != shape:
+        raise ValueError(f"{name} has shape {fields.shape} where n_samples and n_points ask for {shape}.")
+    return fields
+
+
+def count_steps(name, step, interval, what):
+    """How often the parameter `name` fits into an interval, of which `what` says where it comes from."""
+    n_steps = round(interval / step)
+    if n_steps < 1 or abs(n_steps * step - interval) > 1e-9 * interval:
+        fitting = interval / max(1, round(interval / step))
+        raise ValueError(f"{name}={step:g} does not divide {what}; use a fraction of it such as {fitting:g}.")
+    return n_steps
+
+
+def batch_size(n_points, device):
+    """Number of samples to work on at a time."""
+    return max(1, _BATCH.get(device.type, _BATCH["other"]) // (n_points[0] * n_points[1]))
+
+
+def wavenumbers(n_points, length):
+    """Angular wavenumbers of the coefficients of a real transform, as a column and a row."""
+    first = np.fft.fftfreq(n_points[0], 1 / n_points[0])[:, None]
+    last = np.arange(n_points[1] // 2 + 1)[None]
+    return 2 * np.pi / length * first, 2 * np.pi / length * last
