@@ -28,8 +28,8 @@ def domain_mask(domain, shape, boundary, hole_radius):
     axes = np.ix_(*(axis_grid(n, boundary) for n in shape))
     if domain == "l-shape":
         return ~((axes[0] > _CORNER) & (axes[1] > _CORNER))
-    if domain == "perforated":
-        return (axes[0] - _CENTRE) ** 2 + (axes[1] - _CENTRE) ** 2 >= hole_radius**2
+    if domain == "perforated":  # points on the circle belong to the domain, however they are rounded
+        return (axes[0] - _CENTRE) ** 2 + (axes[1] - _CENTRE) ** 2 >= hole_radius**2 * (1 - 1e-12)
     return np.ones(shape, bool)
 
 
