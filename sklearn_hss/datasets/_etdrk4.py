@@ -67,7 +67,7 @@ class ETDRK4:
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """The array, real or complex, in the precision and on the device of the computation."""
         dtype = self.dtype.to_complex() if np.iscomplexobj(array) else self.dtype
-        return torch.as_tensor(array, dtype=dtype, device=self.device)
+        return torch.tensor(array, dtype=dtype, device=self.device)
 
     def pairs(self, factors: np.ndarray) -> torch.Tensor:
         """Real factors of complex tensors, for their views as pairs of real and imaginary parts.

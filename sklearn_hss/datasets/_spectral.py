@@ -32,10 +32,9 @@ def check_grid(n_points):
 
 def check_fields(fields, name, shape):
     """`fields` as a finite array of floats of the given shape."""
-    fields = check_array(fields, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name)
-    if fields.shape != shape:
-        raise ValueError(f"{name} has shape {fields.shape} where n_samples and n_points ask for {shape}.")
-    return fields
+    if np.shape(fields) != shape:
+        raise ValueError(f"{name} has shape {np.shape(fields)} where n_samples and n_points ask for {shape}.")
+    return check_array(fields, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name=name)
 
 
 def count_steps(name, step, interval, what):
