@@ -32,6 +32,7 @@ def test_example(path, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "constants", "arguments"),
     [
+        ("bench_datasets", {"FRACTION": 0.002}, ()),
         ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, ()),
         (
             "bench_kronecker",
