@@ -145,7 +145,7 @@ def make_burgers(
     ((6,), (5, 6, 256))
     """
     return make_evolution(
-        "burgers",
+        "make_burgers",
         n_samples,
         n_points,
         diffusivity=viscosity,

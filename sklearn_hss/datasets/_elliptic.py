@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import check_array, check_random_state
 
 from ._box import axis_grid, box_solver
+from ._checks import check_modes
 from ._forcing import gaussian_random_field, sine_forcing
 from ._generation import Plan, generate, resolve_device
 from ._sparse import (
@@ -70,7 +71,8 @@ def make_elliptic_data(
     # In three dimensions, the paper draws half waves, which are not periodic.
     half_waves = len(shape) > 2 and boundary == "dirichlet"
     if kind == "sine":
-        modes = _check_modes(modes, n_points, shape, half_waves)
+        default = (3, 23) if len(shape) > 2 else (1, 10)
+        modes = check_modes(modes or default, (min(shape) - 1) // (1 if half_waves else 2), n_points)
     device = _check_device(device, len(shape) == 3 and domain == "box" and diffusivity is None)
     solver = _solver(fine, boundary, order, wavenumber, domain, hole_radius, diffusivity, device)
 
@@ -240,23 +242,6 @@ def _check_domain(domain, fine, boundary, hole_radius, diffusivity):
             f"hole_radius={hole_radius} must be between two cells and half the box less one cell, {2 * h:.4g} and "
             f"{0.5 - h:.4g} on {fine} points."
         )
-
-
-def _check_modes(modes, n_points, shape, half_waves):
-    if modes is None:
-        modes = (3, 23) if len(shape) > 2 else (1, 10)
-    try:
-        first, last = (index(k) for k in modes)
-    except (TypeError, ValueError):
-        raise ValueError(f"modes={modes!r} must be a pair of integers (first, last).") from None
-    if not 1 <= first <= last:
-        raise ValueError(f"modes={modes!r} must satisfy 1 <= first <= last.")
-    highest = (min(shape) - 1) // (1 if half_waves else 2)
-    if last > highest:
-        raise ValueError(
-            f"modes={modes!r} cannot be represented on n_points={n_points}: the largest mode that can is {highest}."
-        )
-    return first, last
 
 
 def _check_device(device, helps):

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-# A simulation that has blown up is noticed after at most this many steps.
-_CHECK_EVERY = 50
+from ._generation import report
+
+# After so many steps at most, a simulation that has blown up is noticed, and the progress bar moves.
+_ROUND = 50
 
 
 def etdrk4_coefficients(z, n_contour=32):
@@ -104,7 +106,7 @@ class ETDRK4:
         nonlinear_terms = [torch.empty_like(u) for _ in range(4)]
         u_, stage_, n_u, n_a, n_b, n_c = map(torch.view_as_real, (u, stage, *nonlinear_terms))
         half = torch.empty_like(u_)
-        for step in range(1, n_steps + 1):
+        for _ in range(n_steps):
             nonlinear(u, nonlinear_terms[0])
             torch.mul(u_, c["half"], out=half)
             torch.addcmul(half, n_u, c["stage"], out=stage_)
@@ -117,8 +119,7 @@ class ETDRK4:
             nonlinear(stage, nonlinear_terms[3])
             u_.mul_(c["full"]).addcmul_(n_u, c["first"]).addcmul_(n_a.add_(n_b), c["inner"])
             u_.addcmul_(n_c, c["last"])
-            if step % _CHECK_EVERY == 0 or step == n_steps:
-                self._check(u_, first_sample)
+        self._check(u_, first_sample)
 
     def _check(self, u, first_sample):
         # A sum is finite if all its terms are, and one pass over the memory.
@@ -157,7 +158,9 @@ def trajectory(
     u = torch.fft.rfft2(stepper.tensor(fields))
     done = 0
     for step in steps:
-        if step > done:
-            stepper.advance(u, step - done, nonlinear, first_sample)
-            done = step
+        while done < step:
+            n_steps = min(_ROUND, step - done)
+            stepper.advance(u, n_steps, nonlinear, first_sample)
+            done += n_steps
+            report(len(fields) * n_steps / steps[-1])
         yield torch.fft.irfft2(u, s=fields.shape[-2:]).cpu().numpy() if step else fields

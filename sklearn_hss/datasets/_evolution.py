@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from operator import index
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.integrate import solve_ivp
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._checks import check_modes, count_steps
 from ._forcing import gaussian_random_field
 from ._generation import GENERATION_CONSTRAINTS, Plan, generate
 
@@ -209,9 +209,10 @@ def make_evolution(
     refinement = _check_refinement(refinement, n_points, on_grid)
     n_fine = n_points * refinement
     n_intervals = n_fine - 1 if both_ends else n_fine
-    modes = _check_modes(modes, series, (n_intervals - 1) // (series.half_waves * refinement), n_points, initial)
-    n_steps = _multiple("t_final", t_final, store_every)
-    lag = _multiple("step", step, store_every)
+    if given is None and initial == "sine":
+        modes = check_modes(modes, (n_intervals - 1) // (series.half_waves * refinement) - series.shift, n_points)
+    n_steps = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
+    lag = count_steps("store_every", store_every, step, f"step={step:g}")
     if lag > n_steps:
         raise ValueError(f"step={step} is longer than the trajectories; choose a step of at most t_final={t_final}.")
     equation = Equation(n_intervals, boundary == "periodic", float(diffusivity), float(beta))
@@ -247,7 +248,7 @@ def make_evolution(
         "t_final": float(t_final),
         "store_every": float(store_every),
         "initial": initial if given is None else given,
-        "modes": modes,
+        "modes": modes if given is None and initial == "sine" else None,
         "length_scale": float(length_scale),
         "refinement": int(refinement),
         "solver": solver,
@@ -319,32 +320,6 @@ def _check_refinement(refinement, n_points, on_grid):
             f"n_points={n_points} with refinement={refinement} is too small: the scheme needs at least 5 points."
         )
     return refinement
-
-
-def _check_modes(modes, series, highest_wave, n_points, initial):
-    try:
-        first, last = (index(k) for k in modes)
-    except (TypeError, ValueError):
-        raise ValueError(f"modes={modes!r} must be a pair of integers (first, last).") from None
-    if not 1 <= first <= last:
-        raise ValueError(f"modes={modes!r} must satisfy 1 <= first <= last.")
-    highest = highest_wave - series.shift
-    if isinstance(initial, str) and initial == "sine" and last > highest:
-        raise ValueError(
-            f"modes={modes!r} cannot be represented on n_points={n_points}: the largest mode that can is {highest}."
-        )
-    return first, last
-
-
-def _multiple(name, value, store_every):
-    """Number of times that `store_every` fits into the value, but for rounding."""
-    ratio = value / store_every
-    if not np.isclose(ratio, max(1, round(ratio)), rtol=1e-9, atol=0):
-        raise ValueError(
-            f"{name}={value} is not a multiple of store_every={store_every}; "
-            f"{name}={max(1, round(ratio)) * store_every:g} would be one."
-        )
-    return round(ratio)
 
 
 def _vanishing_outside(initial, unknowns):

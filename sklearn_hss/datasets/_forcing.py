@@ -161,4 +161,4 @@ def torus_random_field(n_points, n_samples, eigenvalues, rng):
             values[-first[on_axis], 0] = values[first[on_axis], 0].conj()
         return np.fft.irfft2(spectrum, s=n_points, norm="forward")
 
-    return rng.randint(2**32, size=n_samples, dtype=np.uint32).__getitem__, field
+    return rng.randint(2**63 - 1, size=n_samples, dtype=np.int64).__getitem__, field

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,11 @@ GENERATION_CONSTRAINTS: dict[str, list] = {
 _FORMAT = 1
 # Folders of generations that were killed are deleted when nothing was written to them for this many seconds.
 _ABANDONED = 24 * 3600.0
+
+# Bars cannot travel to where the jobs run; threads find theirs here.
+_BARS: dict[int, tqdm] = {}
+_LOCK = threading.Lock()
+_job = threading.local()
 
 
 def resolve_device(device):
@@ -164,31 +170,58 @@ def _fill(plan, arrays, recipe, n_jobs, verbose):
         slice(start, min(start + plan.batch_size, plan.n_samples))
         for start in range(0, plan.n_samples, plan.batch_size)
     ]
-    jobs = (joblib.delayed(_solve)(plan.solve, rows, plan.draw(rows), os.getpid()) for rows in batches)
     # joblib starts its own helpers even for one batch, which costs more than the batch.
     n_jobs = 1 if len(batches) == 1 else n_jobs
-    with (
-        _single_threaded(),
-        # The bar shows up only where there is time to look at it.
-        tqdm(total=plan.n_samples, desc=recipe["generator"], unit="samples", delay=2, disable=not verbose) as bar,
-    ):
-        backend, _ = get_active_backend(prefer=plan.prefer)
-        return_as = "generator" if backend.supports_return_generator else "list"  # not all that users may plug in do
-        results = joblib.Parallel(n_jobs=n_jobs, prefer=plan.prefer, return_as=return_as)(jobs)
-        for rows, fields in zip(batches, results, strict=True):
-            for array, values in zip(arrays.values(), fields, strict=True):
-                array[rows] = values
-            bar.update(rows.stop - rows.start)
+    bar = tqdm(
+        total=plan.n_samples,
+        desc=recipe["generator"],
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} samples [{elapsed}<{remaining}]",
+        delay=2,  # it shows up only where there is time to look at it
+        disable=not verbose,
+    )
+    jobs = (joblib.delayed(_solve)(plan.solve, rows, plan.draw(rows), os.getpid(), id(bar)) for rows in batches)
+    with _single_threaded(), bar:
+        _BARS[id(bar)] = bar
+        try:
+            backend, _ = get_active_backend(prefer=plan.prefer)
+            return_as = "generator" if backend.supports_return_generator else "list"  # not all that users plug in do
+            results = joblib.Parallel(n_jobs=n_jobs, prefer=plan.prefer, return_as=return_as)(jobs)
+            for rows, (fields, reported) in zip(batches, results, strict=True):
+                for array, values in zip(arrays.values(), fields, strict=True):
+                    array[rows] = values
+                with _LOCK:
+                    bar.update(rows.stop - rows.start - reported)
+        finally:
+            del _BARS[id(bar)]
     return tuple(arrays.values())
 
 
-def _solve(solve, rows, drawn, parent):
+def report(n_samples):
+    """Move the progress bar on from within a batch, by samples or parts of them; silent in other processes."""
+    advance = getattr(_job, "advance", None)
+    if advance is not None:
+        advance(n_samples)
+
+
+def _solve(solve, rows, drawn, parent, bar_id):
     if os.getpid() != parent:
         with _single_threaded():
-            return solve(rows, drawn)
+            return solve(rows, drawn), 0.0
     if "torch" in sys.modules:  # every thread has its own number of OpenMP threads
         sys.modules["torch"].set_num_threads(1)
-    return solve(rows, drawn)
+    reported = 0.0
+
+    def advance(n_samples):
+        nonlocal reported
+        reported += n_samples
+        with _LOCK:
+            _BARS[bar_id].update(n_samples)
+
+    _job.advance = advance
+    try:
+        return solve(rows, drawn), reported
+    finally:
+        _job.advance = None
 
 
 @contextmanager

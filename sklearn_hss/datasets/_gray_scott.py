@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from ._checks import count_steps
 from ._generation import Plan, generate, resolve_device
-from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_fields, check_grid, count_steps, wavenumbers
+from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, check_initial, wavenumbers
 
 #: Feed rate f and kill rate k of the paper's six patterns.
 GRAY_SCOTT_PATTERNS = {
@@ -83,7 +84,7 @@ def make_gray_scott(
           the steady state (1, 0): from U(3/4, 5/4) and U(-1/4, 1/4). Where steady states with B > 0 exist ("bubbles"),
           around the one of the largest B, with an amplitude of 9/40 of its distance to 0 or 1.
         - "both": the samples of each pattern take turns.
-        - an array: these A and B.
+        - an array: these A and B; `n_samples` and `n_points` are then taken from it.
     states : increasing sequence of ints, default=(0, 1000)
         States to return; state j is at t = 10 j seconds. Two of them, unless ``return_trajectories=True``.
     diffusivities : tuple (d_A, d_B), default=(2e-5, 1e-5)
@@ -140,7 +141,7 @@ def make_gray_scott(
 
     References
     ----------
-    Neural-HSS paper, experiment on the Gray-Scott model. Ohana et al., The Well: a large-scale collection of diverse
+    Neural-HSS paper, Appendix F.6. Ohana et al., The Well: a large-scale collection of diverse
     physics simulations for machine learning, 2024; code for this part: danfortunato/spectral-gray-scott on GitHub.
     Kassam and Trefethen, Fourth-order time-stepping for stiff PDEs, SIAM J. Sci. Comput. 26 (2005).
 
@@ -156,12 +157,15 @@ def make_gray_scott(
     >>> times, U.shape
     (array([ 0., 10., 20., 30., 40.]), (12, 5, 2, 16, 16))
     """
+    given = None
+    if not isinstance(initial, str):
+        given = check_initial(initial, (2,))
+        n_samples, _, *n_points = given.shape
     n_points = check_grid(n_points)
     stored = _check_states(states, return_trajectories)
     pairs = _check_pattern(pattern)
     if len(diffusivities) != 2 or not all(isinstance(d, Real) and 0 < float(d) < np.inf for d in diffusivities):
         raise ValueError(f"diffusivities={diffusivities!r} must be two positive numbers, such as (2e-5, 1e-5).")
-    given = None if isinstance(initial, str) else check_fields(initial, "initial", (n_samples, 2, *n_points))
     steps = count_steps("dt", dt, _STATE, f"the {_STATE:g} s between two states") * stored
     torch_device = resolve_device(device)
     rates = np.array(pairs)[np.arange(n_samples) % len(pairs)]
@@ -197,7 +201,7 @@ def make_gray_scott(
         return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
 
     recipe = {
-        "generator": "gray_scott",
+        "generator": "make_gray_scott",
         "n_samples": n_samples,
         "n_points": n_points,
         "rates": rates,
@@ -288,7 +292,7 @@ def _random_states(n_points, rates, kinds, rng):
             states.append(fourier(sample_rates, rng) if kind == "fourier" else np.stack([1 - bumps(rng), bumps(rng)]))
         return np.stack(states)
 
-    seeds = rng.randint(2**32, size=len(kinds), dtype=np.uint32)
+    seeds = rng.randint(2**63 - 1, size=len(kinds), dtype=np.int64)
     return lambda rows: (seeds[rows], rates[rows], kinds[rows]), field
 
 

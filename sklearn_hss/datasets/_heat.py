@@ -125,7 +125,7 @@ def make_heat(
 
     References
     ----------
-    Neural-HSS paper, Appendix F.
+    Neural-HSS paper, Appendix F.3.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def make_heat(
     """
     periodic = boundary == "periodic"
     return make_evolution(
-        "heat",
+        "make_heat",
         n_samples,
         n_points,
         diffusivity=diffusivity,

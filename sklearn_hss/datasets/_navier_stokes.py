@@ -5,17 +5,17 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from ._checks import count_steps
 from ._forcing import torus_random_field
 from ._generation import Plan, generate, resolve_device
 from ._spectral import (
     SPECTRAL_CONSTRAINTS,
     batch_size,
-    check_fields,
     check_grid,
-    count_steps,
+    check_initial,
     wavenumbers,
 )
 
@@ -28,7 +28,7 @@ from ._spectral import (
         "store_every": [Interval(Real, 0, None, closed="neither")],
         "initial": [StrOptions({"grf"}), "array-like"],
         "initial_scale": [Interval(Real, None, None, closed="neither")],
-        "forcing": [StrOptions({"paper"}), "array-like", Real, None],
+        "forcing": [StrOptions({"paper"}), "array-like", None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -80,7 +80,8 @@ def make_navier_stokes(
 
         - "grf": Gaussian random fields of mean zero with the covariance operator 7^1.5 (-Laplace + 49)^-2.5. Their
           Fourier coefficients of a given `random_state` are the same on all grids that carry them.
-        - an array: these fields. Their mean is no vorticity of a periodic flow; it stays and moves nothing.
+        - an array: these fields; `n_samples` and `n_points` are then taken from it. Their mean is no vorticity of a
+          periodic flow; it stays and moves nothing.
     initial_scale : float, default=1.0
         Factor on the initial vorticity. ``sqrt(2) * 7**0.75`` makes "grf" the distribution of the widely used code of
         the Fourier neural operator (Li et al.), whose fields are that much larger than their covariance in the text.
@@ -129,7 +130,7 @@ def make_navier_stokes(
 
     References
     ----------
-    Neural-HSS paper, experiment on the Navier-Stokes equations. Kassam and Trefethen, Fourth-order time-stepping for
+    Neural-HSS paper, Appendix F.7. Kassam and Trefethen, Fourth-order time-stepping for
     stiff PDEs, SIAM J. Sci. Comput. 26 (2005).
 
     Examples
@@ -142,17 +143,22 @@ def make_navier_stokes(
     >>> len(times), W.shape
     (11, (3, 11, 32, 32))
     """
+    given = None
+    if not isinstance(initial, str):
+        given = check_initial(initial, ())
+        n_samples, *n_points = given.shape
     n_points = check_grid(n_points)
     n_stored = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
     n_steps = count_steps("dt", dt, store_every, f"store_every={store_every:g}")
-    given = None if isinstance(initial, str) else check_fields(initial, "initial", (n_samples, *n_points))
     if isinstance(forcing, str):
         diagonal = 2 * np.pi * np.add.outer(*(np.arange(n) / n for n in n_points))
         q = 0.1 * (np.sin(diagonal) + np.cos(diagonal))
-    elif forcing is None or (np.ndim(forcing) == 0 and forcing == 0):
+    elif forcing is None:
         q = np.zeros(n_points)
     else:
-        q = check_fields(forcing, "forcing", n_points)
+        q = check_array(forcing, dtype=np.float64, input_name="forcing")
+        if q.shape != n_points:
+            raise ValueError(f"forcing has shape {q.shape}; it must be n_points={n_points}.")
     torch_device = resolve_device(device)
     steps = n_steps * np.arange(n_stored + 1)
     if not return_trajectories:
@@ -183,7 +189,7 @@ def make_navier_stokes(
         return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
 
     recipe = {
-        "generator": "navier_stokes",
+        "generator": "make_navier_stokes",
         "n_samples": n_samples,
         "n_points": n_points,
         "viscosity": viscosity,

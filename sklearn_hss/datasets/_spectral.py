@@ -30,20 +30,13 @@ def check_grid(n_points):
     return int(n_points[0]), int(n_points[1])
 
 
-def check_fields(fields, name, shape):
-    """`fields` as a finite array of floats of the given shape."""
-    if np.shape(fields) != shape:
-        raise ValueError(f"{name} has shape {np.shape(fields)} where n_samples and n_points ask for {shape}.")
-    return check_array(fields, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name=name)
-
-
-def count_steps(name, step, interval, what):
-    """How often the parameter `name` fits into an interval, of which `what` says where it comes from."""
-    n_steps = round(interval / step)
-    if n_steps < 1 or abs(n_steps * step - interval) > 1e-9 * interval:
-        fitting = interval / max(1, round(interval / step))
-        raise ValueError(f"{name}={step:g} does not divide {what}; use a fraction of it such as {fitting:g}.")
-    return n_steps
+def check_initial(initial, channels):
+    """Given initial states, (n_samples, *channels, n_1, n_2)."""
+    initial = check_array(initial, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name="initial")
+    if initial.ndim != 3 + len(channels) or initial.shape[1:-2] != channels:
+        expected = ", ".join(map(str, ("n_samples", *channels, "n_1", "n_2")))
+        raise ValueError(f"initial has shape {initial.shape}; it must be ({expected}).")
+    return initial
 
 
 def batch_size(n_points, device):

@@ -14,7 +14,7 @@ import torch
 from joblib._parallel_backends import SequentialBackend
 
 from sklearn_hss.datasets import _elliptic, _generation, make_helmholtz, make_poisson
-from sklearn_hss.datasets._generation import Plan, generate
+from sklearn_hss.datasets._generation import Plan, generate, report
 
 # Many small batches of every kind of solver.
 PROBLEMS = {
@@ -243,3 +243,34 @@ def test_progress_shows_up_where_it_takes_long(monkeypatch, capsys):
     assert "make_test: 100%" in capsys.readouterr().err
     generate(lambda: plan(solve=slow), RECIPE, verbose=0)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_progress_within_a_batch(monkeypatch, n_jobs):
+    class Bar:
+        def __init__(self, **options):
+            self.moves, self.options = [], options
+
+        def update(self, n):
+            self.moves.append(n)
+
+        def __enter__(self):
+            bars.append(self)
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    def solve(rows, drawn):
+        for _ in range(4):
+            report((rows.stop - rows.start) / 8)
+        return drawn, drawn
+
+    bars = []
+    monkeypatch.setattr(_generation, "tqdm", Bar)
+    generate(lambda: plan(solve=solve), RECIPE, n_jobs=n_jobs)
+    (bar,) = bars
+    assert len(bar.moves) == 4 * 5  # four batches
+    assert sum(bar.moves) == bar.options["total"] == 10
+    report(1)  # not within a job
+    assert sum(bar.moves) == 10

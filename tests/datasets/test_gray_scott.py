@@ -221,7 +221,7 @@ def test_patterns_develop(pattern, initial):
     )
     A, B = Y[:, 0], Y[:, 1]
     assert (B.max((1, 2)) > 0.25).all()
-    assert (B.std((1, 2)) > 0.03).all()
+    assert (B.std((1, 2)) > 0.02).all()
     assert B.min() > -0.02
     assert A.min() > 0
     assert A.max() < 1.02
@@ -297,14 +297,14 @@ def test_data_are_read_again(tmp_path, monkeypatch):
         ({"states": (0, 0.5)}, r"states=\(0, 0.5\) must be increasing integers"),
         ({"states": (0, 1, 2)}, r"states=\(0, 1, 2\) must be two for pairs; return_trajectories=True takes any"),
         ({"states": (), "return_trajectories": True}, r"states=\(\) must be increasing integers"),
-        ({"dt": 3.0}, r"dt=3 does not divide the 10 s between two states; use a fraction of it such as 3.33"),
-        ({"dt": 20.0}, r"dt=20 does not divide the 10 s between two states; use a fraction of it such as 10\."),
+        ({"dt": 3.0}, r"dt=3 does not divide the 10 s between two states; use a fraction of it such as [a-z_]+=3.33"),
+        ({"dt": 20.0}, r"dt=20 does not divide the 10 s between two states; use a fraction of it such as [a-z_]+=10\."),
         ({"dt": 0.0}, "'dt' parameter"),
         ({"diffusivities": (1e-5, 0)}, r"diffusivities=\(1e-05, 0\) must be two positive numbers"),
         ({"diffusivities": (1e-5,)}, r"diffusivities=\(1e-05,\) must be two positive numbers"),
         ({"n_points": (8, 2)}, r"n_points=\(8, 2\) must be two integers of at least 4"),
         ({"initial": "noise"}, "'initial' parameter"),
-        ({"initial": np.ones((2, 8, 8))}, r"initial has shape \(2, 8, 8\) where .* ask for \(2, 2, 8, 8\)"),
+        ({"initial": np.ones((2, 8, 8))}, r"initial has shape \(2, 8, 8\); it must be \(n_samples, 2, n_1, n_2\)"),
         ({"initial": np.full((2, 2, 8, 8), np.inf)}, "initial contains infinity"),
         ({"device": "cuda:9000"}, "device='cuda:9000' cannot be used here"),
         ({"dtype": "float16"}, "'dtype' parameter"),

@@ -174,7 +174,6 @@ def test_the_forcing_of_the_paper():
     paper = make_navier_stokes(2, **options)
     np.testing.assert_array_equal(paper, make_navier_stokes(2, forcing=q, **options))
     none = make_navier_stokes(2, forcing=None, **options)
-    np.testing.assert_array_equal(none, make_navier_stokes(2, forcing=0, **options))
     np.testing.assert_array_equal(none[0], paper[0])
     # Alone, it drives one mode that decays: q (1 - exp(-8 pi² nu)) / (8 pi² nu).
     rate = 8 * PI**2 * 1e-3
@@ -290,14 +289,17 @@ def test_data_are_read_again(tmp_path, monkeypatch):
         ({"n_points": (64,)}, r"n_points=\(64,\) must be two integers of at least 4, such as \(128, 128\)"),
         ({"n_points": (64, 3)}, r"n_points=\(64, 3\) must be two integers of at least 4"),
         ({"n_points": (64, 64.5)}, r"n_points=\(64, 64.5\) must be two integers"),
-        ({"dt": 0.03}, r"dt=0.03 does not divide store_every=0.1; use a fraction of it such as 0.0333"),
-        ({"dt": 0.2}, r"dt=0.2 does not divide store_every=0.1; use a fraction of it such as 0.1\."),
-        ({"store_every": 0.3}, r"store_every=0.3 does not divide t_final=1; use a fraction of it such as 0.3333"),
-        ({"initial": np.zeros((3, 8, 8))}, r"initial has shape \(3, 8, 8\) where .* ask for \(2, 8, 8\)"),
+        ({"dt": 0.03}, r"dt=0.03 does not divide store_every=0.1; use a fraction of it such as [a-z_]+=0.0333"),
+        ({"dt": 0.2}, r"dt=0.2 does not divide store_every=0.1; use a fraction of it such as [a-z_]+=0.1\."),
+        (
+            {"store_every": 0.3},
+            r"store_every=0.3 does not divide t_final=1; use a fraction of it such as [a-z_]+=0.3333",
+        ),
+        ({"initial": np.zeros((3, 8))}, r"initial has shape \(3, 8\); it must be \(n_samples, n_1, n_2\)"),
         ({"initial": np.full((2, 8, 8), np.nan)}, "initial contains NaN"),
-        ({"forcing": np.zeros((8, 9))}, r"forcing has shape \(8, 9\) where .* ask for \(8, 8\)"),
+        ({"forcing": np.zeros((8, 9))}, r"forcing has shape \(8, 9\); it must be n_points=\(8, 8\)"),
         ({"forcing": np.full((8, 8), np.inf)}, "forcing contains infinity"),
-        ({"forcing": 1.0}, r"forcing has shape \(\) where .* ask for \(8, 8\)"),
+        ({"forcing": 1.0}, "'forcing' parameter"),
         ({"device": "cuda:9000"}, "device='cuda:9000' cannot be used here"),
         ({"device": "no such"}, "device='no such' cannot be used here"),
         ({"n_jobs": 1.5}, "'n_jobs' parameter"),
