@@ -3,8 +3,10 @@
 The data sets: one sample of each kind
 ======================================
 
-Every problem of the Neural-HSS paper has a generator in :mod:`sklearn_hss.datasets`. Here are a few
-samples of each, a table of what they cost, and a picture with one of each. Takes about half a minute on two cores.
+Every problem of the Neural-HSS paper has a generator in :mod:`sklearn_hss.datasets`. Here are a few samples of
+each, a table of what they cost, and a picture with one of each.
+
+Takes about half a minute on two cores.
 """
 
 # %%
