@@ -6,10 +6,11 @@ from operator import index
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
+from .._devices import resolve_device
 from ._box import axis_grid, box_solver
 from ._checks import check_modes
 from ._forcing import gaussian_random_field, sine_forcing
-from ._generation import Plan, generate, resolve_device
+from ._generation import Plan, generate
 from ._sparse import (
     NotConverged,
     check_positive,

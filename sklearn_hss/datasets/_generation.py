@@ -38,21 +38,6 @@ _LOCK = threading.Lock()
 _job = threading.local()
 
 
-def resolve_device(device):
-    """Torch device of the name: "auto" is CUDA where there is one, and else the CPU."""
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={device!r} cannot be used here ({reason}); 'auto' takes what there is.") from None
-    return resolved
-
-
 @dataclass
 class Plan:
     """How to generate a data set, batch by batch.

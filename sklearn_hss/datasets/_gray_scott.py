@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._devices import resolve_device
 from ._checks import count_steps
-from ._generation import Plan, generate, resolve_device
+from ._generation import Plan, generate
 from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, check_initial, wavenumbers
 
 #: Feed rate f and kill rate k of the paper's six patterns.

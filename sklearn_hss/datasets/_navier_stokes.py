@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._devices import resolve_device
 from ._checks import count_steps
 from ._forcing import torus_random_field
-from ._generation import Plan, generate, resolve_device
+from ._generation import Plan, generate
 from ._spectral import (
     SPECTRAL_CONSTRAINTS,
     batch_size,

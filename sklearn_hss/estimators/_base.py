@@ -18,6 +18,7 @@ from skorch.helper import predefined_split
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
+from .._devices import resolve_device
 from ..nn._counting import count_parameters
 from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ._score import FieldRegressorMixin
@@ -27,34 +28,6 @@ from ._score import FieldRegressorMixin
 _INITIALISATION_LOCK = threading.Lock()
 # Relative error of an initialised module that AdamW cannot be expected to improve on.
 _NOTHING_LEFT = 1e-4
-
-
-def resolve_device(device):
-    """Turn the `device` parameter into a torch device that can be used here.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        "auto" is the first CUDA device where there is one, else the CPU.
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device or cannot use it on this machine.
-    """
-    if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved).cpu()  # the meta device, for one, cannot give its data back
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        usable = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ValueError(f"device={device!r} cannot be used here; use 'auto' or one of {usable}.") from error
-    return resolved
 
 
 def _max_scale(array):
