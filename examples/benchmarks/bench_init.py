@@ -9,7 +9,7 @@ import argparse
 import warnings
 
 import numpy as np
-from _problems import l_shape, two_phase
+from _problems import odd_l_shape, two_phase
 from scipy.integrate import solve_ivp
 from scipy.linalg import solve_banded
 
@@ -65,7 +65,7 @@ PROBLEMS = {
 GRIDS = {
     "Poisson, sine forcing": lambda n: make_poisson(n, (64, 64), random_state=0),
     "Helmholtz, sine forcing": lambda n: make_helmholtz(n, (64, 64), random_state=0),
-    "L-shape, odd modes": lambda n: l_shape(n, forcing="odd", random_state=0),
+    "L-shape, odd modes": lambda n: odd_l_shape(n, random_state=0),
     "two-phase coefficient": lambda n: centred(*two_phase(n, random_state=0)),
 }
 TABLE_5 = {"lr": 8e-4, "weight_decay": 1e-5}
