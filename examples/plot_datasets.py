@@ -85,8 +85,8 @@ elliptic = {
 # %%
 # Flow, and two substances that react
 # -----------------------------------
-# The patterns of the Gray-Scott model after 2,000 s (the default is 10,000 s). "bubbles" are those of the
-# "fourier" initial states; the Gaussians of the others leave few of them.
+# The patterns of the Gray-Scott model are those after 2,000 s; the default is 10,000 s. Of the "bubbles", the "fourier"
+# initial states make a whole foam, and "gaussians" a few pieces.
 
 w_0, w_1 = generate("Navier-Stokes", make_navier_stokes, 2)
 patterns = [name for name in GRAY_SCOTT_PATTERNS if name != "bubbles"]
