@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral
 from operator import index
 from pathlib import Path
@@ -80,7 +81,8 @@ def load_the_well(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If a file does not have the layout of The Well, files do not fit together, or lack what is asked for.
+        If a file is damaged or does not have the layout of The Well, files do not fit together, or lack what is asked
+        for.
 
     See Also
     --------
@@ -122,6 +124,9 @@ def load_the_well(
     (array([ 0., 10., 20.]), (2, 3, 4, 4, 4))
     """
     h5py = _import_h5py("load_the_well")
+    for parameter, names in (("fields", fields), ("parameter_channels", parameter_channels)):
+        if isinstance(names, list | tuple) and any(name in names[:i] for i, name in enumerate(names)):
+            raise ValueError(f"{parameter}={names!r} must name each of them once.")
     files: list[_WellFile] = []
     n_stored = 0
     for file_path in _find_files(path, (".hdf5", ".h5")):
@@ -162,7 +167,7 @@ def load_the_well(
     Y = np.empty((n_stored, 1, n_outputs, *grid), dtype) if not return_trajectories else None
     for file in files:
         picked = file.states if return_trajectories else file.states[:1]
-        with h5py.File(file.path, "r") as source:
+        with _open_hdf5(h5py, file.path) as source:
             _read(source, file.fields.values(), picked, X[file.rows])
             if Y is not None:
                 varying = [field for field in file.fields.values() if field.time_varying]
@@ -223,7 +228,7 @@ def load_diffusionpde(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If a file is not of one of these kinds, files do not fit together, or lack what is asked for.
+        If a file is damaged or not of one of these kinds, files do not fit together, or lack what is asked for.
 
     See Also
     --------
@@ -279,11 +284,40 @@ def _import_h5py(caller):
     return h5py
 
 
-def _open_hdf5(h5py, path):
+@contextmanager
+def _reading(path, kind, errors=Exception):
+    """Give the path to errors of libraries, which are of many kinds, by what the bytes happen to mean."""
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file, or damaged ({error}).") from error
+        yield
+    except (MemoryError, PermissionError):
+        raise
+    except errors as error:
+        raise ValueError(f"{path} is not {kind}, or damaged ({error}).") from error
+
+
+@contextmanager
+def _open_hdf5(h5py, path):
+    # What is read later can be damaged too, and h5py has these errors for it. Our own ones pass.
+    with _reading(path, "an HDF5 file", (OSError, KeyError, RuntimeError)), h5py.File(path, "r") as file:
+        yield file
+
+
+def _numbers(where, item):
+    """Return `item` if it is an array of real numbers; in HDF5 it may be a group, without a shape, or not there."""
+    if getattr(item, "shape", None) is None or item.dtype.kind not in "biuf":
+        kind = f"of type {item.dtype}" if hasattr(item, "dtype") else "missing" if item is None else "a group"
+        raise ValueError(f"{where} is {kind}; expected is an array of real numbers.")
+    if 0 in item.shape:
+        raise ValueError(f"{where} has no values, but the shape {tuple(item.shape)}.")
+    return item
+
+
+def _is_integer(value):
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 def _find_files(path, suffixes):
@@ -309,11 +343,8 @@ def _pick_states(states, n_states, path, any_number):
     if isinstance(states, slice) and any_number:
         picked = list(range(n_states)[states])
     else:
-        try:
-            picked = [index(state) for state in states]
-        except TypeError:
-            picked = []
-        if not picked or (len(picked) != 2 and not any_number):
+        picked = [] if isinstance(states, slice) else [index(state) for state in states if _is_integer(state)]
+        if not picked or len(picked) != len(states) or (len(picked) != 2 and not any_number):
             raise ValueError(
                 f"states={states!r} must be a pair of integers (first, second); only trajectories take another number "
                 f"of them, or a slice."
@@ -385,12 +416,17 @@ def _describe_well_file(h5py, path, fields, parameters):
             raise ValueError(f"{path} has no group {missing!r} as files of The Well do; it has: {_listed(file)}.")
         if "n_trajectories" not in file.attrs:
             raise ValueError(f"{path} has no attribute 'n_trajectories'; it has: {_listed(file.attrs)}.")
-        n_trajectories = int(file.attrs["n_trajectories"])
+        n_trajectories = file.attrs["n_trajectories"]
+        if not _is_integer(n_trajectories) or n_trajectories < 1:
+            raise ValueError(f"{path} has n_trajectories={n_trajectories}; expected is a positive integer.")
+        n_trajectories = index(n_trajectories)
         dimensions = file["dimensions"]
         names = _names(dimensions, "spatial_dims", [name for name in dimensions if name != "time"])
         for name in ["time", *names]:
             if name not in dimensions:
                 raise ValueError(f"{path} has no 'dimensions/{name}'; 'dimensions' has: {_listed(dimensions)}.")
+            if not _numbers(f"'dimensions/{name}' of {path}", dimensions.get(name)).shape:
+                raise ValueError(f"{path} has 'dimensions/{name}' of shape (); expected is one value per point.")
         axes = {}
         for name in names:
             coordinates = dimensions[name][()]
@@ -398,7 +434,7 @@ def _describe_well_file(h5py, path, fields, parameters):
                 raise ValueError(f"{path} has a grid that varies along {name!r}, which is not supported.")
             axes[name] = coordinates.reshape(-1, coordinates.shape[-1])[0]
         times = np.atleast_2d(dimensions["time"][()])
-        if len(times) not in (1, n_trajectories):
+        if times.ndim > 2 or len(times) not in (1, n_trajectories):
             raise ValueError(f"{path} has times of shape {times.shape} for {n_trajectories} trajectories.")
         shape = (n_trajectories, times.shape[1])
 
@@ -411,13 +447,15 @@ def _describe_well_file(h5py, path, fields, parameters):
         known = _names(scalars, "field_names") if scalars else []
         appended = {True: known, False: []}[parameters] if isinstance(parameters, bool) else list(parameters)
         _check_known(path, "parameter", appended, known)
+        arrays = {name: _numbers(f"{stored[name]!r} of {path}", file.get(stored[name])) for name in wanted}
+        values = {name: _numbers(f"'scalars/{name}' of {path}", scalars.get(name)) for name in appended}
         return _WellFile(
             path,
             n_trajectories,
             axes,
             np.broadcast_to(times, shape),
-            {name: _describe_field(path, file[stored[name]], stored[name], shape, axes) for name in wanted},
-            {name: _read_parameter(path, scalars[name], shape) for name in appended},
+            {name: _describe_field(path, array, stored[name], shape, axes) for name, array in arrays.items()},
+            {name: _read_parameter(path, value, shape) for name, value in values.items()},
             states=[],
             rows=slice(0),
         )
@@ -498,7 +536,7 @@ def _map(h5py, files):
     (field,) = file.fields.values()
     if not field.is_full or field.components:
         return None
-    with h5py.File(file.path, "r") as source:
+    with _open_hdf5(h5py, file.path) as source:
         dataset = source[field.key]
         in_one_piece = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
         offset = dataset.id.get_offset() if in_one_piece else None
@@ -603,27 +641,24 @@ def _contiguous(array):
 @contextmanager
 def _open_diffusionpde(path) -> Iterator[_Stored]:
     if path.suffix == ".npy":
-        try:
-            later = np.load(path, mmap_mode="r")
-        except ValueError as error:
-            raise ValueError(f"{path} is not a .npy file of numbers ({error}).") from error
+        with _reading(path, "a .npy file"):
+            later = np.lib.format.open_memmap(path, mode="r")  # np.load opens files of other kinds too
+        _numbers(path, later)
         if later.ndim != 4:
             raise ValueError(f"{path} has an array of shape {later.shape}; expected is [N, X, Y, T].")
         yield _Stored(None, later)
     elif _is_hdf5(path):
         with _open_hdf5(_import_h5py(f"load_diffusionpde of {path}"), path) as file:
             names = _pick_arrays(path, file)
-            yield _checked(
-                path, names, [_Reversed(x) if "MATLAB_class" in x.attrs else x for x in map(file.get, names)]
-            )
+            arrays = [_numbers(f"{name!r} of {path}", file.get(name)) for name in names]
+            yield _checked(path, names, [_Reversed(x) if "MATLAB_class" in x.attrs else x for x in arrays])
     else:
-        try:
+        with _reading(path, "a file of MATLAB, HDF5 or NumPy (.npy)"):
             known = [name for name, _, _ in scipy.io.whosmat(path)]
-        except Exception as error:  # of many kinds, by what the bytes happen to mean
-            raise ValueError(f"{path} is neither a .npy file nor one of MATLAB or HDF5 ({error}).") from error
+            # Before names are missed: a truncated file ends in the middle of one of these.
+            loaded = scipy.io.loadmat(path, variable_names=["t", *chain(*_PAIRS)])
         names = _pick_arrays(path, known)
-        arrays = scipy.io.loadmat(path, variable_names=names)
-        yield _checked(path, names, [arrays[name] for name in names])
+        yield _checked(path, names, [_numbers(f"{name!r} of {path}", loaded[name]) for name in names])
 
 
 def _is_hdf5(path):

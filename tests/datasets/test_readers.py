@@ -328,6 +328,9 @@ def test_the_well_bad_requests(gray_scott, tmp_path):
         load_the_well(folder, states=slice(None))
     with error("states=(0, 0.5) must be a pair of integers"):
         load_the_well(folder, states=(0, 0.5))
+    for options in ({}, {"return_trajectories": True}):
+        with error("states=(False, True) must be a pair of integers"):
+            load_the_well(folder, states=(False, True), **options)
     with error("states=slice(9, None, None) selects none of the 6 states"):
         load_the_well(folder, states=slice(9, None), return_trajectories=True)
     with error(f"n_samples=10 were asked for, but {folder} holds 9."):
@@ -338,6 +341,10 @@ def test_the_well_bad_requests(gray_scott, tmp_path):
         load_the_well(folder, fields=[])
     with error(f"{path} has no parameter 'D'; its parameters are: F, k."):
         load_the_well(folder, parameter_channels=["D"])
+    with error("fields=['A', 'B', 'A'] must name each of them once."):
+        load_the_well(folder, fields=["A", "B", "A"])
+    with error("parameter_channels=('k', 'k') must name each of them once."):
+        load_the_well(folder, parameter_channels=("k", "k"))
     with pytest.raises(ValueError, match="The 'n_samples' parameter of load_the_well"):
         load_the_well(folder, n_samples=0)
 
@@ -389,8 +396,48 @@ def test_the_well_bad_files(tmp_path):
         load_the_well(write_well(path, {"A": varying(A[:, 0], True, False)}, {}))
     with error(f"{path} has times of shape (2, 6) for 3 trajectories."):
         load_the_well(damaged(replace("dimensions/time", np.tile(TIMES, (2, 1)))))
+    with error(f"{path} has times of shape (1, 1, 6) for 3 trajectories."):
+        load_the_well(damaged(replace("dimensions/time", TIMES[None, None])))
     with error("has a grid that varies along 'x'"):
         load_the_well(damaged(replace("dimensions/x", random(3, 4))))
+    for name in ("x", "time"):
+        with error(f"{path} has 'dimensions/{name}' of shape (); expected is one value per point."):
+            load_the_well(damaged(replace(f"dimensions/{name}", 0.0)))
+    for n_trajectories in ("x", 0, -1, 2.5, True):
+        with error(f"{path} has n_trajectories={n_trajectories}; expected is a positive integer."):
+            load_the_well(damaged(lambda file, n=n_trajectories: file.attrs.update(n_trajectories=n)))
+    with error(f"{path} has n_trajectories=0; expected is a positive integer."):
+        load_the_well(write_well(path, {"A": A[:0]}, {}))
+    for key in ("t0_fields/A", "scalars/F", "dimensions/x"):
+        for data, kind in [(None, "a group"), (b"text", "of type object"), (1j, "of type complex128")]:
+
+            def change(file, key=key, data=data):
+                del file[key]
+                file.create_group(key) if data is None else file.create_dataset(key, data=data)
+
+            with error(f"'{key}' of {path} is {kind}; expected is an array of real numbers."):
+                load_the_well(damaged(change))
+        with error(f"'{key}' of {path} is of type float32; expected is an array of real numbers."):
+            load_the_well(damaged(replace(key, h5py.Empty("float32"))))
+        with error(f"'{key}' of {path} has no values, but the shape (0, 4)."):
+            load_the_well(damaged(replace(key, np.empty((0, 4)))))
+    for key in ("t0_fields/A", "scalars/F"):
+        with error(f"'{key}' of {path} is missing; expected is an array of real numbers."):
+            load_the_well(damaged(remove(key)))
+
+
+@pytest.mark.parametrize("load", [load_the_well, load_diffusionpde])
+def test_damaged_chunk(tmp_path, load):
+    path = write_well(tmp_path / "bad.hdf5", {"A": W0}, {})
+    with h5py.File(path, "a") as file:
+        file["a"] = random(3, 6, 4)
+        del file["t0_fields/A"]
+        shape = (3, 6, *N_POINTS)
+        file["u"] = file["t0_fields/A"] = file.create_dataset(None, shape, "float32", chunks=shape, fletcher32=True)
+        file.attrs["n_trajectories"] = 3
+        file["u"].id.write_direct_chunk((0, 0, 0, 0), bytes(file["u"].nbytes) + b"sum?")
+    with error(f"{path} is not an HDF5 file, or damaged ("):
+        load(path)
 
 
 def test_the_well_files_that_do_not_fit_together(tmp_path):
@@ -561,14 +608,37 @@ def test_diffusionpde_bad_files(tmp_path):
     np.save(path, W0)
     with error(f"{path} has an array of shape {W0.shape}; expected is [N, X, Y, T]."):
         load_diffusionpde(path)
-    path.write_text("nothing of that kind")
-    with error(f"{path} is not a .npy file of numbers"):
+    np.save(path, W)
+    whole = path.read_bytes()
+    np.savez(tmp_path / "zipped", W)
+    for content in (b"", whole[:5], whole[:100], whole[:-1], (tmp_path / "zipped.npz").read_bytes(), b"text" * 9):
+        path.write_bytes(content)
+        with error(f"{path} is not a .npy file, or damaged ("):
+            load_diffusionpde(path)
+    np.save(path, W.astype(object))
+    with error(f"{path} is not a .npy file, or damaged (Array can't be memory-mapped: Python objects in dtype"):
+        load_diffusionpde(path)
+    for dtype in ("complex64", "<U9", "S9", "M8[s]"):
+        np.save(path, np.ones((2, 4, 8, 10)).astype(int).astype(dtype))
+        with error(f"{path} is of type {np.dtype(dtype)}; expected is an array of real numbers."):
+            load_diffusionpde(path)
+    np.save(path, W[:0])
+    with error(f"{path} has no values, but the shape (0, 4, 8, 10)."):
         load_diffusionpde(path)
     path = tmp_path / "bad.mat"
-    for content in (b"", b"nothing of that kind" * 20):
-        path.write_bytes(content)
-        with error(f"{path} is neither a .npy file nor one of MATLAB or HDF5"):
+    for compressed in (False, True):
+        scipy.io.savemat(path, {"a": W0, "u": W}, do_compression=compressed)
+        whole = path.read_bytes()
+        for size in [*range(0, 300, 20), len(whole) // 2, len(whole) - 1]:
+            path.write_bytes(whole[:size])
+            # Without an array, that is what is wrong; and the end of a file between two arrays cannot be seen.
+            with error(str(path)):
+                load_diffusionpde(path)
+        with error(f"{path} is not a file of MATLAB, HDF5 or NumPy (.npy), or damaged ("):
             load_diffusionpde(path)
+    path.write_bytes(b"nothing of that kind" * 20)
+    with error(f"{path} is not a file of MATLAB, HDF5 or NumPy (.npy), or damaged ("):
+        load_diffusionpde(path)
     write_h5(path, {"a": W0, "u": W})
     path.write_bytes(path.read_bytes()[:1000])
     with error(f"{path} is not an HDF5 file, or damaged"):
@@ -577,12 +647,23 @@ def test_diffusionpde_bad_files(tmp_path):
         write(path, {"a": W0, "output": W})
         with error(f"{path} has the arrays a, output; expected are two of these names: a and u; w0 and w;"):
             load_diffusionpde(path)
+        write(path, {"a": W0, "u": W * 1j})
+        with error(f"'u' of {path} is of type complex64; expected is an array of real numbers."):
+            load_diffusionpde(path)
+        write(path, {"a": W0[:0], "u": W[:0]})
+        with error(f"'a' of {path} has no values, but the shape"):
+            load_diffusionpde(path)
         write(path, {"a": W0[:4], "u": W})
         with error(f"{path} has 'a' of shape (4, 4, 8) and 'u' of shape (5, 4, 8, 10); expected are [N, X, Y] and"):
             load_diffusionpde(path)
         write(path, {"a": W0, "u": W, "t": STEPS[:3]})
         with error(f"{path} has 3 times 't' for 10 states in 'u'."):
             load_diffusionpde(path)
+    write_h5(path, {"u": W})
+    with h5py.File(path, "a") as file:
+        file.create_group("a").attrs["MATLAB_class"] = "struct"
+    with error(f"'a' of {path} is a group; expected is an array of real numbers."):
+        load_diffusionpde(path)
     one, two = tmp_path / "1.mat", tmp_path / "2.mat"
     scipy.io.savemat(one, {"a": W0, "u": W, "t": STEPS})
     scipy.io.savemat(two, {"a": W0[:, :, :4], "u": W[:, :, :4]})
