@@ -2,7 +2,8 @@
 
 For every problem, in a process of its own with two jobs: the samples that are generated; seconds; seconds for the whole
 of the paper's data, where only a part is generated; the goal for these; and by how much the peak memory of the process
-exceeds that at the start, data included. Without arguments, all problems are run, one after the other, in some minutes.
+exceeds that at the start, data included, but not workers in other processes (heat and Burgers). Without arguments, all
+problems are run, one after the other, in some minutes.
 """
 
 import resource
@@ -41,8 +42,10 @@ def measure(name, n_samples):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     make = getattr(datasets, generator)
-    # What is imported when it is needed for the first time is no generation.
-    make(1, **{**arguments, "verbose": 0, **({"states": (0, 1)} if "states" in arguments else {})})
+    # What is imported when it is needed for the first time is no generation. A small problem will do for that.
+    small = {"n_points": (32,) * len(arguments["n_points"])} if "n_points" in arguments else {}
+    small |= {"states": (0, 1)} if "states" in arguments else {}
+    make(1, **{**arguments, **small, "verbose": 0})
     before, start = peak(), time.perf_counter()
     make(n_samples, **arguments, n_jobs=N_JOBS, random_state=0)
     return time.perf_counter() - start, peak() - before

@@ -91,13 +91,13 @@ def make_burgers(
     random_state : int, RandomState instance or None, default=None
         Determines the random initial states. Pass an int for reproducible output.
     n_jobs : int, default=None
-        Number of processes; None stands for 1 outside of a :obj:`joblib.parallel_config`, -1 for all cores. The data do
-        not depend on it.
+        Number of processes that solve batches of trajectories, -1 for all cores; None is 1 unless in a
+        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
     verbose : int, default=1
-        Whether to show a progress bar where the work takes more than two seconds.
+        Whether to show a progress bar for what takes longer than two seconds.
     data_home : str or path, default=None
-        Folder that keeps the trajectories: the next call with the same parameters and the same integer `random_state`
-        reads them, whatever its `step`. None keeps nothing.
+        Folder to keep the trajectories in, as in :func:`make_poisson`; pairs with any `step` are cut from them. Needs
+        an int as `random_state`.
 
     Returns
     -------

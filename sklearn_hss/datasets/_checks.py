@@ -25,6 +25,8 @@ def count_steps(name, step, interval, what):
 
     `what` tells the user which interval that is.
     """
+    if not interval / step < 1e9:
+        raise ValueError(f"{name}={step:g} takes {interval / step:.2g} steps to make up {what}; use a larger one.")
     n_steps = max(1, round(interval / step))
     if not np.isclose(n_steps * step, interval, rtol=1e-9, atol=0):
         raise ValueError(

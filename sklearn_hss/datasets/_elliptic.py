@@ -16,6 +16,7 @@ from ._sparse import (
     check_positive,
     diffusion_solver,
     domain_mask,
+    l_shape_interior,
     l_shape_solver,
     perforated_solver,
 )
@@ -54,7 +55,7 @@ def make_elliptic_data(
     """
     kind = forcing if isinstance(forcing, str) else "given"
     if kind == "given":
-        forcing = check_array(forcing, dtype=np.float64, allow_nd=True, input_name="forcing")
+        forcing = check_array(forcing, dtype=np.float64, order="C", allow_nd=True, input_name="forcing")
         n_samples, *n_points = forcing.shape
         random_state = 0  # nothing is random
     shape = _check_shape(n_points)
@@ -75,9 +76,9 @@ def make_elliptic_data(
         default = (3, 23) if len(shape) > 2 else (1, 10)
         modes = check_modes(modes or default, (min(shape) - 1) // (1 if half_waves else 2), n_points)
     device = _check_device(device, len(shape) == 3 and domain == "box" and diffusivity is None)
-    solver = _solver(fine, boundary, order, wavenumber, domain, hole_radius, diffusivity, device)
 
     def prepare():
+        solver = _solver(fine, boundary, order, wavenumber, domain, hole_radius, diffusivity, device)
         rng = check_random_state(random_state)
         axes = [axis_grid(n, boundary) for n in fine]
         if kind == "sine":
@@ -92,6 +93,8 @@ def make_elliptic_data(
             draw, field = lambda rows: rng.standard_normal((rows.stop - rows.start, *shape)), np.array
 
         inside = domain_mask(domain, fine, boundary, hole_radius)
+        if domain == "l-shape" and kind != "given":  # as at the ends of the box, f is zero where u = 0
+            inside = l_shape_interior(fine)
         every = slice(refinement // 2 if boundary == "neumann" else 0, None, refinement)
         kept = (slice(None), *[every] * len(shape))
 
@@ -175,7 +178,7 @@ def _named(solve, rows, f):
 def _check_shape(n_points):
     try:
         shape = tuple(index(n) for n in np.atleast_1d(n_points))
-    except TypeError:
+    except (TypeError, ValueError):
         shape = ()
     if not shape or min(shape) < 2:
         raise ValueError(f"n_points={n_points!r} must be an integer of at least 2, or a tuple of one per axis.")
@@ -193,7 +196,9 @@ def _check_boundary(boundary, domain):
 def _check_diffusivity(diffusivity, n_samples, shape):
     if diffusivity is None or callable(diffusivity):
         return diffusivity
-    diffusivity = check_array(diffusivity, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="diffusivity")
+    diffusivity = check_array(
+        diffusivity, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name="diffusivity"
+    )
     if diffusivity.shape not in (shape, (n_samples, *shape)):
         raise ValueError(
             f"diffusivity has shape {diffusivity.shape}; it must be {shape}, one value per grid point, or "

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +16,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._checks import check_modes, count_steps
 from ._forcing import gaussian_random_field
-from ._generation import GENERATION_CONSTRAINTS, Plan, generate
-
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, generate
 
 EVOLUTION_CONSTRAINTS: dict[str, list] = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "n_points": [Interval(Integral, 2, None, closed="left")],
     "boundary": [StrOptions({"dirichlet", "periodic"})],
-    "t_final": _POSITIVE,
-    "store_every": _POSITIVE,
-    "step": _POSITIVE,
+    "t_final": POSITIVE,
+    "store_every": POSITIVE,
+    "step": POSITIVE,
     "initial": [StrOptions({"sine", "gaussian", "grf"}), "array-like"],
     "modes": [tuple, list],
-    "length_scale": _POSITIVE,
+    "length_scale": POSITIVE,
     "refinement": [Interval(Integral, 1, None, closed="left"), None],
-    "rtol": _POSITIVE,
-    "atol": _POSITIVE,
+    "rtol": POSITIVE,
+    "atol": POSITIVE,
     "return_trajectories": ["boolean"],
     **GENERATION_CONSTRAINTS,
 }
@@ -153,8 +151,9 @@ def exact_trajectories(equation, initial, times):
     """
     n = equation.n_intervals
     k = np.arange(n // 2 + 1) if equation.periodic else np.arange(1, n) / 2
-    eigenvalues = equation.diffusivity * (2 * n * np.sin(np.pi * k / n)) ** 2
-    decay = np.exp(-times[:, None] * eigenvalues)
+    with np.errstate(over="ignore"):
+        eigenvalues = equation.diffusivity * (2 * n * np.sin(np.pi * k / n)) ** 2
+        decay = np.exp(-times[:, None] * np.minimum(eigenvalues, np.finfo(float).max))
     if equation.periodic:
         return scipy.fft.irfft(scipy.fft.rfft(initial)[:, None] * decay, n=n, overwrite_x=True)
     return scipy.fft.idst(scipy.fft.dst(initial, type=1)[:, None] * decay, type=1, overwrite_x=True)
@@ -202,7 +201,7 @@ def make_evolution(
     """
     given = None
     if not isinstance(initial, str):
-        given = check_array(initial, dtype=np.float64, ensure_min_features=2, input_name="initial")
+        given = check_array(initial, dtype=np.float64, order="C", ensure_min_features=2, input_name="initial")
         n_samples, n_points = given.shape
         random_state = 0  # nothing is random
     on_grid = given is not None or initial == "gaussian"
@@ -212,9 +211,10 @@ def make_evolution(
     if given is None and initial == "sine":
         modes = check_modes(modes, (n_intervals - 1) // (series.half_waves * refinement) - series.shift, n_points)
     n_steps = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
-    lag = count_steps("store_every", store_every, step, f"step={step:g}")
-    if lag > n_steps:
-        raise ValueError(f"step={step} is longer than the trajectories; choose a step of at most t_final={t_final}.")
+    if not return_trajectories:
+        lag = count_steps("store_every", store_every, step, f"step={step:g}")
+        if lag > n_steps:
+            raise ValueError(f"step={step} is longer than the trajectories; choose one of at most t_final={t_final}.")
     equation = Equation(n_intervals, boundary == "periodic", float(diffusivity), float(beta))
     unknowns = slice(None) if equation.periodic else slice(1, n_intervals)
     if given is not None:
@@ -240,20 +240,20 @@ def make_evolution(
 
     recipe = {
         "generator": generator,
-        "n_samples": int(n_samples),
-        "n_points": int(n_points),
-        "diffusivity": float(diffusivity),
-        "beta": float(beta),
+        "n_samples": n_samples,
+        "n_points": n_points,
+        "diffusivity": diffusivity,
+        "beta": beta,
         "boundary": boundary,
-        "t_final": float(t_final),
-        "store_every": float(store_every),
+        "t_final": t_final,
+        "store_every": store_every,
         "initial": initial if given is None else given,
         "modes": modes if given is None and initial == "sine" else None,
-        "length_scale": float(length_scale),
-        "refinement": int(refinement),
+        "length_scale": length_scale if given is None and initial == "grf" else None,
+        "refinement": refinement,
         "solver": solver,
-        "rtol": float(rtol),
-        "atol": float(atol),
+        "rtol": rtol if solver == "bdf" else None,
+        "atol": atol if solver == "bdf" else None,
         "random_state": random_state,
     }
     (U,) = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home)

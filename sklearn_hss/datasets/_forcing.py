@@ -1,7 +1,8 @@
 """Random right-hand sides on the unit box.
 
 Each function returns a pair of functions. ``draw(rows)`` takes a slice of the samples and returns its random numbers;
-``field(drawn)`` evaluates the fields, so that those of a large grid need not be in memory at once.
+``field(drawn)`` evaluates the fields, so that those of a large grid need not be in memory at once, though the
+coefficients of series are.
 """
 
 from functools import reduce

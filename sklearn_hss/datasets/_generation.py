@@ -4,31 +4,35 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
+from sklearn.utils._param_validation import Interval
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+POSITIVE = [Interval(Real, 0, None, closed="neither")]
+
 GENERATION_CONSTRAINTS: dict[str, list] = {
     "random_state": ["random_state"],
-    "n_jobs": [Integral, None],
+    "n_jobs": [Interval(Integral, 1, None, closed="left"), Interval(Integral, None, -1, closed="right"), None],
     "verbose": ["verbose"],
     "data_home": [str, os.PathLike, None],
 }
 
 # Goes into the names of the folders: data of an older release are not taken for those of the present solvers.
 _FORMAT = 1
+_RECIPE = "recipe.json"
 # Folders of generations that were killed are deleted when nothing was written to them for this many seconds.
 _ABANDONED = 24 * 3600.0
 
@@ -97,60 +101,81 @@ def generate(
     """
     if data_home is None:
         plan = prepare()
-        return _fill(plan, {name: _empty(plan, shape) for name, shape in plan.shapes.items()}, recipe, n_jobs, verbose)
+        arrays = [np.empty((plan.n_samples, *shape), plan.dtype) for shape in plan.shapes.values()]
+        _fill(plan, [array.__setitem__ for array in arrays], recipe, n_jobs, verbose)
+        return tuple(arrays)
     seed = recipe["random_state"]
     if not isinstance(seed, Integral):
         raise ValueError(f"random_state={seed!r} does not identify the data that data_home would keep; use an integer.")
     home = Path(data_home).expanduser()
-    folder = home / f"{recipe['generator']}-{_digest(recipe)}"
+    folder = home / f"{recipe['generator']}-{digest(recipe)}"
     if not folder.exists():
         plan = prepare()
         home.mkdir(parents=True, exist_ok=True)
-        _delete_abandoned(folder)
-        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=home))
+        _delete_abandoned(home)
+        partial = home / f"{folder.name}.partial-{uuid.uuid4().hex}"
+        partial.mkdir()
         try:
-            arrays = {
-                name: np.lib.format.open_memmap(
-                    partial / f"{i}-{name}.npy", mode="w+", dtype=plan.dtype, shape=(plan.n_samples, *shape)
-                )
-                for i, (name, shape) in enumerate(plan.shapes.items())
-            }
-            _fill(plan, arrays, recipe, n_jobs, verbose)
-            for array in arrays.values():
-                array.flush()
-            del arrays
-            (partial / "recipe.json").write_text(json.dumps(recipe, indent=1, default=repr) + "\n")
+            with ExitStack() as files:
+                sinks = [_file_sink(files, partial, plan, name) for name in plan.shapes]
+                _fill(plan, sinks, recipe, n_jobs, verbose)
+            description = {"arrays": list(plan.shapes), **recipe}
+            (partial / _RECIPE).write_text(json.dumps(description, indent=1, default=repr) + "\n")
             # The folder gets its name when it is complete. Another process may have been faster with the same data.
-            with suppress(OSError):
+            try:
                 partial.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy")))
+    try:
+        names = json.loads((folder / _RECIPE).read_text())["arrays"]
+        return tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} is damaged ({error}); delete it, and the data will be generated again.") from error
 
 
-def _digest(recipe):
-    for name, value in recipe.items():
+def digest(recipe):
+    """Name of the data that a recipe stands for: equal values have equal names, whatever their types."""
+
+    def plain(name, value):
         if callable(value):
             raise ValueError(
                 f"data_home cannot keep data that depend on a function: {name}={value!r} may change without notice; "
                 f"give an array, or no data_home."
             )
-    return joblib.hash({"format": _FORMAT, **recipe})[:16]
+        if isinstance(value, np.ndarray):
+            return np.ascontiguousarray(value)
+        if isinstance(value, tuple | list):
+            return [plain(name, entry) for entry in value]
+        return float(value) if isinstance(value, Real) else value
+
+    return joblib.hash({"format": _FORMAT, **{name: plain(name, value) for name, value in recipe.items()}})[:16]
 
 
-def _delete_abandoned(folder):
-    for partial in folder.parent.glob(f"{folder.name}.partial-*"):
+def _file_sink(files, folder, plan, name):
+    """Write the batches, which come in order, behind each other. A memory map would die where the disk is full."""
+    file = files.enter_context((folder / f"{name}.npy").open("wb"))
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(plan.dtype)),
+        "fortran_order": False,
+        "shape": tuple(int(n) for n in (plan.n_samples, *plan.shapes[name])),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    return lambda rows, values: file.write(np.ascontiguousarray(values, plan.dtype).data)
+
+
+def _delete_abandoned(home):
+    for partial in home.glob("make_*.partial-*"):
         with suppress(OSError):
             newest = max(file.stat().st_mtime for file in [partial, *partial.iterdir()])
             if time.time() - newest > _ABANDONED:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def _empty(plan, shape):
-    return np.empty((plan.n_samples, *shape), plan.dtype)
-
-
-def _fill(plan, arrays, recipe, n_jobs, verbose):
+def _fill(plan, sinks, recipe, n_jobs, verbose):
+    """Generate all batches, and hand the values of each array to its sink, ``sink(rows, values)``, in order."""
     batches = [
         slice(start, min(start + plan.batch_size, plan.n_samples))
         for start in range(0, plan.n_samples, plan.batch_size)
@@ -164,21 +189,24 @@ def _fill(plan, arrays, recipe, n_jobs, verbose):
         delay=2,  # it shows up only where there is time to look at it
         disable=not verbose,
     )
-    jobs = (joblib.delayed(_solve)(plan.solve, rows, plan.draw(rows), os.getpid(), id(bar)) for rows in batches)
-    with _single_threaded(), bar:
+    # Whatever backend the user has chosen: what prefers threads may hold what cannot be sent to a process, and not
+    # every backend sends functions that have no name.
+    options = {"prefer": plan.prefer, "require": "sharedmem" if plan.prefer == "threads" else None}
+    solve = plan.solve if plan.prefer == "threads" else joblib.wrap_non_picklable_objects(plan.solve)
+    jobs = (joblib.delayed(_solve)(solve, rows, plan.draw(rows), os.getpid(), id(bar)) for rows in batches)
+    with _SINGLE_THREAD, bar:
         _BARS[id(bar)] = bar
         try:
-            backend, _ = get_active_backend(prefer=plan.prefer)
+            backend, _ = get_active_backend(**options)
             return_as = "generator" if backend.supports_return_generator else "list"  # not all that users plug in do
-            results = joblib.Parallel(n_jobs=n_jobs, prefer=plan.prefer, return_as=return_as)(jobs)
+            results = joblib.Parallel(n_jobs=n_jobs, return_as=return_as, **options)(jobs)
             for rows, (fields, reported) in zip(batches, results, strict=True):
-                for array, values in zip(arrays.values(), fields, strict=True):
-                    array[rows] = values
+                for sink, values in zip(sinks, fields, strict=True):
+                    sink(rows, values)
                 with _LOCK:
                     bar.update(rows.stop - rows.start - reported)
         finally:
             del _BARS[id(bar)]
-    return tuple(arrays.values())
 
 
 def report(n_samples):
@@ -190,7 +218,7 @@ def report(n_samples):
 
 def _solve(solve, rows, drawn, parent, bar_id):
     if os.getpid() != parent:
-        with _single_threaded():
+        with _SINGLE_THREAD:
             return solve(rows, drawn), 0.0
     if "torch" in sys.modules:  # every thread has its own number of OpenMP threads
         sys.modules["torch"].set_num_threads(1)
@@ -200,7 +228,8 @@ def _solve(solve, rows, drawn, parent, bar_id):
         nonlocal reported
         reported += n_samples
         with _LOCK:
-            _BARS[bar_id].update(n_samples)
+            if bar_id in _BARS:  # not if the call has ended early, by an error
+                _BARS[bar_id].update(n_samples)
 
     _job.advance = advance
     try:
@@ -209,14 +238,31 @@ def _solve(solve, rows, drawn, parent, bar_id):
         _job.advance = None
 
 
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    # One thread per job: the cores are for the jobs, and sums do not round differently with another number of threads.
-    torch = sys.modules.get("torch")
-    n_threads = torch.get_num_threads() if torch else None
-    try:
-        with threadpool_limits(limits=1):
-            yield
-    finally:
-        if torch:
-            torch.set_num_threads(n_threads)
+class _SingleThread:
+    """Context in which BLAS and torch have one thread.
+
+    The cores are for the jobs, and sums do not round differently with another number of threads. The number is one for
+    the whole process, so that of several calls in threads, the first sets it and the last to end sets it back.
+    """
+
+    def __init__(self):
+        self._lock, self._depth = threading.Lock(), 0
+
+    def __enter__(self):
+        with self._lock:
+            if self._depth == 0:
+                torch = sys.modules.get("torch")
+                self._torch_threads = torch.get_num_threads() if torch else None
+                self._limits = threadpool_limits(limits=1)
+            self._depth += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._limits.restore_original_limits()
+                if self._torch_threads is not None:
+                    sys.modules["torch"].set_num_threads(self._torch_threads)
+
+
+_SINGLE_THREAD = _SingleThread()

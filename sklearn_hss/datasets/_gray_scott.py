@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from numbers import Real
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -101,14 +102,14 @@ def make_gray_scott(
     random_state : int, RandomState instance or None, default=None
         Determines the initial states. Pass an int for reproducible output.
     n_jobs : int, default=None
-        Number of threads on a CPU; -1 stands for all cores. The data do not depend on it.
+        Number of threads that solve batches of samples on a CPU, -1 for all cores; None is 1 unless in a
+        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
     device : str, default="auto"
         Torch device; "auto" is CUDA where there is a GPU, else the CPU. Data of different devices differ by rounding.
     verbose : int, default=1
-        Whether to show a progress bar for generations that take a while.
+        Whether to show a progress bar for what takes longer than two seconds.
     data_home : str or path, default=None
-        Folder in which to keep the data. They are read from there when asked for again, as read-only memory maps; this
-        takes an integer `random_state`.
+        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
 
     Returns
     -------
@@ -225,15 +226,15 @@ def make_gray_scott(
 
 
 def _check_states(states, return_trajectories):
-    if (
-        len(states) == 0
-        or not all(isinstance(j, int | np.integer) and j >= 0 for j in states)
-        or np.any(np.diff(states) <= 0)
-    ):
+    try:
+        stored = np.array([index(j) for j in states])
+    except TypeError:
+        stored = np.array([-1])
+    if len(stored) == 0 or stored.min() < 0 or np.any(np.diff(stored) <= 0):
         raise ValueError(f"states={states!r} must be increasing integers from 0 on, such as (0, 1000).")
-    if len(states) != 2 and not return_trajectories:
+    if len(stored) != 2 and not return_trajectories:
         raise ValueError(f"states={states!r} must be two for pairs; return_trajectories=True takes any number of them.")
-    return np.array(states, dtype=int)
+    return stored
 
 
 def _check_pattern(pattern):

@@ -16,7 +16,7 @@ from ._poisson import ELLIPTIC_CONSTRAINTS
         **ELLIPTIC_CONSTRAINTS,
         "boundary": [StrOptions({"dirichlet", "neumann", "periodic"})],
         "order": [Options(Integral, {2, 4})],
-        "wavenumber": [Interval(Real, 0, None, closed="neither")],
+        "wavenumber": [Interval(Real, 0, 1e9, closed="neither")],
     },
     prefer_skip_nested_validation=True,
 )
@@ -64,7 +64,6 @@ def make_helmholtz(
         The equation is solved on a grid this many times finer along every axis, as in :func:`make_poisson`.
     random_state : int, RandomState instance or None, default=None
         Determines the random forcings. Pass an int for reproducible output.
-
     n_jobs : int, default=None
         Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
         :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
@@ -73,7 +72,7 @@ def make_helmholtz(
     verbose : int, default=1
         Whether to show a progress bar for what takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`.
+        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
 
     Returns
     -------

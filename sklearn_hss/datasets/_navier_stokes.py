@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from .._devices import resolve_device
 from ._checks import count_steps
 from ._forcing import torus_random_field
-from ._generation import Plan, generate
+from ._generation import POSITIVE, Plan, generate
 from ._spectral import (
     SPECTRAL_CONSTRAINTS,
     batch_size,
@@ -24,9 +24,9 @@ from ._spectral import (
 @validate_params(
     {
         **SPECTRAL_CONSTRAINTS,
-        "viscosity": [Interval(Real, 0, None, closed="neither")],
-        "t_final": [Interval(Real, 0, None, closed="neither")],
-        "store_every": [Interval(Real, 0, None, closed="neither")],
+        "viscosity": POSITIVE,
+        "t_final": POSITIVE,
+        "store_every": POSITIVE,
         "initial": [StrOptions({"grf"}), "array-like"],
         "initial_scale": [Interval(Real, None, None, closed="neither")],
         "forcing": [StrOptions({"paper"}), "array-like", None],
@@ -73,9 +73,9 @@ def make_navier_stokes(
     t_final : float, default=1.0
         Time of the last state, in seconds.
     dt : float, default=0.02
-        Time step in seconds; must divide `store_every`.
+        Time step in seconds; must divide `t_final`, and `store_every` where that applies.
     store_every : float, default=0.1
-        Time between the states of a trajectory, in seconds; must divide `t_final`.
+        Time between the states of a trajectory, in seconds; must divide `t_final`. Pairs do not have it.
     initial : "grf" or array-like of shape (n_samples, \\*n_points), default="grf"
         Vorticity at the beginning.
 
@@ -95,14 +95,14 @@ def make_navier_stokes(
     random_state : int, RandomState instance or None, default=None
         Determines the initial fields. Pass an int for reproducible output.
     n_jobs : int, default=None
-        Number of threads on a CPU; -1 stands for all cores. The data do not depend on it.
+        Number of threads that solve batches of samples on a CPU, -1 for all cores; None is 1 unless in a
+        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
     device : str, default="auto"
         Torch device; "auto" is CUDA where there is a GPU, else the CPU. Data of different devices differ by rounding.
     verbose : int, default=1
-        Whether to show a progress bar for generations that take a while.
+        Whether to show a progress bar for what takes longer than two seconds.
     data_home : str or path, default=None
-        Folder in which to keep the data. They are read from there when asked for again, as read-only memory maps; this
-        takes an integer `random_state`.
+        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
 
     Returns
     -------
@@ -149,8 +149,11 @@ def make_navier_stokes(
         given = check_initial(initial, ())
         n_samples, *n_points = given.shape
     n_points = check_grid(n_points)
-    n_stored = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
-    n_steps = count_steps("dt", dt, store_every, f"store_every={store_every:g}")
+    if return_trajectories:
+        n_stored = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
+        steps = count_steps("dt", dt, store_every, f"store_every={store_every:g}") * np.arange(n_stored + 1)
+    else:
+        steps = np.array([0, count_steps("dt", dt, t_final, f"t_final={t_final:g}")])
     if isinstance(forcing, str):
         diagonal = 2 * np.pi * np.add.outer(*(np.arange(n) / n for n in n_points))
         q = 0.1 * (np.sin(diagonal) + np.cos(diagonal))
@@ -161,9 +164,6 @@ def make_navier_stokes(
         if q.shape != n_points:
             raise ValueError(f"forcing has shape {q.shape}; it must be n_points={n_points}.")
     torch_device = resolve_device(device)
-    steps = n_steps * np.arange(n_stored + 1)
-    if not return_trajectories:
-        steps = steps[[0, -1]]
 
     def prepare():
         import torch
@@ -198,6 +198,7 @@ def make_navier_stokes(
         "steps": steps,
         "initial": initial if given is None else given,
         "initial_scale": initial_scale,
+        "return_trajectories": return_trajectories,
         "forcing": q,
         "dtype": dtype,
         "device": torch_device.type,
@@ -206,7 +207,7 @@ def make_navier_stokes(
     n_jobs = n_jobs if torch_device.type == "cpu" else 1
     arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home)
     if return_trajectories:
-        return np.linspace(0, t_final, n_stored + 1), arrays[0]
+        return np.linspace(0, t_final, len(steps)), arrays[0]
     return arrays[0], arrays[1]
 
 

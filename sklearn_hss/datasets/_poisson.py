@@ -86,14 +86,16 @@ def make_poisson(
     boundary : {"dirichlet", "neumann", "periodic"}, default=None
         Boundary condition on the box: u = 0, zero normal derivative, or periodic u. By default "periodic" for the
         perforated domain, and else "dirichlet". Neumann and periodic problems are solvable for f of mean zero, and only
-        up to a constant: f is projected there, and u is the solution of mean zero.
+        up to a constant: f is projected there, and u is the solution of mean zero, on the grid that is solved on;
+        around a disk, means are those over the area of the domain.
     forcing : {"sine", "gaussian", "grf"} or array-like of shape (n_samples, \\*n_points), default="sine"
         Distribution of f.
 
         - "sine": a sine series, see `modes`.
         - "gaussian": independent standard normal values, the setting of Theorem 2.3; zero on the boundary under
           Dirichlet conditions.
-        - "grf": smooth Gaussian random fields with the given `length_scale`, in the eigenfunctions of the problem.
+        - "grf": smooth Gaussian random fields with the given `length_scale`, in the eigenfunctions of -Laplace on the
+          box.
         - an array: these right-hand sides; `n_samples` and `n_points` are then taken from it.
     modes : tuple (first, last), default=None
         Range of the modes in the "sine" series, both ends included.
@@ -133,8 +135,8 @@ def make_poisson(
     data_home : str or path, default=None
         Folder to keep the data in. They are written there as they are generated, one file per array, and returned as
         read-only memory maps; the same call finds them there again. A folder gets its name when its data are complete,
-        so what a killed process leaves behind is never taken for data (and is deleted after a day). Needs an int as
-        `random_state`.
+        so what a killed process leaves behind is never taken for data (and is deleted by calls of the next day). Needs
+        an int as `random_state`.
 
     Returns
     -------

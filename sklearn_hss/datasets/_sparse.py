@@ -33,6 +33,12 @@ def domain_mask(domain, shape, boundary, hole_radius):
     return np.ones(shape, bool)
 
 
+def l_shape_interior(shape):
+    """Points off the boundary of the L-shape, where the equation holds: an ndarray of bool."""
+    x, y = (axis_grid(n, "dirichlet") for n in shape)
+    return np.outer(x > 0, y > 0) & ~np.outer(x >= _CORNER, y >= _CORNER)
+
+
 def l_shape_solver(shape, order):
     """Solver of -Laplace(u) = f on the unit square without its quarter x, y > 1/2, with u = 0 on the boundary.
 
@@ -60,8 +66,7 @@ def l_shape_solver(shape, order):
         + sp.kron(sp.diags_array((x < _CORNER) * 1.0), long[1])
         + sp.kron(sp.diags_array((x >= _CORNER) * 1.0), short[1])
     )
-    unknown = np.outer(x > 0, y > 0) & ~np.outer(x >= _CORNER, y >= _CORNER)
-    return factorised_solver(A, unknown.ravel())
+    return factorised_solver(A, l_shape_interior(shape).ravel())
 
 
 def _line(n, length, order):
@@ -122,8 +127,17 @@ def face_diffusivity(diffusivity, shape, boundary):
         if callable(diffusivity):
             at = (np.arange(n - 1) + 1.0 if boundary == "neumann" else np.arange(n) + 0.5) / n
             grid = np.meshgrid(*axes[:axis], at, *axes[axis + 1 :], indexing="ij", sparse=True)
-            a = np.broadcast_to(diffusivity(*grid), np.broadcast_shapes(*(x.shape for x in grid))).astype(float)
+            a, faces_shape = np.asarray(diffusivity(*grid)), np.broadcast_shapes(*(x.shape for x in grid))
+            fits = a.ndim <= len(faces_shape) and all(
+                n in (1, m) for n, m in zip(a.shape[::-1], faces_shape[::-1], strict=False)
+            )
+            if a.dtype.kind not in "fiu" or not fits:
+                raise ValueError(
+                    f"diffusivity returned an array of shape {a.shape} and type {a.dtype} for coordinates that "
+                    f"broadcast to {faces_shape}; it must return one real number per point."
+                )
             check_positive(a)
+            a = np.broadcast_to(a, faces_shape).astype(float)
         else:
             points = np.moveaxis(diffusivity, axis, 0)
             after = {"periodic": points[:1], "dirichlet": points[-1:], "neumann": points[:0]}[boundary]
@@ -278,12 +292,15 @@ def factorised_solver(A, unknown, weights=None):
     points = np.flatnonzero(unknown)
     # One value of a solution that is determined up to a constant may be chosen.
     solved = points if weights is None else points[1:]
-    factors = splu(
-        A.tocsr()[solved][:, solved].tocsc(),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
+    try:
+        factors = splu(
+            A.tocsr()[solved][:, solved].tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError as error:
+        raise NotConverged(0, f"its matrix is singular to rounding ({error})") from error
 
     def solve(fields):
         f = fields.reshape(len(fields), -1)

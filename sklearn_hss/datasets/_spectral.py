@@ -1,17 +1,17 @@
 """What the equations on doubly periodic domains share: checks of their parameters, and batches. Torch comes late."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._generation import GENERATION_CONSTRAINTS
+from ._generation import GENERATION_CONSTRAINTS, POSITIVE
 
 SPECTRAL_CONSTRAINTS: dict[str, list] = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "n_points": [tuple, list],
-    "dt": [Interval(Real, 0, None, closed="neither")],
+    "dt": POSITIVE,
     "return_trajectories": ["boolean"],
     "dtype": [StrOptions({"float32", "float64"})],
     "device": [str],

@@ -323,6 +323,9 @@ def test_data_are_zero_outside_the_domain_and_f_determines_u(arguments, forcing)
     assert not F[:, ~mask].any()
     assert not U[:, ~mask].any()
     assert (F[:, mask] != 0).mean() > 0.8
+    if arguments == dict(domain="l-shape"):  # where u = 0, f has no effect
+        assert not F[:, 16, 16:].any()
+        assert not F[:, 16:, 16].any()
     _, again = make_poisson(forcing=F, **arguments)
     np.testing.assert_allclose(again, U, atol=1e-14)
 
@@ -352,6 +355,8 @@ def test_points_of_the_fine_grid_that_are_kept():
         (dict(diffusivity=lambda x, y: x - y), "diffusivity must be positive and finite"),
         (dict(diffusivity=np.full((64, 64), np.nan)), "diffusivity contains NaN"),
         (dict(diffusivity=np.ones((64, 64)), refinement=2), "refinement=2 does not apply to a forcing or diffusivity"),
+        (dict(diffusivity=lambda x, y: np.ones(5)), r"an array of shape \(5,\) and type float64 .* one real number"),
+        (dict(diffusivity=lambda x, y: 1j + x), "and type complex128"),
         (dict(device="cuda:77"), "device='cuda:77' cannot be used here"),
     ],
 )

@@ -248,7 +248,7 @@ class Explosion(Equation):
             {"t_final": 1.1},
             r"store_every=0.2 does not divide t_final=1.1; use a fraction of it such as store_every=0.183",
         ),
-        ({"t_final": 0.6, "step": 0.8}, r"step=0.8 is longer than the trajectories; choose a step of at most t_final"),
+        ({"t_final": 0.6, "step": 0.8}, r"step=0.8 is longer than the trajectories; choose one of at most t_final"),
         ({"initial": "cosine"}, "'initial' parameter"),
         ({"initial": [[0, np.nan, 1, 1, 0]]}, "initial contains NaN"),
         ({"initial": [[0, np.inf, 1, 1, 0]]}, "initial contains infinity"),

@@ -1,10 +1,13 @@
+import errno
 import functools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,7 +16,19 @@ import threadpoolctl
 import torch
 from joblib._parallel_backends import SequentialBackend
 
-from sklearn_hss.datasets import _elliptic, _generation, make_helmholtz, make_poisson
+from sklearn_hss.datasets import (
+    _elliptic,
+    _evolution,
+    _generation,
+    _gray_scott,
+    _navier_stokes,
+    make_burgers,
+    make_gray_scott,
+    make_heat,
+    make_helmholtz,
+    make_navier_stokes,
+    make_poisson,
+)
 from sklearn_hss.datasets._generation import Plan, generate, report
 
 # Many small batches of every kind of solver.
@@ -194,12 +209,12 @@ def test_a_killed_generation_is_never_taken_for_data(tmp_path):
                 return solve(*args)
             return wait
         _elliptic._solver = slow
-        make_poisson(1000, 64, random_state=0, data_home={str(tmp_path)!r})
+        make_poisson(1000, 64, random_state=0, data_home={str(tmp_path)!r}, verbose=0)
         """
     )
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*.partial-*/*-U.npy")):
+    while not list(tmp_path.glob("*.partial-*/U.npy")):
         assert time.monotonic() < deadline, "the generation did not start"
         assert process.poll() is None
         time.sleep(0.05)
@@ -275,3 +290,245 @@ def test_progress_within_a_batch(monkeypatch, n_jobs):
     assert sum(bar.moves) == bar.options["total"] == 10
     report(1)  # not within a job
     assert sum(bar.moves) == 10
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+@pytest.mark.parametrize("make", [make_poisson, make_heat, make_gray_scott])
+def test_any_backend_of_joblib(monkeypatch, backend, make):
+    monkeypatch.setattr(_elliptic, "_BATCH", 2 * 48**2)
+    monkeypatch.setattr(_evolution, "_BATCH", 2)
+    arguments = {
+        make_poisson: dict(n_points=(24, 24), domain="perforated"),
+        make_heat: dict(n_points=32, t_final=0.8),
+        make_gray_scott: dict(n_points=(128, 128), states=(0, 1)),
+    }[make]
+    expected = make(5, **arguments, random_state=0)
+    with joblib.parallel_config(backend, n_jobs=2):
+        np.testing.assert_array_equal(make(5, **arguments, random_state=0)[1], expected[1])
+
+
+def test_calls_in_threads_leave_the_numbers_of_threads_as_they_were():
+    def blas():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    def slow(rows, drawn):
+        time.sleep(0.05 if rows.start else 0.1)
+        return drawn, drawn
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas()
+        calls = [threading.Thread(target=generate, args=(lambda n=n: plan(n, solve=slow), RECIPE)) for n in (4, 10)]
+        for call in calls:
+            call.start()
+            time.sleep(0.02)
+        for call in calls:
+            call.join()
+        assert blas() == before
+
+
+class Captured(Exception):
+    pass
+
+
+def recipe_of(monkeypatch, make, arguments):
+    def capture(prepare, recipe, **options):
+        raise Captured(recipe)
+
+    for module in (_elliptic, _evolution, _gray_scott, _navier_stokes):
+        monkeypatch.setattr(module, "generate", capture)
+    with pytest.raises(Captured) as captured:
+        make(**{"random_state": 0, **arguments})
+    return captured.value.args[0]
+
+
+states = np.random.RandomState(0).uniform(0.1, 1, size=(3, 2, 16, 16))
+KEYS = {
+    make_poisson: [
+        {"n_samples": 7},
+        {"n_points": 128},
+        {"domain": "l-shape", "n_points": (64, 64)},
+        {"domain": "perforated", "n_points": (64, 64)},
+        {"domain": "perforated", "n_points": (64, 64), "hole_radius": 0.3},
+        {"diffusivity": np.ones(256)},
+        {"diffusivity": 2 * np.ones(256)},
+        {"boundary": "neumann"},
+        {"forcing": "gaussian"},
+        {"forcing": "grf"},
+        {"forcing": "grf", "length_scale": 0.2},
+        {"forcing": states[0, 0]},
+        {"modes": (1, 9)},
+        {"order": 2},
+        {"refinement": 2},
+        {"random_state": 1},
+    ],
+    make_helmholtz: [{"wavenumber": 60}],
+    make_heat: [
+        {"n_samples": 7},
+        {"n_points": 128},
+        {"diffusivity": 1e-4},
+        {"boundary": "periodic"},
+        {"t_final": 4},
+        {"store_every": 0.4},
+        {"initial": "gaussian"},
+        {"initial": "grf"},
+        {"initial": "grf", "length_scale": 0.2},
+        {"initial": np.pad(states[0, 0], [(0, 0), (1, 1)])},
+        {"modes": (1, 9)},
+        {"refinement": 2},
+        {"solver": "exact"},
+        {"rtol": 1e-5},
+        {"atol": 1e-7},
+        {"random_state": 1},
+    ],
+    make_burgers: [{}, {"viscosity": 2e-3}, {"beta": 0.5}],
+    make_gray_scott: [
+        {"n_samples": 7},
+        {"n_points": (64, 64)},
+        {"pattern": "maze"},
+        {"pattern": [(0.03, 0.06), "maze"]},
+        {"initial": "fourier"},
+        {"initial": states},
+        {"states": (0, 10)},
+        {"diffusivities": (1e-5, 1e-5)},
+        {"dt": 0.5},
+        {"parameter_channels": False},
+        {"return_trajectories": True},
+        {"dtype": "float32"},
+        {"device": "meta"},
+        {"random_state": 1},
+    ],
+    make_navier_stokes: [
+        {"n_samples": 7},
+        {"n_points": (64, 64)},
+        {"viscosity": 2e-3},
+        {"t_final": 2},
+        {"dt": 0.01},
+        {"return_trajectories": True},
+        {"return_trajectories": True, "store_every": 0.2},
+        {"initial": states[0]},
+        {"initial_scale": 2},
+        {"forcing": None},
+        {"dtype": "float32"},
+        {"device": "meta"},
+        {"random_state": 1},
+    ],
+}
+
+
+def digests(monkeypatch, make, calls):
+    for module in (_gray_scott, _navier_stokes):
+        monkeypatch.setattr(module, "resolve_device", lambda device: torch.device(device.replace("auto", "cpu")))
+    return [_generation.digest(recipe_of(monkeypatch, make, arguments)) for arguments in calls]
+
+
+@pytest.mark.parametrize("make", KEYS)
+def test_what_changes_the_data_changes_their_name(monkeypatch, make):
+    names = digests(monkeypatch, make, [{}, *KEYS[make]] if make is not make_burgers else KEYS[make])
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("make", "calls"),
+    [
+        (make_poisson, [{}, {"n_samples": np.int64(100), "n_points": np.int32(256), "order": np.int64(4)}]),
+        (make_poisson, [{}, {"random_state": np.int64(0), "modes": [1, 10], "hole_radius": 0.3, "length_scale": 1}]),
+        (make_poisson, [{"n_points": (24, 24)}, {"n_points": [24, np.int64(24)], "refinement": 2}]),
+        (make_poisson, [{"forcing": states[0]}, {"forcing": np.asfortranarray(states[0]), "random_state": None}]),
+        (
+            make_poisson,
+            [
+                {"diffusivity": states[0, 0], "n_points": (16, 16), "forcing": "gaussian"},
+                {"diffusivity": np.asfortranarray(states[0, 0]), "n_points": (16, 16), "forcing": "gaussian"},
+            ],
+        ),
+        (make_helmholtz, [{}, {"wavenumber": 70}]),
+        (make_heat, [{"solver": "exact"}, {"solver": "exact", "rtol": 1e-5, "t_final": 8, "step": 0.2}]),
+        (make_gray_scott, [{}, {"dt": 1, "diffusivities": [2e-5, 1e-5], "states": [0, 1000], "n_jobs": 2}]),
+        (make_gray_scott, [{"pattern": "maze"}, {"pattern": (0.029, 0.057)}]),
+        (make_navier_stokes, [{}, {"t_final": 1, "initial_scale": 1, "dt": np.float64(0.02), "store_every": 0.5}]),
+    ],
+)
+def test_equal_data_have_equal_names(monkeypatch, make, calls):
+    assert len(set(digests(monkeypatch, make, calls))) == 1
+
+
+@pytest.mark.parametrize("make", [make_poisson, make_heat, make_navier_stokes, make_gray_scott])
+def test_numpy_integers_as_sizes(tmp_path, make):
+    arguments = {"t_final": 0.8} if make is make_heat else {"states": (0, 1)} if make is make_gray_scott else {}
+    n_points = np.int64(32) if make in (make_poisson, make_heat) else (np.int64(16), np.int64(16))
+    for _ in range(2):
+        kept = make(np.int64(2), n_points, **arguments, random_state=np.int64(0), data_home=tmp_path)
+    np.testing.assert_array_equal(kept[1], make(2, n_points, **arguments, random_state=0)[1])
+
+
+def test_nothing_is_factorised_for_data_on_the_disk_or_for_refused_calls(tmp_path, monkeypatch):
+    arguments = dict(n_samples=2, n_points=(24, 24), domain="l-shape", data_home=tmp_path)
+    make_poisson(**arguments, random_state=0)
+    monkeypatch.setattr(_elliptic, "l_shape_solver", None)
+    make_poisson(**arguments, random_state=0)
+    with pytest.raises(ValueError, match="random_state=None does not identify"):
+        make_poisson(**arguments)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(files, folder, plan, name):
+        sink = file_sink(files, folder, plan, name)
+
+        def write(rows, values):
+            if rows.start:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sink(rows, values)
+
+        return write
+
+    file_sink = _generation._file_sink
+    monkeypatch.setattr(_generation, "_file_sink", full)
+    with pytest.raises(OSError, match="No space left"):
+        generate(plan, RECIPE, data_home=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rename_that_fails_is_not_hidden(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        generate(plan, RECIPE, data_home=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["U.npy", "recipe.json", "truncated"])
+def test_a_damaged_folder_is_named(tmp_path, damage):
+    generate(plan, RECIPE, data_home=tmp_path)
+    (folder,) = tmp_path.iterdir()
+    if damage == "truncated":
+        (folder / "F.npy").write_bytes((folder / "F.npy").read_bytes()[:200])
+    else:
+        (folder / damage).unlink()
+    with pytest.raises(ValueError, match=rf"{folder.name} is damaged .* delete it"):
+        generate(plan, RECIPE, data_home=tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permissions of this kind")
+def test_others_may_read_the_data(tmp_path):
+    generate(plan, RECIPE, data_home=tmp_path)
+    (tmp_path / "folder").mkdir()
+    (folder,) = tmp_path.glob("make_test-*")
+    assert folder.stat().st_mode == (tmp_path / "folder").stat().st_mode
+
+
+def test_no_jobs_are_refused():
+    with pytest.raises(ValueError, match="'n_jobs' parameter of make_poisson must be"):
+        make_poisson(3, 64, n_jobs=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "shape"),
+    [
+        (make_heat, dict(n_points=32, t_final=0.4, return_trajectories=True), (2, 3, 32)),
+        (make_heat, dict(n_points=32, t_final=1, store_every=0.5, return_trajectories=True), (2, 3, 32)),
+        (make_navier_stokes, dict(n_points=(16, 16), t_final=0.25, dt=0.125), (2, 16, 16)),
+    ],
+)
+def test_parameters_that_play_no_part_refuse_nothing(make, arguments, shape):
+    assert make(2, **arguments, random_state=0)[1].shape == shape
