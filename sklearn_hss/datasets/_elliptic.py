@@ -74,7 +74,7 @@ def make_elliptic_data(
     half_waves = len(shape) > 2 and boundary == "dirichlet"
     if kind == "sine":
         default = (3, 23) if len(shape) > 2 else (1, 10)
-        modes = check_modes(modes or default, (min(shape) - 1) // (1 if half_waves else 2), n_points)
+        modes = check_modes(default if modes is None else modes, (min(shape) - 1) // (1 if half_waves else 2), n_points)
     device = _check_device(device, len(shape) == 3 and domain == "box" and diffusivity is None)
 
     def prepare():
