@@ -58,7 +58,7 @@ def make_navier_stokes(
     boundaries. The velocity is v = (psi_y, -psi_x) with -Laplace(psi) = w. With the defaults, the data are those of the
     paper's experiment, drawn by our own random numbers; swap the two arrays for the inverse problem.
 
-    The solver is pseudo-spectral: Fourier modes of wavenumber |k_i| < n_i / 3 interact, with no aliasing (2/3 rule);
+    The solver is pseudo-spectral: Fourier modes of wavenumbers k_i below n_i / 3 interact, with no aliasing (2/3 rule);
     higher ones, which the initial fields hardly contain, only decay. Time steps are those of ETDRK4, with the viscous
     term exact.
 
