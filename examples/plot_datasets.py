@@ -15,6 +15,7 @@ Takes about half a minute on two cores.
 # The function below calls a generator, and notes the call, the shapes and the seconds.
 
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -164,3 +165,4 @@ right.suptitle("Navier-Stokes: vorticity")
 for axis, title, w in zip(right.subplots(1, 2), ("t = 0", "t = 1"), (w_0, w_1), strict=True):
     draw(axis, w[0], title)
 figure.savefig("datasets.png", dpi=100)
+print(f"Picture: {Path('datasets.png').resolve()}")

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state
 
 from .._devices import resolve_device
 from ._box import axis_grid, box_solver
-from ._checks import check_modes
+from ._checks import check_fields, check_modes
 from ._forcing import gaussian_random_field, sine_forcing
 from ._generation import Plan, generate
 from ._sparse import (
@@ -55,7 +55,8 @@ def make_elliptic_data(
     """
     kind = forcing if isinstance(forcing, str) else "given"
     if kind == "given":
-        forcing = check_array(forcing, dtype=np.float64, order="C", allow_nd=True, input_name="forcing")
+        sizes = [f"n_{i}" for i in range(1, np.ndim(forcing))] or ["n_points"]
+        forcing = check_fields(forcing, "forcing", ("n_samples", *sizes))
         n_samples, *n_points = forcing.shape
         random_state = 0  # nothing is random
     shape = _check_shape(n_points)

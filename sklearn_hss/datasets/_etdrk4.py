@@ -127,8 +127,8 @@ class ETDRK4:
         if not all(finite):
             samples = ", ".join(str(first_sample + i) for i, good in enumerate(finite) if not good)
             raise RuntimeError(
-                f"The simulation of sample {samples} became infinite or NaN with dt={self.dt:g}; try a smaller dt, or "
-                f"smaller initial values."
+                f"The simulation of sample{'s' * (',' in samples)} {samples} became infinite or NaN with "
+                f"dt={self.dt:g}; try a smaller dt, or smaller initial values."
             )
 
 

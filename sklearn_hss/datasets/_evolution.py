@@ -11,10 +11,10 @@ import numpy as np
 import scipy.fft
 import scipy.sparse as sp
 from scipy.integrate import solve_ivp
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._checks import check_modes, count_steps
+from ._checks import check_fields, check_modes, count_steps
 from ._forcing import gaussian_random_field
 from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, generate
 
@@ -201,7 +201,7 @@ def make_evolution(
     """
     given = None
     if not isinstance(initial, str):
-        given = check_array(initial, dtype=np.float64, order="C", ensure_min_features=2, input_name="initial")
+        given = check_fields(initial, "initial", ("n_samples", "n_points"))
         n_samples, n_points = given.shape
         random_state = 0  # nothing is random
     on_grid = given is not None or initial == "gaussian"

@@ -111,7 +111,10 @@ def generate(
     folder = home / f"{recipe['generator']}-{digest(recipe)}"
     if not folder.exists():
         plan = prepare()
-        home.mkdir(parents=True, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"data_home={str(data_home)!r} is no folder that can be written to ({error}).") from error
         _delete_abandoned(home)
         partial = home / f"{folder.name}.partial-{uuid.uuid4().hex}"
         partial.mkdir()
@@ -131,7 +134,7 @@ def generate(
             shutil.rmtree(partial, ignore_errors=True)
     try:
         names = json.loads((folder / _RECIPE).read_text())["arrays"]
-        return tuple(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
+        return tuple(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in names)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} is damaged ({error}); delete it, and the data will be generated again.") from error
 
@@ -185,7 +188,7 @@ def _fill(plan, sinks, recipe, n_jobs, verbose):
     bar = tqdm(
         total=plan.n_samples,
         desc=recipe["generator"],
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} samples [{elapsed}<{remaining}]",
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} samples [{elapsed}<{remaining}]",
         delay=2,  # it shows up only where there is time to look at it
         disable=not verbose,
     )
@@ -204,7 +207,7 @@ def _fill(plan, sinks, recipe, n_jobs, verbose):
                 for sink, values in zip(sinks, fields, strict=True):
                     sink(rows, values)
                 with _LOCK:
-                    bar.update(rows.stop - rows.start - reported)
+                    _move(bar, rows.stop - rows.start - reported)
         finally:
             del _BARS[id(bar)]
 
@@ -214,6 +217,11 @@ def report(n_samples):
     advance = getattr(_job, "advance", None)
     if advance is not None:
         advance(n_samples)
+
+
+def _move(bar, n_samples):
+    # Parts of samples do not quite add up to samples.
+    bar.update(min(n_samples, bar.total - bar.n))
 
 
 def _solve(solve, rows, drawn, parent, bar_id):
@@ -229,7 +237,7 @@ def _solve(solve, rows, drawn, parent, bar_id):
         reported += n_samples
         with _LOCK:
             if bar_id in _BARS:  # not if the call has ended early, by an error
-                _BARS[bar_id].update(n_samples)
+                _move(_BARS[bar_id], n_samples)
 
     _job.advance = advance
     try:

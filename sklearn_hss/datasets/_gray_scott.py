@@ -11,9 +11,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._devices import resolve_device
-from ._checks import count_steps
+from ._checks import check_fields, count_steps
 from ._generation import Plan, generate
-from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, check_initial, wavenumbers
+from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, wavenumbers
 
 #: Feed rate f and kill rate k of the paper's six patterns.
 GRAY_SCOTT_PATTERNS = {
@@ -161,7 +161,7 @@ def make_gray_scott(
     """
     given = None
     if not isinstance(initial, str):
-        given = check_initial(initial, (2,))
+        given = check_fields(initial, "initial", ("n_samples", 2, "n_1", "n_2"))
         n_samples, _, *n_points = given.shape
     n_points = check_grid(n_points)
     stored = _check_states(states, return_trajectories)

@@ -5,18 +5,17 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from .._devices import resolve_device
-from ._checks import count_steps
+from ._checks import check_fields, count_steps
 from ._forcing import torus_random_field
 from ._generation import POSITIVE, Plan, generate
 from ._spectral import (
     SPECTRAL_CONSTRAINTS,
     batch_size,
     check_grid,
-    check_initial,
     wavenumbers,
 )
 
@@ -146,7 +145,7 @@ def make_navier_stokes(
     """
     given = None
     if not isinstance(initial, str):
-        given = check_initial(initial, ())
+        given = check_fields(initial, "initial", ("n_samples", "n_1", "n_2"))
         n_samples, *n_points = given.shape
     n_points = check_grid(n_points)
     if return_trajectories:
@@ -160,9 +159,7 @@ def make_navier_stokes(
     elif forcing is None:
         q = np.zeros(n_points)
     else:
-        q = check_array(forcing, dtype=np.float64, input_name="forcing")
-        if q.shape != n_points:
-            raise ValueError(f"forcing has shape {q.shape}; it must be n_points={n_points}.")
+        q = check_fields(forcing, "forcing", n_points)
     torch_device = resolve_device(device)
 
     def prepare():

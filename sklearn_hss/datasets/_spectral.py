@@ -3,7 +3,6 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._generation import GENERATION_CONSTRAINTS, POSITIVE
@@ -28,15 +27,6 @@ def check_grid(n_points):
     if len(n_points) != 2 or not all(isinstance(n, int | np.integer) and n >= 4 for n in n_points):
         raise ValueError(f"n_points={n_points!r} must be two integers of at least 4, such as (128, 128).")
     return int(n_points[0]), int(n_points[1])
-
-
-def check_initial(initial, channels):
-    """Given initial states, (n_samples, *channels, n_1, n_2)."""
-    initial = check_array(initial, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name="initial")
-    if initial.ndim != 3 + len(channels) or initial.shape[1:-2] != channels:
-        expected = ", ".join(map(str, ("n_samples", *channels, "n_1", "n_2")))
-        raise ValueError(f"initial has shape {initial.shape}; it must be ({expected}).")
-    return initial
 
 
 def batch_size(n_points, device):

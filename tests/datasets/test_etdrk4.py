@@ -97,5 +97,5 @@ def test_nothing_depends_on_how_the_steps_are_divided():
 def test_a_sample_that_blows_up_is_named(n_steps):
     u = torch.tensor([[0.0], [2.0], [-1.0], [3.0]], dtype=torch.complex128)  # u' = u² has a pole at 1 / u_0
     stepper = ETDRK4(np.zeros(1), 0.25, torch.float64, CPU)
-    with pytest.raises(RuntimeError, match=r"sample 11, 13 became infinite or NaN with dt=0.25; try a smaller dt"):
+    with pytest.raises(RuntimeError, match=r"samples 11, 13 became infinite or NaN with dt=0.25; try a smaller dt"):
         stepper.advance(u, n_steps, lambda u, out: torch.mul(u, u, out=out), first_sample=10)

@@ -1,5 +1,6 @@
 import errno
 import functools
+import io
 import os
 import signal
 import subprocess
@@ -266,9 +267,11 @@ def test_progress_within_a_batch(monkeypatch, n_jobs):
     class Bar:
         def __init__(self, **options):
             self.moves, self.options = [], options
+            self.total, self.n = options["total"], 0
 
         def update(self, n):
             self.moves.append(n)
+            self.n += n
 
         def __enter__(self):
             bars.append(self)
@@ -532,3 +535,16 @@ def test_no_jobs_are_refused():
 )
 def test_parameters_that_play_no_part_refuse_nothing(make, arguments, shape):
     assert make(2, **arguments, random_state=0)[1].shape == shape
+
+
+def test_a_file_as_data_home_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"data_home='.*file' is no folder that can be written to \(.*File exists"):
+        generate(plan, RECIPE, data_home=tmp_path / "file")
+
+
+def test_a_bar_ends_full_and_not_beyond():
+    bar = _generation.tqdm(total=6, disable=False, file=io.StringIO())
+    for _ in range(7):
+        _generation._move(bar, 6 / 7 + 1e-9)
+    assert bar.n == 6
