@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import datasets, estimators, linalg, metrics, nn, plotting
-    from .estimators import HSSRegressor, HSSTransformer, NeuralHSSRegressor
+    from .estimators import FNORegressor, HSSRegressor, HSSTransformer, NeuralHSSRegressor
 
 __version__ = "0.1.0.dev0"
 
 # Importing torch takes a second, so everything is imported on first use.
 _MODULE_OF = {
+    "FNORegressor": "estimators",
     "HSSRegressor": "estimators",
     "HSSTransformer": "estimators",
     "NeuralHSSRegressor": "estimators",
@@ -23,6 +24,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "FNORegressor",
     "HSSRegressor",
     "HSSTransformer",
     "NeuralHSSRegressor",

@@ -30,6 +30,93 @@ _INITIALISATION_LOCK = threading.Lock()
 _NOTHING_LEFT = 1e-4
 
 
+# The parameters and attributes that all neural regressors have, for their docstrings.
+_TRAINING_PARAMETERS = """
+    lr : float, default=1e-3
+        Learning rate at the start of the cosine schedule.
+    min_lr : float, default=1e-5
+        Learning rate at its end.
+    max_epochs : int, default=500
+        Number of passes over the training data.
+    batch_size : int, default=256
+        Number of samples per step.
+    weight_decay : float, default=1e-3
+        Decoupled weight decay of AdamW.
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient; longer ones are scaled down to it.
+    scale : {"max", None}, default="max"
+        Division of inputs and targets by the largest magnitude in the training data, undone in `predict`.
+    validation_fraction : float or None, default=None
+        Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
+    early_stopping : bool, default=False
+        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
+        and to restore the weights of the best epoch.
+    n_iter_no_change : int, default=50
+        Number of epochs without improvement after which early stopping stops.
+    warm_start : bool, default=False
+        Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
+    callbacks : list of skorch callbacks, default=None
+        Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
+    device : str or torch.device, default="auto"
+        Where to train and predict. "auto" is CUDA where available, else the CPU.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the network. None follows the data; float32 trains faster.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
+        dimensions of `X` but the first are the grid.
+"""
+_FITTED_ATTRIBUTES = """
+    history_ : list of dict
+        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
+        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
+        of it.
+    n_iter_ : int
+        Number of epochs trained, earlier fits that were continued included.
+    n_parameters_ : int
+        Number of learnable numbers.
+    grid_shape_ : tuple of int
+        Grid of the inputs.
+    x_scale_, y_scale_ : float
+        Divisors of inputs and targets.
+    n_features_in_ : int
+        Number of points of the inputs.
+    feature_names_in_ : ndarray of shape (n_points,)
+        Names of the inputs, where `X` had string column names.
+"""
+
+
+def document_training(estimator):
+    """Class decorator that puts what all neural regressors share into the docstring of one."""
+    for name, text in (("training_parameters", _TRAINING_PARAMETERS), ("fitted_attributes", _FITTED_ATTRIBUTES)):
+        estimator.__doc__ = estimator.__doc__.replace(f"{{{name}}}", text.strip())
+    return estimator
+
+
+def field_arguments(inputs, outputs):
+    """Arguments that tell a module of :mod:`sklearn_hss.nn` the grids and channels.
+
+    Raises
+    ------
+    ValueError
+        If the grids have not as many dimensions.
+    """
+    if len(inputs.grid) != len(outputs.grid):
+        raise ValueError(
+            f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+        )
+    one_dimensional = len(inputs.grid) == 1
+    return {
+        "in_features": inputs.grid[0] if one_dimensional else inputs.grid,
+        "out_features": outputs.grid[0] if one_dimensional else outputs.grid,
+        "in_channels": inputs.n_channels,
+        "out_channels": outputs.n_channels,
+    }
+
+
 def _max_scale(array):
     """Largest magnitude in `array`; 1 where that is zero, so that constant zero fields stay what they are."""
     scale = max(abs(float(array.max())), abs(float(array.min())))

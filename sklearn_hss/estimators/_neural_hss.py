@@ -14,7 +14,7 @@ from ..linalg._fitting import fit_hss, relative_error
 from ..linalg._kronecker_fitting import fit_kronecker
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
-from ._base import BaseNeuralRegressor
+from ._base import BaseNeuralRegressor, document_training, field_arguments
 from ._linear import weighted_columns
 
 
@@ -83,6 +83,7 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     }
 
 
+@document_training
 class NeuralHSSRegressor(BaseNeuralRegressor):
     """Neural-HSS: a network of hierarchically semi-separable layers that learns solution operators of PDEs.
 
@@ -147,69 +148,19 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
         "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
         dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same.
-    lr : float, default=1e-3
-        Learning rate at the start of the cosine schedule.
-    min_lr : float, default=1e-5
-        Learning rate at its end.
-    max_epochs : int, default=500
-        Number of passes over the training data.
-    batch_size : int, default=256
-        Number of samples per step.
-    weight_decay : float, default=1e-3
-        Decoupled weight decay of AdamW.
-    gradient_clip : float or None, default=1.0
-        Largest norm of the gradient; longer ones are scaled down to it.
-    scale : {"max", None}, default="max"
-        Division of inputs and targets by the largest magnitude in the training data, undone in `predict`.
-    validation_fraction : float or None, default=None
-        Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
-    early_stopping : bool, default=False
-        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
-        and to restore the weights of the best epoch.
-    n_iter_no_change : int, default=50
-        Number of epochs without improvement after which early stopping stops.
-    warm_start : bool, default=False
-        Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
-    callbacks : list of skorch callbacks, default=None
-        Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
-    device : str or torch.device, default="auto"
-        Where to train and predict. "auto" is CUDA where available, else the CPU.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the network. None follows the data; float32 trains faster.
-    random_state : int, RandomState instance or None, default=None
-        Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
-    verbose : int, default=0
-        Whether to show a progress bar.
-    grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
-        dimensions of `X` but the first are the grid.
+    {training_parameters}
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is the :class:`sklearn_hss.nn.NeuralHSS`.
-    history_ : list of dict
-        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
-        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
-        of it.
-    n_iter_ : int
-        Number of epochs trained, earlier fits that were continued included.
-    n_parameters_ : int
-        Number of learnable numbers.
     rank_, levels_ : int
         The rank and the depth in use.
     init_ : {"linear", "random"}
         The start in use.
     slopes_ : ndarray of shape (n_activations,)
         Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU.
-    grid_shape_ : tuple of int
-        Grid of the inputs.
-    x_scale_, y_scale_ : float
-        Divisors of inputs and targets.
-    n_features_in_ : int
-        Number of points of the inputs.
-    feature_names_in_ : ndarray of shape (n_points,)
-        Names of the inputs, where `X` had string column names.
+    {fitted_attributes}
 
     See Also
     --------
@@ -328,10 +279,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.grid_shape = grid_shape
 
     def _make_module(self, inputs, outputs):
-        if len(inputs.grid) != len(outputs.grid):
-            raise ValueError(
-                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
-            )
+        fields = field_arguments(inputs, outputs)
         structure = choose_structure(
             inputs.grid,
             outputs.grid,
@@ -341,12 +289,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             lifting=self.lifting,
             projection=self.projection,
         )
-        one_dimensional = len(inputs.grid) == 1
         arguments = {
-            "in_features": inputs.grid[0] if one_dimensional else inputs.grid,
-            "out_features": outputs.grid[0] if one_dimensional else outputs.grid,
-            "in_channels": inputs.n_channels,
-            "out_channels": outputs.n_channels,
+            **fields,
             **structure,
             **{
                 name: getattr(self, name)

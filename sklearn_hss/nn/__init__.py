@@ -1,9 +1,10 @@
-"""Torch modules: HSS layers and the networks built from them."""
+"""Torch modules: HSS layers and the networks built from them, and the networks they are compared with."""
 
 from ._activation import TrainableLeakyReLU
 from ._cp_linear import CPLinear
+from ._fno import FNO, SpectralConv
 from ._hss_linear import HSSLinear
 from ._hss_multilinear import HSSMultilinear
 from ._neural_hss import NeuralHSS
 
-__all__ = ["CPLinear", "HSSLinear", "HSSMultilinear", "NeuralHSS", "TrainableLeakyReLU"]
+__all__ = ["FNO", "CPLinear", "HSSLinear", "HSSMultilinear", "NeuralHSS", "SpectralConv", "TrainableLeakyReLU"]

@@ -8,12 +8,18 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_hss import HSSRegressor, HSSTransformer, NeuralHSSRegressor
+from sklearn_hss import FNORegressor, HSSRegressor, HSSTransformer, NeuralHSSRegressor
 
 # The checks fit noise, which no linear map explains.
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = )")
 
-ESTIMATORS = [NeuralHSSRegressor(), HSSRegressor(), HSSTransformer()]
+# Small baselines: the checks fit some sixty times, and look at how well on few points.
+ESTIMATORS = [
+    NeuralHSSRegressor(),
+    HSSRegressor(),
+    HSSTransformer(),
+    FNORegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
+]
 
 
 @parametrize_with_checks(ESTIMATORS)

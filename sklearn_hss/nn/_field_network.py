@@ -1,0 +1,98 @@
+"""What the baseline networks share: fields with channels or without, places on the grid, a change of the grid."""
+
+from math import prod
+
+import torch
+from torch import nn
+
+
+def as_grid(features):
+    """Grid of a `features` parameter: an int stands for one dimension."""
+    return (features,) if isinstance(features, int) else tuple(int(n) for n in features)
+
+
+def places(grid, **factory):
+    """Coordinates j / n of the grid points, a Tensor of shape (n_modes, *grid)."""
+    axes = [torch.arange(n, **factory) / n for n in grid]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def convolution(n_modes, *args, **kwargs):
+    """The convolution layer of so many dimensions."""
+    return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n_modes - 1](*args, **kwargs)
+
+
+class Regrid(nn.Module):
+    """Learned linear map from one grid to another, one matrix per dimension; averages of cells at the start.
+
+    Parameters
+    ----------
+    grid_in, grid_out : tuple of int
+        Of as many dimensions. Where both have as many points, nothing is done.
+    device, dtype
+        Of the matrices.
+    """
+
+    def __init__(self, grid_in, grid_out, device=None, dtype=None):
+        super().__init__()
+        self.matrices = nn.ParameterDict()
+        for axis, (n_in, n_out) in enumerate(zip(grid_in, grid_out, strict=True)):
+            if n_in == n_out:
+                continue
+            # Overlap of the cells of both grids, as a fraction of the cell of the output.
+            ends_in, ends_out = (torch.arange(n + 1, device=device, dtype=dtype) / n for n in (n_in, n_out))
+            overlap = torch.minimum(ends_in[1:], ends_out[1:, None]) - torch.maximum(ends_in[:-1], ends_out[:-1, None])
+            self.matrices[str(axis)] = nn.Parameter(overlap.clamp(min=0) * n_out)
+
+    def forward(self, x):
+        for axis, matrix in self.matrices.items():
+            x = torch.movedim(torch.tensordot(x, matrix, ([int(axis) + 2], [1])), -1, int(axis) + 2)
+        return x
+
+
+class FieldNetwork(nn.Module):
+    """Base class of networks that map channels on a grid to channels on a grid, in `body`.
+
+    Parameters
+    ----------
+    in_features : int or tuple of int
+        Grid of the inputs.
+    out_features : int or tuple of int, default=None
+        Grid of the outputs; that of the inputs if None.
+    in_channels, out_channels : int, default=None
+        Numbers of channels; None means that the fields have no dimension of channels.
+    """
+
+    def __init__(self, in_features, out_features=None, in_channels=None, out_channels=None):
+        super().__init__()
+        self.grid_in = as_grid(in_features)
+        self.grid_out = self.grid_in if out_features is None else as_grid(out_features)
+        self.in_channels, self.out_channels = in_channels, out_channels
+
+    def body(self, x):
+        """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the network to fields in the last dimensions of `x`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., [in_channels,] \\*in_features)
+            Input fields.
+
+        Returns
+        -------
+        Tensor of shape (..., [out_channels,] \\*out_features)
+            Output fields.
+        """
+        wanted = self.grid_in if self.in_channels is None else (self.in_channels, *self.grid_in)
+        batch = x.shape[: -len(wanted)]
+        if (*batch, *wanted) != x.shape:
+            raise ValueError(
+                f"Input of shape {tuple(x.shape)} does not fit {type(self).__name__}(in_features={self.grid_in}, "
+                f"in_channels={self.in_channels}): its last dimensions must be {wanted}."
+            )
+        y = self.body(x.reshape(prod(batch), self.in_channels or 1, *self.grid_in))
+        channels = () if self.out_channels is None else (self.out_channels,)
+        return y.reshape(*batch, *channels, *self.grid_out)
