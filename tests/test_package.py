@@ -39,6 +39,7 @@ def public_methods():
 
 def test_public_names():
     assert set(public_objects()) == {
+        "sklearn_hss.FNORegressor",
         "sklearn_hss.HSSRegressor",
         "sklearn_hss.HSSTransformer",
         "sklearn_hss.NeuralHSSRegressor",
@@ -60,6 +61,8 @@ def test_public_names():
         "sklearn_hss.metrics.relative_l2_error",
         "sklearn_hss.metrics.trajectory_l2_error",
         "sklearn_hss.nn.CPLinear",
+        "sklearn_hss.nn.FNO",
+        "sklearn_hss.nn.SpectralConv",
         "sklearn_hss.nn.HSSLinear",
         "sklearn_hss.nn.HSSMultilinear",
         "sklearn_hss.nn.NeuralHSS",

@@ -1,5 +1,7 @@
 """The Fourier neural operator."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import gelu
@@ -145,7 +147,7 @@ class FNO(FieldNetwork):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, out_features, in_channels, out_channels)
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         n_modes = len(self.grid_in)
         self.modes = (modes,) * n_modes if isinstance(modes, int) else tuple(modes)
         self.coordinates = coordinates
@@ -161,6 +163,7 @@ class FNO(FieldNetwork):
         self.pointwise = nn.ModuleList(convolution(n_modes, width, width, 1, **factory) for _ in range(depth))
         self.projection = convolution(n_modes, width, out_channels or 1, 1, **factory)
         self.regrid = Regrid(self.grid_in, self.grid_out, **factory)
+        self.places: torch.Tensor
         self.register_buffer("places", places(self.grid_in, **factory), persistent=False)
 
     def body(self, x):
