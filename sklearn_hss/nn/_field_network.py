@@ -51,7 +51,7 @@ class Regrid(nn.Module):
 
 
 class FieldNetwork(nn.Module):
-    """Base class of networks that map channels on a grid to channels on a grid, in `body`.
+    """Base class of networks that map channels on a grid to channels on a grid, in `_body`.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class FieldNetwork(nn.Module):
         self.grid_out = self.grid_in if out_features is None else as_grid(out_features)
         self.in_channels, self.out_channels = in_channels, out_channels
 
-    def body(self, x):
+    def _body(self, x):
         """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""
         raise NotImplementedError
 
@@ -93,6 +93,6 @@ class FieldNetwork(nn.Module):
                 f"Input of shape {tuple(x.shape)} does not fit {type(self).__name__}(in_features={self.grid_in}, "
                 f"in_channels={self.in_channels}): its last dimensions must be {wanted}."
             )
-        y = self.body(x.reshape(prod(batch), self.in_channels or 1, *self.grid_in))
+        y = self._body(x.reshape(prod(batch), self.in_channels or 1, *self.grid_in))
         channels = () if self.out_channels is None else (self.out_channels,)
         return y.reshape(*batch, *channels, *self.grid_out)

@@ -166,7 +166,7 @@ class FNO(FieldNetwork):
         self.places: torch.Tensor
         self.register_buffer("places", places(self.grid_in, **factory), persistent=False)
 
-    def body(self, x):
+    def _body(self, x):
         """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""
         if self.coordinates:
             x = torch.cat([x, self.places.expand(len(x), *self.places.shape)], dim=1)
