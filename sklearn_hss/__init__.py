@@ -5,16 +5,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import datasets, estimators, linalg, metrics, nn, plotting
-    from .estimators import FNORegressor, HSSRegressor, HSSTransformer, NeuralHSSRegressor
+    from .estimators import (
+        DeepONetRegressor,
+        FactFormerRegressor,
+        FNORegressor,
+        HSSRegressor,
+        HSSTransformer,
+        NeuralHSSRegressor,
+        ResNetRegressor,
+    )
 
 __version__ = "0.1.0.dev0"
 
 # Importing torch takes a second, so everything is imported on first use.
 _MODULE_OF = {
+    "DeepONetRegressor": "estimators",
     "FNORegressor": "estimators",
+    "FactFormerRegressor": "estimators",
     "HSSRegressor": "estimators",
     "HSSTransformer": "estimators",
     "NeuralHSSRegressor": "estimators",
+    "ResNetRegressor": "estimators",
     "datasets": None,
     "estimators": None,
     "linalg": None,
@@ -24,10 +35,13 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "DeepONetRegressor",
     "FNORegressor",
+    "FactFormerRegressor",
     "HSSRegressor",
     "HSSTransformer",
     "NeuralHSSRegressor",
+    "ResNetRegressor",
     "__version__",
     "datasets",
     "estimators",

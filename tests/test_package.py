@@ -39,10 +39,13 @@ def public_methods():
 
 def test_public_names():
     assert set(public_objects()) == {
+        "sklearn_hss.DeepONetRegressor",
+        "sklearn_hss.FactFormerRegressor",
         "sklearn_hss.FNORegressor",
         "sklearn_hss.HSSRegressor",
         "sklearn_hss.HSSTransformer",
         "sklearn_hss.NeuralHSSRegressor",
+        "sklearn_hss.ResNetRegressor",
         "sklearn_hss.datasets.load_diffusionpde",
         "sklearn_hss.datasets.load_the_well",
         "sklearn_hss.datasets.make_burgers",
@@ -61,7 +64,10 @@ def test_public_names():
         "sklearn_hss.metrics.relative_l2_error",
         "sklearn_hss.metrics.trajectory_l2_error",
         "sklearn_hss.nn.CPLinear",
+        "sklearn_hss.nn.DeepONet",
         "sklearn_hss.nn.FNO",
+        "sklearn_hss.nn.ResNet",
+        "sklearn_hss.nn.FactFormer",
         "sklearn_hss.nn.SpectralConv",
         "sklearn_hss.nn.HSSLinear",
         "sklearn_hss.nn.HSSMultilinear",

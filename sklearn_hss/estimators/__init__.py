@@ -1,7 +1,18 @@
 """Estimators with scikit-learn's interface."""
 
+from ._deeponet import DeepONetRegressor
+from ._factformer import FactFormerRegressor
 from ._fno import FNORegressor
 from ._linear import HSSRegressor, HSSTransformer
 from ._neural_hss import NeuralHSSRegressor
+from ._resnet import ResNetRegressor
 
-__all__ = ["FNORegressor", "HSSRegressor", "HSSTransformer", "NeuralHSSRegressor"]
+__all__ = [
+    "DeepONetRegressor",
+    "FNORegressor",
+    "FactFormerRegressor",
+    "HSSRegressor",
+    "HSSTransformer",
+    "NeuralHSSRegressor",
+    "ResNetRegressor",
+]

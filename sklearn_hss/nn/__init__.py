@@ -2,9 +2,23 @@
 
 from ._activation import TrainableLeakyReLU
 from ._cp_linear import CPLinear
+from ._deeponet import DeepONet
+from ._factformer import FactFormer
 from ._fno import FNO, SpectralConv
 from ._hss_linear import HSSLinear
 from ._hss_multilinear import HSSMultilinear
 from ._neural_hss import NeuralHSS
+from ._resnet import ResNet
 
-__all__ = ["FNO", "CPLinear", "HSSLinear", "HSSMultilinear", "NeuralHSS", "SpectralConv", "TrainableLeakyReLU"]
+__all__ = [
+    "FNO",
+    "CPLinear",
+    "DeepONet",
+    "FactFormer",
+    "HSSLinear",
+    "HSSMultilinear",
+    "NeuralHSS",
+    "ResNet",
+    "SpectralConv",
+    "TrainableLeakyReLU",
+]

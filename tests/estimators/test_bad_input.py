@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from sklearn_hss import FNORegressor, NeuralHSSRegressor
+from sklearn_hss import DeepONetRegressor, FactFormerRegressor, FNORegressor, NeuralHSSRegressor, ResNetRegressor
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
-REGRESSORS = [NeuralHSSRegressor, FNORegressor]
+REGRESSORS = [NeuralHSSRegressor, FNORegressor, FactFormerRegressor, ResNetRegressor, DeepONetRegressor]
 
 X = np.random.RandomState(0).standard_normal((6, 16))
 Y = np.random.RandomState(1).standard_normal((6, 16))

@@ -8,7 +8,15 @@ import pytest
 import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_hss import FNORegressor, HSSRegressor, HSSTransformer, NeuralHSSRegressor
+from sklearn_hss import (
+    DeepONetRegressor,
+    FactFormerRegressor,
+    FNORegressor,
+    HSSRegressor,
+    HSSTransformer,
+    NeuralHSSRegressor,
+    ResNetRegressor,
+)
 
 # The checks fit noise, which no linear map explains.
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = )")
@@ -18,7 +26,10 @@ ESTIMATORS = [
     NeuralHSSRegressor(),
     HSSRegressor(),
     HSSTransformer(),
+    FactFormerRegressor(width=8, head_dim=4, max_epochs=100, lr=1e-2),
     FNORegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
+    ResNetRegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
+    DeepONetRegressor(width=16, depth=2, max_epochs=100, lr=1e-2),
 ]
 
 

@@ -1,0 +1,126 @@
+"""A residual network of convolutions as a scikit-learn regressor."""
+
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..nn import ResNet
+from ._base import BaseNeuralRegressor, document_training, field_arguments
+
+
+@document_training
+class ResNetRegressor(BaseNeuralRegressor):
+    """Residual network of convolutions: blocks that each see the neighbourhood of a point.
+
+    A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without.
+
+    Parameters
+    ----------
+    width : int or "auto", default="auto"
+        Number of channels. "auto" is that of the paper's tables for elliptic problems: 48, 64 and 48 in one, two and
+        three dimensions.
+    depth : int or "auto", default="auto"
+        Number of blocks, each of two convolutions. "auto" is the paper's: 12, 4 and 2.
+    kernel_size : int, default=3
+        Number of points per dimension that a convolution reaches, odd.
+    dilations : tuple of int, default=(1,)
+        Distances of these points, block after block and then from the first again. ``(1, 2, 4, 8)`` sees much farther.
+    padding_mode : {"zeros", "circular", "reflect", "replicate"}, default="zeros"
+        What the fields are continued with beyond the boundary; "circular" is for periodic ones.
+    {training_parameters}
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` is the :class:`sklearn_hss.nn.ResNet`.
+    {fitted_attributes}
+
+    See Also
+    --------
+    sklearn_hss.nn.ResNet : The torch module.
+
+    References
+    ----------
+    He et al., Deep residual learning for image recognition, CVPR 2016.
+
+    Examples
+    --------
+    >>> from sklearn_hss import ResNetRegressor
+    >>> from sklearn_hss.datasets import make_poisson
+    >>> F, U = make_poisson(n_samples=60, n_points=64, random_state=0)
+    >>> model = ResNetRegressor(width=8, depth=2, max_epochs=20, lr=1e-2, random_state=0).fit(F[:50], U[:50])
+    >>> model.predict(F[50:]).shape
+    (10, 64)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseNeuralRegressor._parameter_constraints,
+        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "kernel_size": [Interval(Integral, 1, None, closed="left")],
+        "dilations": [tuple, list],
+        "padding_mode": [StrOptions({"zeros", "circular", "reflect", "replicate"})],
+    }
+
+    def __init__(
+        self,
+        width="auto",
+        depth="auto",
+        *,
+        kernel_size=3,
+        dilations=(1,),
+        padding_mode="zeros",
+        lr=1e-3,
+        min_lr=1e-5,
+        max_epochs=500,
+        batch_size=256,
+        weight_decay=1e-3,
+        gradient_clip=1.0,
+        scale="max",
+        validation_fraction=None,
+        early_stopping=False,
+        n_iter_no_change=50,
+        warm_start=False,
+        callbacks=None,
+        device="auto",
+        dtype=None,
+        random_state=None,
+        verbose=0,
+        grid_shape=None,
+    ):
+        self.width = width
+        self.depth = depth
+        self.kernel_size = kernel_size
+        self.dilations = dilations
+        self.padding_mode = padding_mode
+        self.lr = lr
+        self.min_lr = min_lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
+        self.scale = scale
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+        self.grid_shape = grid_shape
+
+    def _make_module(self, inputs, outputs):
+        # The module refuses more dimensions than three.
+        i = min(len(inputs.grid), 3) - 1
+        arguments = {
+            **field_arguments(inputs, outputs),
+            "width": (48, 64, 48)[i] if self.width == "auto" else self.width,
+            "depth": (12, 4, 2)[i] if self.depth == "auto" else self.depth,
+            "kernel_size": self.kernel_size,
+            "dilations": tuple(self.dilations),
+            "padding_mode": self.padding_mode,
+        }
+        return ResNet, arguments, {}
