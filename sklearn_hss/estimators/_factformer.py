@@ -48,7 +48,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
     --------
     >>> from sklearn_hss import FactFormerRegressor
     >>> from sklearn_hss.datasets import make_poisson
-    >>> F, U = make_poisson(n_samples=60, n_points=(16, 16), random_state=0)
+    >>> F, U = make_poisson(60, (16, 16), modes=(1, 5), random_state=0)
     >>> model = FactFormerRegressor(width=8, max_epochs=20, lr=1e-2, random_state=0).fit(F[:50], U[:50])
     >>> model.predict(F[50:]).shape
     (10, 16, 16)
