@@ -12,6 +12,7 @@ from sklearn_hss import (
     DeepONetRegressor,
     FactFormerRegressor,
     FNORegressor,
+    GreenLearningRegressor,
     HSSRegressor,
     HSSTransformer,
     NeuralHSSRegressor,
@@ -26,8 +27,9 @@ ESTIMATORS = [
     NeuralHSSRegressor(),
     HSSRegressor(),
     HSSTransformer(),
-    FactFormerRegressor(width=8, head_dim=4, max_epochs=40, lr=1e-2),
+    FactFormerRegressor(width=8, head_dim=4, max_epochs=20, batch_size=50, lr=1e-2),
     FNORegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
+    GreenLearningRegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
     ResNetRegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
     DeepONetRegressor(width=16, depth=2, max_epochs=100, lr=1e-2),
 ]
