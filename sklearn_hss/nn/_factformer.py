@@ -197,8 +197,8 @@ class FactFormer(FieldNetwork):
     Notes
     -----
     This is the model of the authors' code for Darcy flow, with these differences. The instance norm behind the
-    attention is over the grid; in the code, the channels come last there, where the norm looks for a dimension of the
-    grid. Linear maps before a mean come after it. Places are j / n as in the other networks, not j / (n - 1). Other
+    attention is over the grid; in the code it is over the second axis and the channels, which come last there. Linear
+    maps of a mean replace means of linear maps. Places are j / n as in the other networks, not j / (n - 1). Other
     numbers of dimensions than two are ours.
 
     References
