@@ -3,6 +3,7 @@
 from ._deeponet import DeepONetRegressor
 from ._factformer import FactFormerRegressor
 from ._fno import FNORegressor
+from ._green_learning import GreenLearningRegressor
 from ._linear import HSSRegressor, HSSTransformer
 from ._neural_hss import NeuralHSSRegressor
 from ._resnet import ResNetRegressor
@@ -11,6 +12,7 @@ __all__ = [
     "DeepONetRegressor",
     "FNORegressor",
     "FactFormerRegressor",
+    "GreenLearningRegressor",
     "HSSRegressor",
     "HSSTransformer",
     "NeuralHSSRegressor",

@@ -5,9 +5,11 @@ from ._cp_linear import CPLinear
 from ._deeponet import DeepONet
 from ._factformer import FactFormer
 from ._fno import FNO, SpectralConv
+from ._green_learning import GreenLearning
 from ._hss_linear import HSSLinear
 from ._hss_multilinear import HSSMultilinear
 from ._neural_hss import NeuralHSS
+from ._rational import Rational
 from ._resnet import ResNet
 
 __all__ = [
@@ -15,9 +17,11 @@ __all__ = [
     "CPLinear",
     "DeepONet",
     "FactFormer",
+    "GreenLearning",
     "HSSLinear",
     "HSSMultilinear",
     "NeuralHSS",
+    "Rational",
     "ResNet",
     "SpectralConv",
     "TrainableLeakyReLU",

@@ -4,10 +4,24 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from sklearn_hss import DeepONetRegressor, FactFormerRegressor, FNORegressor, NeuralHSSRegressor, ResNetRegressor
+from sklearn_hss import (
+    DeepONetRegressor,
+    FactFormerRegressor,
+    FNORegressor,
+    GreenLearningRegressor,
+    NeuralHSSRegressor,
+    ResNetRegressor,
+)
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
-REGRESSORS = [NeuralHSSRegressor, FNORegressor, FactFormerRegressor, ResNetRegressor, DeepONetRegressor]
+REGRESSORS = [
+    NeuralHSSRegressor,
+    FNORegressor,
+    FactFormerRegressor,
+    ResNetRegressor,
+    DeepONetRegressor,
+    GreenLearningRegressor,
+]
 
 X = np.random.RandomState(0).standard_normal((6, 16))
 Y = np.random.RandomState(1).standard_normal((6, 16))
