@@ -50,7 +50,7 @@ for n_samples in (100, 10):
         start = time.perf_counter()
         model.fit(F[:n_samples], U[:n_samples])
         seconds = time.perf_counter() - start
-        kernel = model.greens_function_ if model is green else N_POINTS * model.operator_.to_dense()
+        kernel = model.greens_function_ if model is green else N_POINTS * model.operator_.to_dense().numpy()
         error = np.linalg.norm(kernel - exact) / np.linalg.norm(exact)
         error_u = relative_l2_error(U_test, model.predict(F_test))
         print(f"{name:14} N = {n_samples:3}   kernel {error:.1e}   u {error_u:.1e}   fit {seconds:.2f} s")
