@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import gelu
-from torch.nn.utils import parameters_to_vector
 
 from ._field_network import FieldNetwork, places
 
@@ -18,11 +17,6 @@ def _dense(sizes, **factory):
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out, **factory), nn.GELU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _same(a, b):
-    """Whether two tensors are equal in values, type and device."""
-    return (a.dtype, a.device) == (b.dtype, b.device) and torch.equal(a, b)
 
 
 class DeepONet(FieldNetwork):
@@ -90,23 +84,12 @@ class DeepONet(FieldNetwork):
         self.bias = nn.Parameter(torch.zeros(n_outputs, **factory))
         self.places: torch.Tensor
         self.register_buffer("places", places(self.grid_out, **factory).flatten(1).T.contiguous(), persistent=False)
-        self._cache: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def _basis(self):
         """Values of the basis functions, a Tensor of shape (n_points, width)."""
-        if torch.is_grad_enabled():
-            return gelu(self.trunk(self.places))
-        # The weights are compared by value, because torch counts some changes only (not those through `.data`).
-        weights, cache = parameters_to_vector(self.trunk.parameters()), self._cache
-        if cache is None or not _same(cache[0], weights):
-            cache = self._cache = weights, gelu(self.trunk(self.places))
-        return cache[1]
+        return self._kept(self.trunk, lambda: gelu(self.trunk(self.places)))
 
     def _body(self, x):
         """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""
         coefficients = self.branch(x.flatten(1)).unflatten(1, (len(self.bias), -1))
         return (coefficients @ self._basis().T + self.bias[:, None]).unflatten(2, self.grid_out)
-
-    def __getstate__(self):
-        # Copies and pickles have no use for what can be computed again.
-        return {**self.__dict__, "_cache": None}

@@ -1,6 +1,7 @@
 """What the baseline networks share: fields with channels or without, places on the grid, a change of the grid."""
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,6 +51,11 @@ class Regrid(nn.Module):
         return x
 
 
+def _same(a, b):
+    """Whether two tensors are equal in values, type and device."""
+    return (a.dtype, a.device) == (b.dtype, b.device) and torch.equal(a, b)
+
+
 class FieldNetwork(nn.Module):
     """Base class of networks that map channels on a grid to channels on a grid, in `_body`.
 
@@ -68,6 +74,21 @@ class FieldNetwork(nn.Module):
         self.grid_in = as_grid(in_features)
         self.grid_out = self.grid_in if out_features is None else as_grid(out_features)
         self.in_channels, self.out_channels = in_channels, out_channels
+        self._cache: tuple[torch.Tensor, Any] | None = None
+
+    def _kept(self, module, compute):
+        """What `compute` returns; without gradients, what it returned before, unless the weights of `module` changed."""
+        if torch.is_grad_enabled():
+            return compute()
+        # Compared by value, because torch counts some changes only (not those through `.data`).
+        weights = nn.utils.parameters_to_vector(module.parameters())
+        if self._cache is None or not _same(self._cache[0], weights):
+            self._cache = weights, compute()
+        return self._cache[1]
+
+    def __getstate__(self):
+        # Copies and pickles have no use for what can be computed again.
+        return {**self.__dict__, "_cache": None}
 
     def _body(self, x):
         """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""

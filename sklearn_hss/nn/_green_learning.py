@@ -108,7 +108,6 @@ class GreenLearning(FieldNetwork):
         self.y: torch.Tensor
         for name, grid in (("x", self.grid_out), ("y", self.grid_in)):
             self.register_buffer(name, places(grid, **factory).flatten(1).T.contiguous(), persistent=False)
-        self._cache: tuple[torch.Tensor, ...] | None = None
 
     def kernel(self) -> torch.Tensor:
         """Evaluate G on all pairs of points.
@@ -143,21 +142,8 @@ class GreenLearning(FieldNetwork):
 
     def _discretised(self):
         """Kernel matrix and homogeneous solution; without gradients, those from before if the weights are the same."""
-        if torch.is_grad_enabled():
-            return self.kernel(), self.homogeneous_solution()
-        # The weights themselves tell, and there are few of them: no way to change them goes unnoticed.
-        weights = nn.utils.parameters_to_vector(self.parameters())
-        if self._cache is None or not _same(self._cache[0], weights):
-            self._cache = weights, self.kernel(), self.homogeneous_solution()
-        return self._cache[1:]
+        return self._kept(self, lambda: (self.kernel(), self.homogeneous_solution()))
 
     def _body(self, f):
         kernel, homogeneous = self._discretised()
         return torch.addmm(homogeneous, f.flatten(1), kernel.T, alpha=1 / prod(self.grid_in))
-
-    def __getstate__(self):
-        return {**self.__dict__, "_cache": None}
-
-
-def _same(a, b):
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
