@@ -77,7 +77,7 @@ class FieldNetwork(nn.Module):
         self._cache: tuple[torch.Tensor, Any] | None = None
 
     def _kept(self, module, compute):
-        """What `compute` returns; without gradients, what it returned before, unless the weights of `module` changed."""
+        """What `compute` returns; without gradients, what it returned before, unless weights of `module` changed."""
         if torch.is_grad_enabled():
             return compute()
         # Compared by value, because torch counts some changes only (not those through `.data`).
