@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 
 import sklearn_hss
@@ -127,3 +128,12 @@ def test_classes_and_functions_have_examples():
     for path in public_objects():
         module_name, name = path.rsplit(".", 1)
         assert ">>>" in inspect.getdoc(getattr(__import__(module_name, fromlist=["*"]), name)), path
+
+
+@pytest.mark.parametrize("name", [name for name in sklearn_hss.__all__ if name.endswith("Regressor")])
+def test_all_parameters_are_documented_by_their_names(name):
+    estimator = getattr(sklearn_hss, name)
+    documented = {
+        n for entry in NumpyDocString(inspect.getdoc(estimator))["Parameters"] for n in entry.name.split(", ")
+    }
+    assert documented == set(estimator().get_params())

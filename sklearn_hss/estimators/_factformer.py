@@ -13,8 +13,8 @@ class FactFormerRegressor(BaseNeuralRegressor):
     """Factorized transformer: attention with a kernel for every axis of the grid, computed from the fields themselves.
 
     A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without. The defaults
-    are those of the paper's tables, which are for two dimensions.
+    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without. The sizes
+    are those of the paper's tables by default, which are for two dimensions.
 
     Parameters
     ----------

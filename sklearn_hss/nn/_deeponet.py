@@ -15,7 +15,11 @@ def _dense(sizes, **factory):
     """Linear layers with gelu between them."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out, **factory), nn.GELU()]
+        layer = nn.Linear(n_in, n_out, **factory)
+        # He's: torch's default lets the coordinates fade from layer to layer, so that the basis starts almost constant.
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -79,6 +83,8 @@ class DeepONet(FieldNetwork):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         hidden = [width] * (depth - 1)
         n_inputs, n_outputs = prod(self.grid_in) * (in_channels or 1), out_channels or 1
+        if depth < 1:
+            raise ValueError(f"depth={depth} must be at least 1.")
         self.branch = _dense([n_inputs, *hidden, width * n_outputs], **factory)
         self.trunk = _dense([len(self.grid_out), *hidden, width], **factory)
         self.bias = nn.Parameter(torch.zeros(n_outputs, **factory))

@@ -1,6 +1,7 @@
 """What the baseline networks share: fields with channels or without, places on the grid, a change of the grid."""
 
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 def as_grid(features):
     """Grid of a `features` parameter: an int stands for one dimension."""
-    return (features,) if isinstance(features, int) else tuple(int(n) for n in features)
+    return (int(features),) if isinstance(features, Integral) else tuple(int(n) for n in features)
 
 
 def places(grid, **factory):
@@ -36,6 +37,8 @@ class Regrid(nn.Module):
 
     def __init__(self, grid_in, grid_out, device=None, dtype=None):
         super().__init__()
+        if len(grid_in) != len(grid_out):
+            raise ValueError(f"out_features={grid_out} and in_features={grid_in} must have as many dimensions.")
         self.matrices = nn.ParameterDict()
         for axis, (n_in, n_out) in enumerate(zip(grid_in, grid_out, strict=True)):
             if n_in == n_out:
@@ -78,10 +81,13 @@ class FieldNetwork(nn.Module):
 
     def _kept(self, module, compute):
         """What `compute` returns; without gradients, what it returned before, unless weights of `module` changed."""
-        if torch.is_grad_enabled():
+        # Under autocast, results have another type.
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(next(module.parameters()).device.type):
             return compute()
         # Compared by value, because torch counts some changes only (not those through `.data`).
         weights = nn.utils.parameters_to_vector(module.parameters())
+        if torch._C._functorch.is_functorch_wrapped_tensor(weights):  # many sets of weights at once, as in vmap
+            return compute()
         if self._cache is None or not _same(self._cache[0], weights):
             self._cache = weights, compute()
         return self._cache[1]

@@ -1,5 +1,6 @@
 """The Fourier neural operator."""
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -121,6 +122,12 @@ class FNO(FieldNetwork):
     ValueError
         If the grid has fewer modes than `modes`.
 
+    Notes
+    -----
+    The projection is one linear map, as the paper's number of parameters has it; the code of Li et al. has a hidden
+    layer there, and pads fields that are not periodic. So a network of depth 1 is affine, and only ``depth - 1``
+    activations make it nonlinear.
+
     References
     ----------
     Li et al., Fourier neural operator for parametric partial differential equations, ICLR 2021.
@@ -149,10 +156,16 @@ class FNO(FieldNetwork):
         super().__init__(in_features, out_features, in_channels, out_channels)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         n_modes = len(self.grid_in)
-        self.modes = (modes,) * n_modes if isinstance(modes, int) else tuple(modes)
+        if n_modes > 3 or min(self.grid_in[:-1], default=2) < 2:
+            raise ValueError(
+                f"FNO is for grids of one to three dimensions, with two points or more in all but the last; not for "
+                f"{self.grid_in}."
+            )
+        self.modes = tuple(modes) if isinstance(modes, tuple | list) else (modes,) * n_modes
         self.coordinates = coordinates
         if len(self.modes) != n_modes or any(
-            not 1 <= m <= most for m, most in zip(self.modes, largest_modes(self.grid_in), strict=False)
+            not isinstance(m, Integral) or not 1 <= m <= most
+            for m, most in zip(self.modes, largest_modes(self.grid_in), strict=False)
         ):
             raise ValueError(
                 f"modes={modes} does not fit the grid {self.grid_in}: the largest value that works is "

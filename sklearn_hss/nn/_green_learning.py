@@ -140,10 +140,18 @@ class GreenLearning(FieldNetwork):
         pairs = torch.cat([x.repeat_interleave(len(self.y), 0), self.y.repeat(len(x), 1)], dim=1)
         return self.G(pairs).view(len(x), len(self.y))
 
-    def _discretised(self):
-        """Kernel matrix and homogeneous solution; without gradients, those from before if the weights are the same."""
+    def discretised(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Evaluate G and u_hom on the grid, but once as long as the weights stay the same and no gradient is asked for.
+
+        Returns
+        -------
+        kernel : Tensor of shape (n_out, n_in)
+            As of :meth:`kernel`.
+        homogeneous_solution : Tensor of shape (n_out,)
+            As of :meth:`homogeneous_solution`.
+        """
         return self._kept(self, lambda: (self.kernel(), self.homogeneous_solution()))
 
     def _body(self, f):
-        kernel, homogeneous = self._discretised()
+        kernel, homogeneous = self.discretised()
         return torch.addmm(homogeneous, f.flatten(1), kernel.T, alpha=1 / prod(self.grid_in))

@@ -15,7 +15,9 @@ class ResNet(FieldNetwork):
     """Residual network of convolutions in one, two or three dimensions.
 
     A pointwise lifting to `width` channels, `depth` blocks x -> x + conv(gelu(conv(x))), gelu, and a pointwise
-    projection. No normalisation and no strides: away from the boundary, a shift of the input shifts the output.
+    projection. No normalisation and no strides: away from the boundary, a shift of the input shifts the output. An
+    output sees ``(kernel_size - 1) * (sum of the dilations of all blocks)`` points to either side, 24 by default:
+    solutions that depend on all of a larger grid are out of reach without `dilations`.
 
     Parameters
     ----------

@@ -279,3 +279,32 @@ def test_copies_do_not_share_values():
             assert torch.equal(net(white(4, 6)), expected)
     assert net._cache is not None
     assert "cache" not in "".join(net.state_dict())
+
+
+def test_the_first_basis_is_not_nearly_constant():
+    torch.manual_seed(0)
+    basis = DeepONet(256)._basis().detach()
+    values = torch.linalg.svdvals(basis)
+    assert values[4] / values[0] > 1e-3
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+def test_no_layers_are_refused(depth):
+    with pytest.raises(ValueError, match=f"depth={depth} must be at least 1"):
+        DeepONet(8, depth=depth)
+
+
+def test_what_autocast_and_vmap_compute_is_not_kept():
+    net = DeepONet(8, width=4, depth=2)
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        expected = net(x)
+        net._cache = None
+        with torch.autocast("cpu", torch.bfloat16):
+            net(x)
+        torch.testing.assert_close(net(x), expected)
+        net._cache = None
+        weights = {name: torch.stack([p, 2 * p]) for name, p in net.named_parameters()}
+        many = torch.func.vmap(lambda w: torch.func.functional_call(net, w, x))(weights)
+        torch.testing.assert_close(many[0], expected)
+        torch.testing.assert_close(net(x), expected)

@@ -142,6 +142,28 @@ def test_modes_above_the_grid_are_refused(grid, modes, largest):
         FNO(grid, modes=modes)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(in_features=(1, 8), modes=1), r"two points or more in all but the last; not for \(1, 8\)"),
+        (dict(in_features=(4, 4, 4, 4), modes=1), "FNO is for grids of one to three dimensions"),
+        (
+            dict(in_features=(8, 8), out_features=64, modes=2),
+            r"out_features=\(64,\) and in_features=\(8, 8\) must have as many",
+        ),
+        (dict(in_features=16, modes=(4.5,)), r"modes=\(4.5,\) does not fit the grid"),
+        (dict(in_features=16, modes=("a",)), r"modes=\('a',\) does not fit the grid"),
+    ],
+)
+def test_bad_sizes_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FNO(**arguments)
+
+
+def test_numpy_integers():
+    assert FNO(np.int64(32), modes=np.int64(4))(torch.zeros(2, 32)).shape == (2, 32)
+
+
 def test_inputs_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"Input of shape \(2, 9\) does not fit FNO\(in_features=\(8,\)"):
         FNO(8, modes=2)(torch.zeros(2, 9))
