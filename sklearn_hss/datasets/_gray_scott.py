@@ -133,12 +133,11 @@ def make_gray_scott(
 
     Notes
     -----
-    B died out within 1,500 s in 52 of 60 samples of "gliders" that started from Fourier series, and in none of the 44
-    samples of all other kinds that we ran to t = 10,000: expect it in 7 % of the default data. Fourier series start
-    with negative concentrations at places, as those of the code of The Well do.
+    B dies out early in most samples of "gliders" that start from Fourier series; we have seen no other kind do so. Fourier
+    series start with negative concentrations at places, as those of the code of The Well do.
 
     The default grid is that of the paper, and not a fine one for these patterns: the highest Fourier coefficients of
-    their B are 0.1 to 1 % of the largest. Nothing is dealiased; the code of The Well sets coefficients to zero of which
+    their B are far from negligible. Nothing is dealiased; the code of The Well sets coefficients to zero of which
     both wavenumbers are above a third of the number of points.
 
     References

@@ -18,7 +18,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
     A baseline of the Neural-HSS paper for linear equations, trained by the same loop on the same scaling as
     :class:`~sklearn_hss.NeuralHSSRegressor`. For fields of one or two dimensions without channels. A training step
     costs one pass of the network over all pairs of an output and an input point, whatever the batch size: tens of
-    milliseconds for 64 points, but two minutes on one core for grids of 64 x 64.
+    milliseconds for 64 points, but minutes on one core for grids of 64 x 64.
 
     Parameters
     ----------

@@ -30,18 +30,15 @@ class GreenLearning(FieldNetwork):
     """Green's function as a rational network: u(x_i) = sum_j w_j G(x_i, y_j) f(y_j) + u_hom(x_i).
 
     G is a network of the coordinates x and y, u_hom (the homogeneous solution) one of x. They have `depth` layers of
-    `width` units with rational activations, and a linear one. The points are x_j = j / n in every
-    dimension, of which all have the quadrature weight 1 / n: the trapezoidal rule where G f is zero on the boundary or
-    periodic. The kernel network has 83,115 parameters in one dimension with the default width and depth (the paper's
+    `width` units with rational activations, and a linear one. The points are x_j = j / n in every dimension, of which
+    all have the quadrature weight 1 / n: the trapezoidal rule where G f is zero on the boundary or periodic. The kernel network has 83,115 parameters in one dimension with the default width and depth (the paper's
     83K), the network of u_hom 82,987.
 
     A training step evaluates the kernel once for all its samples; prediction evaluates it once for all samples until
-    the weights change. That is one pass of a network over n_out n_in pairs of points: 65,536 on a grid of 256, a second
-    per training step on one core with the default sizes; 17 million on a grid of 64 x 64, for which one training step
-    of width 64 takes about 3 TFLOP or two minutes on one core, whatever the batch size. More than `chunk_size` pairs
-    are worked through in chunks whose inner values are computed again in the backward pass. What is kept then is the
-    kernel matrix and its gradient, 64 MiB each in float32 on a grid of 64 x 64, and the inner values of one chunk; on
-    CPUs, memory that the chunks leave fragmented makes that a process of 5 GB.
+    the weights change. That is one pass of a network over n_out n_in pairs of points: 65,536 on a grid of 256, 17
+    million on a grid of 64 x 64, for which a training step takes minutes on one core, whatever the batch size. More
+    than `chunk_size` pairs are worked through in chunks whose inner values are computed again in the backward pass.
+    What is kept then is the kernel matrix and its gradient and the inner values of one chunk.
 
     Parameters
     ----------
