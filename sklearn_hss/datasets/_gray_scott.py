@@ -133,12 +133,12 @@ def make_gray_scott(
 
     Notes
     -----
-    B dies out early in most samples of "gliders" that start from Fourier series; we have seen no other kind do so. Fourier
-    series start with negative concentrations at places, as those of the code of The Well do.
+    B dies out early in most samples of "gliders" that start from Fourier series; we have seen no other kind do so.
+    Fourier series start with negative concentrations at places, as those of the code of The Well do.
 
     The default grid is that of the paper, and not a fine one for these patterns: the highest Fourier coefficients of
-    their B are far from negligible. Nothing is dealiased; the code of The Well sets coefficients to zero of which
-    both wavenumbers are above a third of the number of points.
+    their B are far from negligible. Nothing is dealiased; the code of The Well sets coefficients to zero of which both
+    wavenumbers are above a third of the number of points.
 
     References
     ----------

@@ -31,8 +31,9 @@ class GreenLearning(FieldNetwork):
 
     G is a network of the coordinates x and y, u_hom (the homogeneous solution) one of x. They have `depth` layers of
     `width` units with rational activations, and a linear one. The points are x_j = j / n in every dimension, of which
-    all have the quadrature weight 1 / n: the trapezoidal rule where G f is zero on the boundary or periodic. The kernel network has 83,115 parameters in one dimension with the default width and depth (the paper's
-    83K), the network of u_hom 82,987.
+    all have the quadrature weight 1 / n: the trapezoidal rule where G f is zero on the boundary or periodic. The kernel
+    network has 83,115 parameters in one dimension with the default width and depth (the paper's 83K), the network of
+    u_hom 82,987.
 
     A training step evaluates the kernel once for all its samples; prediction evaluates it once for all samples until
     the weights change. That is one pass of a network over n_out n_in pairs of points: 65,536 on a grid of 256, 17
