@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import datasets, estimators, linalg, metrics, nn, plotting
+    from . import datasets, estimators, linalg, metrics, nn, plotting, preprocessing
     from .estimators import (
         DeepONetRegressor,
         FactFormerRegressor,
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         NeuralHSSRegressor,
         ResNetRegressor,
     )
+    from .preprocessing import FieldScaler
 
 __version__ = "0.1.0.dev0"
 
@@ -23,6 +24,7 @@ _MODULE_OF = {
     "DeepONetRegressor": "estimators",
     "FNORegressor": "estimators",
     "FactFormerRegressor": "estimators",
+    "FieldScaler": "preprocessing",
     "GreenLearningRegressor": "estimators",
     "HSSRegressor": "estimators",
     "HSSTransformer": "estimators",
@@ -34,12 +36,14 @@ _MODULE_OF = {
     "metrics": None,
     "nn": None,
     "plotting": None,
+    "preprocessing": None,
 }
 
 __all__ = [
     "DeepONetRegressor",
     "FNORegressor",
     "FactFormerRegressor",
+    "FieldScaler",
     "GreenLearningRegressor",
     "HSSRegressor",
     "HSSTransformer",
@@ -52,6 +56,7 @@ __all__ = [
     "metrics",
     "nn",
     "plotting",
+    "preprocessing",
 ]
 
 

@@ -10,7 +10,8 @@ from numpydoc.validate import validate
 
 import sklearn_hss
 
-MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in ("datasets", "linalg", "metrics", "nn", "plotting"))]
+SUBMODULES = ("datasets", "linalg", "metrics", "nn", "plotting", "preprocessing")
+MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in SUBMODULES)]
 
 
 def public_objects():
@@ -42,6 +43,7 @@ def test_public_names():
     assert set(public_objects()) == {
         "sklearn_hss.DeepONetRegressor",
         "sklearn_hss.FactFormerRegressor",
+        "sklearn_hss.FieldScaler",
         "sklearn_hss.FNORegressor",
         "sklearn_hss.GreenLearningRegressor",
         "sklearn_hss.HSSRegressor",
@@ -78,6 +80,7 @@ def test_public_names():
         "sklearn_hss.nn.NeuralHSS",
         "sklearn_hss.nn.TrainableLeakyReLU",
         "sklearn_hss.plotting.HSSMatrixDisplay",
+        "sklearn_hss.preprocessing.FieldScaler",
     }
 
 
@@ -88,7 +91,7 @@ def run(code):
 def test_import_is_light():
     heavy = "{name for name in sys.modules if name in ('torch', 'skorch', 'sklearn', 'matplotlib', 'pandas')}"
     assert run(f"import sys, sklearn_hss; dir(sklearn_hss); sklearn_hss.__version__; print({heavy})") == "set()"
-    for module in ("datasets", "metrics"):
+    for module in ("datasets", "metrics", "preprocessing"):
         assert run(f"import sys, sklearn_hss.{module}; print('torch' in sys.modules)") == "False"
     assert run("import sys; from sklearn_hss import nn; print('sklearn' in sys.modules)") == "False"
     assert run("import sys; from sklearn_hss import nn; print('skorch' in sys.modules)") == "False"
@@ -102,9 +105,13 @@ def test_every_public_name_can_be_imported():
         sklearn_hss.NoSuchRegressor  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["linalg", "nn", "datasets", "metrics"])
+@pytest.mark.parametrize("module", ["linalg", "nn", "datasets", "metrics", "preprocessing"])
 def test_arrows_point_one_way(module):
-    allowed = {"linalg": ["linalg"], "nn": ["linalg", "nn"], "datasets": ["datasets", "_devices"]}.get(module, [module])
+    allowed = {
+        "nn": ["linalg", "nn"],
+        "datasets": ["datasets", "_devices"],
+        "preprocessing": ["preprocessing", "_fields"],
+    }.get(module, [module])
     loaded = run(
         f"import sys, sklearn_hss.{module};"
         "print(*{n.split('.')[1] for n in sys.modules if n.startswith('sklearn_hss.')})"

@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
+from .._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ..nn._counting import count_parameters
-from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ._score import FieldRegressorMixin
 
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads

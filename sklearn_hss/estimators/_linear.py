@@ -12,10 +12,10 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._fields import as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
 from ..linalg._fitting import HSSFit, fit_hss
 from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
-from ._fields import as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
 from ._score import FieldRegressorMixin
 
 _PARAMETERS = """

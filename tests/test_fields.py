@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_hss.estimators._fields import (
+from sklearn_hss._fields import (
     FieldShape,
     as_rows,
     check_grid_shape,

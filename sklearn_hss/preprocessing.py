@@ -1,0 +1,318 @@
+"""Scaling of fields before they are learned from, as in section 3.2 of the Neural-HSS paper."""
+
+from functools import reduce
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.utils import check_array, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
+
+from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape
+
+__all__ = ["FieldScaler"]
+
+_CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
+# Numbers that are worked on at a time, in float64: few enough for the cache, so that no second copy of large data is
+# ever held.
+_BATCH = 2**18
+
+
+def _batches(X, fields):
+    """Rows of X, a batch at a time, and views of them as (n_samples, n_channels, n_points)."""
+    values = X.reshape(len(X), fields.n_channels or 1, -1)
+    for batch in gen_batches(len(X), max(1, _BATCH // fields.size)):
+        yield batch, values[batch]
+
+
+def _measure(values, weight):
+    """Total weight, smallest and largest value, mean and standard deviation, the last four for each scale.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_scales, n_values)
+    weight : ndarray of shape (n_samples,)
+    """
+    low, high = values.min(axis=(0, 2)), values.max(axis=(0, 2))
+    # In units of about the largest magnitude, as squares of very large or small values would leave the range of the
+    # type. A power of two makes the division exact.
+    unit = np.ldexp(1.0, np.frexp(_largest(low, high))[1] - 1)
+    values = values / unit[:, None]
+    mean = np.average(values.mean(axis=2), axis=0, weights=weight)
+    variance = np.average(np.square(values - mean[:, None]).mean(axis=2), axis=0, weights=weight)
+    return weight.sum(), low, high, unit * mean, unit * np.sqrt(variance)
+
+
+def _merge(first, second):
+    """Statistics of two sets of samples together, without the cancellation and overflow of sums of squares."""
+    weight_1, low_1, high_1, mean_1, std_1 = first
+    weight_2, low_2, high_2, mean_2, std_2 = second
+    weight = weight_1 + weight_2
+    p, q, difference = weight_1 / weight, weight_2 / weight, mean_2 - mean_1
+    mean = mean_1 + q * difference
+    std = np.hypot(np.hypot(np.sqrt(p) * std_1, np.sqrt(q) * std_2), np.sqrt(p * q) * difference)
+    return weight, np.minimum(low_1, low_2), np.maximum(high_1, high_2), mean, std
+
+
+def _largest(low, high):
+    return np.maximum(np.abs(low), np.abs(high))
+
+
+def _center_and_scale(statistics, method, eps):
+    """What to subtract and what to divide by; 1 instead of 0, and instead of the rounding errors of a constant."""
+    _, low, high, mean, std = statistics
+    largest = _largest(low, high)
+    if method == "max":
+        return np.zeros_like(mean), np.where(largest == 0, 1.0, largest)
+    constant = (high - low <= 2 * eps * largest) | (std == 0)
+    return mean, np.where(constant, 1.0, std)
+
+
+class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Scale fields as a whole, with one scale for all points of the grid.
+
+    The points of a field are values of one function, so they share one scale, unlike the columns of
+    :class:`sklearn.preprocessing.StandardScaler`, which would change the operator between two fields. Channels may be
+    different quantities, so each has its own. Fields come back in the shape and the floating-point type that they were
+    given in.
+
+    Parameters
+    ----------
+    method : {"max", "standard"}, default="max"
+        - "max": division by the largest magnitude in the training data. Zero stays zero, and linear maps stay linear.
+        - "standard": the Z-score, minus the mean and divided by the standard deviation over samples and grid, which the
+          paper uses for the Navier-Stokes equations.
+    per_channel : bool, default=True
+        Whether each channel has its own scale, or all share one.
+    mask : array-like of bool and shape (\\*grid), default=None
+        Points that count, such as those of a domain that is not a box. The others have no part in the scale, and both
+        directions leave them as they are, so that zeros outside of the domain stay zero. It applies to every channel.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, which tells channels from points: needed where there are channels. If
+        None, it is the shape of the mask; without one, all dimensions of `X` but the first.
+    copy : bool, default=True
+        Whether to leave the given array alone. False scales in place where `X` is a C-contiguous array of floats.
+
+    Attributes
+    ----------
+    scale_ : ndarray of shape (n_channels,) or (1,)
+        What fields are divided by, one number for each channel if there are channels and `per_channel`. It is 1 for a
+        channel that is zero throughout, and with "standard" for a constant one, which becomes zero.
+    center_ : ndarray of shape (n_channels,) or (1,)
+        What is subtracted before that: the mean, and zero with "max".
+    grid_shape_ : tuple of int
+        Grid of the fields.
+    n_features_in_ : int
+        Number of values of a field.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the values, where `X` had string column names.
+
+    See Also
+    --------
+    sklearn.preprocessing.StandardScaler : A scale for every column.
+
+    Notes
+    -----
+    The neural regressors of this package divide inputs and targets by their largest magnitude themselves (their
+    parameter ``scale``). This class is for other models, for Z-scores, channels of different units, and masks.
+
+    As a step of a :class:`sklearn.pipeline.Pipeline` it scales the inputs. For the targets, wrap the regressor in
+    :class:`sklearn.compose.TransformedTargetRegressor` with ``transformer=FieldScaler()``:
+
+    - Targets may be flat, or on a grid where the regressor takes these. Its ``score`` takes flat ones only; on a grid,
+      use ``scoring=relative_l2_scorer``.
+    - It hands no ``sample_weight`` to the scaler.
+    - It warns that the scaler has no inverse where zeros come back as rounding errors, as they do with "standard" in
+      float32. ``check_inverse=False`` spares that.
+
+    ``set_output`` applies to flat fields: a data frame holds no grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_hss import FieldScaler
+    >>> fields = np.random.default_rng(0).normal(loc=[[[5]], [[100]]], scale=[[[1]], [[10]]], size=(10, 2, 16, 16))
+    >>> scaler = FieldScaler(method="standard", grid_shape=(16, 16)).fit(fields)
+    >>> scaler.center_.round(), scaler.scale_.round()
+    (array([  5., 100.]), array([ 1., 10.]))
+    >>> scaled = scaler.transform(fields)
+    >>> scaled.shape
+    (10, 2, 16, 16)
+    >>> np.allclose(scaler.inverse_transform(scaled), fields)
+    True
+    """
+
+    scale_: np.ndarray
+    _fields: FieldShape
+    _points: slice | np.ndarray
+    _statistics: tuple
+
+    _parameter_constraints: dict = {
+        "method": [StrOptions({"max", "standard"})],
+        "per_channel": ["boolean"],
+        "mask": ["array-like", None],
+        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
+        "copy": ["boolean"],
+    }
+
+    def __init__(self, method="max", *, per_channel=True, mask=None, grid_shape=None, copy=True):
+        self.method = method
+        self.per_channel = per_channel
+        self.mask = mask
+        self.grid_shape = grid_shape
+        self.copy = copy
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Compute the scales.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Training fields. Flat ones with channels have one channel after the other.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in mean and standard deviation. Samples of weight zero do not count at all.
+
+        Returns
+        -------
+        object
+            This scaler, fitted.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; an earlier fit then stays as it was.
+        """
+        return self._learn(X, sample_weight, restart=True)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Update the scales with more samples, as if all had been given to `fit` at once.
+
+        The first call decides about grid, mask and channels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Further training fields.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of these samples.
+
+        Returns
+        -------
+        object
+            This scaler, fitted.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used, such as fields on another grid.
+        """
+        return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
+
+    def _learn(self, X, sample_weight, restart):
+        rows, shape = as_rows(X)
+        X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
+        if restart:
+            fields, points = self._check_grid(shape or X.shape[1:])
+            n_scales = (fields.n_channels or 1) if self.per_channel else 1
+        else:
+            fields, points, n_scales = self._fields, self._points, len(self.scale_)
+            check_same_fields(shape, fields, "X")
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        validate_data(self, rows, reset=restart, skip_check_array=True)
+
+        kept = weight > 0
+        if not kept.all():
+            X, weight = X[kept], weight[kept]
+        found = [] if restart else [self._statistics]
+        for batch, values in _batches(X, fields):
+            inside = values[..., points].reshape(len(values), n_scales, -1)
+            found.append(_measure(inside.astype(np.float64, copy=False), weight[batch]))
+        self._statistics = reduce(_merge, found)
+        self._fields, self._points, self.grid_shape_ = fields, points, fields.grid
+        self.center_, self.scale_ = _center_and_scale(self._statistics, self.method, np.finfo(X.dtype).eps)
+        return self
+
+    def _check_grid(self, shape):
+        """Grid and channels, and the index of the points that count."""
+        grid = check_grid_shape(self.grid_shape)
+        if self.mask is None:
+            return input_shape(shape, grid), slice(None)
+        mask = np.asarray(self.mask)
+        if mask.dtype != bool or mask.ndim < 1 or not mask.any():
+            raise ValueError(
+                f"mask has dtype {mask.dtype} and {np.count_nonzero(mask)} points; it must be boolean and not empty."
+            )
+        if grid not in (None, mask.shape):
+            raise ValueError(f"mask has shape {mask.shape} and grid_shape is {grid}; they must be equal.")
+        return input_shape(shape, mask.shape), mask.ravel()
+
+    def transform(self, X):
+        """Scale fields.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Fields on the grid seen in `fit`.
+
+        Returns
+        -------
+        ndarray of the shape of X
+            Scaled fields.
+
+        Raises
+        ------
+        ValueError
+            If the fields are on another grid than in `fit`, or not finite.
+        """
+        check_is_fitted(self)
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._fields, "X")
+        X = validate_data(self, X, reset=False, copy=self.copy, **_CHECKS)
+        for _, values in _batches(X, self._fields):
+            # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
+            inside = values[..., self._points].astype(np.float64, copy=False)
+            values[..., self._points] = (inside - self.center_[:, None]) / self.scale_[:, None]
+        return X.reshape(len(X), *(shape or X.shape[1:]))
+
+    def inverse_transform(self, X):
+        """Undo the scaling.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Scaled fields, on the grid seen in `fit`.
+
+        Returns
+        -------
+        ndarray of the shape of X
+            Fields in the units of the training data.
+
+        Raises
+        ------
+        ValueError
+            If the fields are on another grid than in `fit`, or not finite.
+        """
+        check_is_fitted(self)
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._fields, "X")
+        # Without a look at the names of columns, which `transform` does not return by default.
+        X = check_array(X, copy=self.copy, input_name="X", estimator=self, **_CHECKS)
+        _check_n_features(self, X, reset=False)
+        for _, values in _batches(X, self._fields):
+            inside = values[..., self._points].astype(np.float64, copy=False)
+            values[..., self._points] = inside * self.scale_[:, None] + self.center_[:, None]
+        return X.reshape(len(X), *(shape or X.shape[1:]))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
