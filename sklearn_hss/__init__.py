@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         HSSTransformer,
         NeuralHSSRegressor,
         ResNetRegressor,
+        RolloutRegressor,
     )
     from .preprocessing import FieldScaler
 
@@ -30,6 +31,7 @@ _MODULE_OF = {
     "HSSTransformer": "estimators",
     "NeuralHSSRegressor": "estimators",
     "ResNetRegressor": "estimators",
+    "RolloutRegressor": "estimators",
     "datasets": None,
     "estimators": None,
     "linalg": None,
@@ -49,6 +51,7 @@ __all__ = [
     "HSSTransformer",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "RolloutRegressor",
     "__version__",
     "datasets",
     "estimators",

@@ -50,6 +50,7 @@ def test_public_names():
         "sklearn_hss.HSSTransformer",
         "sklearn_hss.NeuralHSSRegressor",
         "sklearn_hss.ResNetRegressor",
+        "sklearn_hss.RolloutRegressor",
         "sklearn_hss.datasets.load_diffusionpde",
         "sklearn_hss.datasets.load_the_well",
         "sklearn_hss.datasets.make_burgers",
@@ -143,4 +144,4 @@ def test_all_parameters_are_documented_by_their_names(name):
     documented = {
         n for entry in NumpyDocString(inspect.getdoc(estimator))["Parameters"] for n in entry.name.split(", ")
     }
-    assert documented == set(estimator().get_params())
+    assert documented == set(inspect.signature(estimator).parameters)

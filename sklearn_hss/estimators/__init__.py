@@ -7,6 +7,7 @@ from ._green_learning import GreenLearningRegressor
 from ._linear import HSSRegressor, HSSTransformer
 from ._neural_hss import NeuralHSSRegressor
 from ._resnet import ResNetRegressor
+from ._rollout import RolloutRegressor
 
 __all__ = [
     "DeepONetRegressor",
@@ -17,4 +18,5 @@ __all__ = [
     "HSSTransformer",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "RolloutRegressor",
 ]

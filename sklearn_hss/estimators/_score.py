@@ -6,6 +6,17 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 
 
+def field_r2(y_true, y_pred, sample_weight=None):
+    """R² of rows, with both sums of squares over rows and columns together."""
+    if len(y_true) < 2:
+        return r2_score(y_true, y_pred)  # warns, and is NaN
+    mean = np.average(y_true, axis=0, weights=sample_weight)
+    if sample_weight is not None:
+        sample_weight = np.repeat(sample_weight, y_true.shape[1])
+    # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
+    return r2_score((y_true - mean).ravel(), (y_pred - mean).ravel(), sample_weight=sample_weight)
+
+
 class FieldRegressorMixin(RegressorMixin):
     """Regressors of fields: R² pooled over the grid."""
 
@@ -34,14 +45,7 @@ class FieldRegressorMixin(RegressorMixin):
         y = np.asarray(y)
         if y.size != prediction.size:
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {prediction.shape}.")
-        y, prediction = y.reshape(len(y), -1), prediction.reshape(len(y), -1)
-        if len(y) < 2:
-            return r2_score(y, prediction)  # warns, and is NaN
-        mean = np.average(y, axis=0, weights=sample_weight)
-        if sample_weight is not None:
-            sample_weight = np.repeat(sample_weight, y.shape[1])
-        # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
-        return r2_score((y - mean).ravel(), (prediction - mean).ravel(), sample_weight=sample_weight)
+        return field_r2(y.reshape(len(y), -1), prediction.reshape(len(y), -1), sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

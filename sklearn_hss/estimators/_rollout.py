@@ -1,0 +1,381 @@
+"""Time stepping: a regressor that learns one step, and takes many."""
+
+import warnings
+from inspect import Parameter, signature
+from math import prod
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, check_consistent_length, check_scalar
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .._fields import FieldShape, as_rows, check_same_fields
+from ..preprocessing import FieldScaler
+from ._base import _max_scale
+from ._linear import BaseHSSMap
+from ._score import FieldRegressorMixin, field_r2
+
+_CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
+
+
+def takes_fields(estimator):
+    """Whether an estimator takes fields of several dimensions as they are.
+
+    Those of this package do, and pipelines, searches and transformed targets made of nothing else. All others, which
+    scikit-learn promises no more than rows, get rows.
+    """
+    if isinstance(estimator, Pipeline):
+        return all(takes_fields(step) for _, step in estimator.steps if step not in (None, "passthrough"))
+    if isinstance(estimator, BaseSearchCV):
+        return takes_fields(estimator.estimator)
+    if isinstance(estimator, TransformedTargetRegressor):
+        return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
+    return isinstance(estimator, FieldRegressorMixin | BaseHSSMap | FieldScaler)
+
+
+def _check_trajectories(X, estimator):
+    name = type(estimator).__name__
+    X = check_array(X, **_CHECKS, ensure_2d=False, allow_nd=True, input_name="X", estimator=estimator)
+    if X.ndim < 3:
+        raise ValueError(
+            f"{name} requires y to be passed, but the target y is None: without y, X must be trajectories "
+            f"(n_trajectories, n_times, *state), and has shape {X.shape}; a single one is X[np.newaxis]."
+        )
+    if X.shape[1] < 2:
+        raise ValueError(f"X has trajectories of n_times={X.shape[1]}; at least 2 are needed for a step.")
+    return X
+
+
+def _check_takes(estimator, fit_params):
+    parameters = signature(estimator.fit).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in fit_params:
+        if name not in parameters:
+            raise ValueError(f"{name} was given, but fit of the estimator {type(estimator).__name__} does not take it.")
+
+
+def _per_pair(name, values, n_trajectories, n_pairs):
+    """Values of which there is one for each trajectory, for each of its pairs."""
+    values = np.atleast_1d(values)
+    if len(values) == n_trajectories:
+        return np.repeat(values, n_pairs, axis=0)
+    if len(values) != n_trajectories * n_pairs:
+        raise ValueError(
+            f"{name} has shape {values.shape}; it must have {n_trajectories} entries, one per trajectory, or "
+            f"{n_trajectories * n_pairs}, one per pair of consecutive states."
+        )
+    return values
+
+
+class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
+    """Time stepping around any regressor: learns the map from a state to the next one, and repeats it.
+
+    As in section 3.2 of the Neural-HSS paper, the regressor learns the increments u(t + dt) - u(t), divided by the
+    largest one in the training data, and :meth:`rollout` adds them up.
+
+    Samples are trajectories, ``fit(X)``, so that cross-validation and searches never have one trajectory on both sides
+    of a split; or pairs of states, ``fit(X, y)``.
+
+    Parameters
+    ----------
+    estimator : regressor
+        Learns one step: an estimator of this package, any other of scikit-learn, a pipeline or a search. Those of this
+        package, and pipelines and searches made of them alone, get states on the grid that they are given on; all
+        others get them flattened.
+    residual : bool, default=True
+        Whether the regressor learns the increments, or else the next states themselves.
+    scale : {"max", None}, default="max"
+        Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`.
+
+    Attributes
+    ----------
+    estimator_ : regressor
+        The fitted clone of `estimator`.
+    scale_ : float
+        Divisor of its targets.
+    n_features_in_ : int
+        Number of values of a state, and of what else there is in `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the inputs, where `X` had string column names.
+
+    See Also
+    --------
+    sklearn_hss.metrics.trajectory_l2_error : Error of rollouts.
+
+    Notes
+    -----
+    Trajectories with a shorter time between their states than a step should have are thinned: ``X[:, ::4]``.
+
+    A step changes little, so predicting no change at all, persistence, has a small error and a score near one. It is
+    the least that a model has to beat: ``RolloutRegressor(DummyRegressor(strategy="constant",
+    constant=np.zeros(n_points)))``.
+
+    With pairs, those of one trajectory must be kept together in cross-validation by ``groups =
+    np.repeat(np.arange(n_trajectories), n_pairs)`` and :class:`sklearn.model_selection.GroupKFold`. The same is true of
+    a search as the `estimator`, inside; ``fit(X, groups=np.arange(n_trajectories))`` gives it its groups. A search
+    around this class, over ``estimator__rank`` and the like, needs none if it gets trajectories.
+
+    References
+    ----------
+    Neural-HSS paper, section 3.2.
+
+    Li et al., Learning dissipative dynamics in chaotic systems, NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from sklearn_hss import HSSRegressor, RolloutRegressor
+    >>> from sklearn_hss.datasets import make_heat
+    >>> from sklearn_hss.metrics import relative_l2_error
+    >>> times, U = make_heat(30, 64, solver="exact", return_trajectories=True, random_state=0)
+    >>> model = RolloutRegressor(HSSRegressor(random_state=0)).fit(U[:20])
+    >>> rollouts = model.rollout(U[20:, 0], n_steps=40)
+    >>> rollouts.shape
+    (10, 41, 64)
+    >>> bool(relative_l2_error(U[20:], rollouts) < 1e-6)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "residual": ["boolean"],
+        "scale": [StrOptions({"max"}), None],
+    }
+
+    _input_shape: tuple[int, ...]
+    _target_shape: tuple[int, ...]
+    _as_fields: bool
+
+    def __init__(self, estimator, *, residual=True, scale="max"):
+        self.estimator = estimator
+        self.residual = residual
+        self.scale = scale
+
+    # The nested estimator validates its own parameters.
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, sample_weight=None, **fit_params):
+        """Learn the step from all pairs of consecutive states.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trajectories, n_times, \\*state), or (n_samples, \\*state) if y is given
+            Trajectories of at least two times, or states. A state is a field on a grid of any dimension, flat or not,
+            with channels or without; what it is, the `estimator` is told by its own parameters, such as
+            ``grid_shape``. float32 and float64 are kept, everything else becomes float64.
+        y : array-like of shape (n_samples, \\*state) or (n_samples,), default=None
+            The states one step after those in `X`. They may have fewer features (of flat states) or channels than
+            `X`. The state are then the first ones in `X`, and the further ones are what a step depends on besides,
+            such as coefficients of the equation; they stay as they are in a rollout.
+        sample_weight : array-like of shape (n_trajectories,) or (n_samples,), default=None
+            Weights of the trajectories, or of the pairs, for an `estimator` that takes them.
+        **fit_params : dict
+            Further arguments for ``fit`` of the `estimator`, as they are. ``groups`` of a search, and
+            ``<step>__sample_weight`` of a pipeline, may also have one entry per trajectory.
+
+        Returns
+        -------
+        object
+            This estimator, fitted.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used; an earlier fit then stays as it was.
+        """
+        before = self.__dict__.copy()
+        try:
+            return self._fit(X, y, sample_weight, fit_params)
+        except Exception:
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X, y, sample_weight, fit_params):
+        if sample_weight is not None:
+            fit_params = {"sample_weight": sample_weight, **fit_params}
+        _check_takes(self.estimator, fit_params)
+        if y is None:
+            X, y, fit_params = self._pairs(X, fit_params)
+        (X, input_shape), (y, target_shape) = as_rows(X), as_rows(y)
+        X, y = validate_data(
+            self, X, y, validate_separately=(_CHECKS, {**_CHECKS, "ensure_2d": False, "estimator": self})
+        )
+        check_consistent_length(X, y)
+        self._input_shape = input_shape or X.shape[1:]
+        self._target_shape = y.shape[1:] if target_shape is None else target_shape
+        self._check_shapes()
+        kept: slice | np.ndarray = slice(None)
+        if "sample_weight" in fit_params:
+            weight = _check_sample_weight(fit_params["sample_weight"], X, dtype=X.dtype, ensure_non_negative=True)
+            if not weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+            fit_params["sample_weight"], kept = weight, weight > 0
+
+        # One name, so that the states are gone when their increments are there.
+        y = y.reshape(len(y), -1)
+        y = y - X[:, : y.shape[1]] if self.residual else y.copy()
+        self.scale_ = _max_scale(y[kept]) if self.scale == "max" else 1.0
+        y /= self.scale_
+        # Many regressors take a single target in one dimension only.
+        shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
+        y = y.astype(X.dtype, copy=False).reshape(len(y), *shape)
+        self.estimator_ = clone(self.estimator).fit(self._inputs(X), y, **fit_params)
+        return self
+
+    def _pairs(self, X, fit_params):
+        """States and their successors, trajectory by trajectory."""
+        X = _check_trajectories(X, self)
+        n_trajectories, n_times, *state = X.shape
+        n_pairs = n_times - 1
+        fit_params = {
+            name: _per_pair(name, value, n_trajectories, n_pairs)
+            if value is not None and name.endswith(("groups", "sample_weight"))
+            else value
+            for name, value in fit_params.items()
+        }
+        return X[:, :-1].reshape(-1, *state), X[:, 1:].reshape(-1, *state), fit_params
+
+    def _check_shapes(self):
+        inputs, targets = self._input_shape, self._target_shape or (1,)
+        if len(inputs) != len(targets) or inputs[1:] != targets[1:] or inputs[0] < targets[0]:
+            raise ValueError(
+                f"y has states of shape {targets}, but X has states of shape {inputs}; they must be equal, except that "
+                "X may have further features or channels, behind those of the state."
+            )
+        self._as_fields = takes_fields(self.estimator)
+        if self._as_fields or len(inputs) == 1:
+            return
+        # Rows without a grid_shape would be taken for one-dimensional fields.
+        for name, nested in self.get_params().items():
+            if isinstance(nested, FieldRegressorMixin | BaseHSSMap) and getattr(nested, "grid_shape", ()) is None:
+                raise ValueError(
+                    f"States of shape {inputs} are flattened, because not all of {type(self.estimator).__name__} takes "
+                    f"them as they are; tell {name} the grid by grid_shape, such as {inputs}."
+                )
+
+    def _inputs(self, rows):
+        return rows.reshape(len(rows), *self._input_shape) if self._as_fields else rows
+
+    def _check_states(self, X, name="X"):
+        check_is_fitted(self)
+        X, shape = as_rows(X)
+        check_same_fields(shape, FieldShape(self._input_shape), name)
+        return validate_data(self, X, reset=False, **_CHECKS)
+
+    def _step(self, X):
+        """Rows of the next states."""
+        prediction = np.asarray(self.estimator_.predict(self._inputs(X))).reshape(len(X), -1)
+        following = prediction * self.scale_
+        if self.residual:
+            following = X[:, : following.shape[1]] + following
+        return following.astype(X.dtype, copy=False)
+
+    def predict(self, X):
+        """Predict the states one step later.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*state)
+            States, of the shape seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, \\*state)
+            The next states, in the floating-point type of `X`, without what `X` had besides the state.
+        """
+        X = self._check_states(X)
+        return self._step(X).reshape(len(X), *self._target_shape)
+
+    def rollout(self, u0, n_steps):
+        """Predict trajectories, by one step after the other.
+
+        Parameters
+        ----------
+        u0 : array-like of shape (n_samples, \\*state)
+            Initial states, such as ``trajectories[:, 0]``.
+        n_steps : int
+            Number of steps.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_steps + 1, \\*state)
+            Trajectories that begin with the initial states, in the floating-point type of `u0`. A rollout that becomes
+            infinite or NaN is NaN from that step on; the others go on.
+
+        Raises
+        ------
+        ValueError
+            If the states are not like those seen in `fit`, or `n_steps` is negative.
+
+        Warns
+        -----
+        RuntimeWarning
+            If rollouts become infinite or NaN; the message has their number and the first such step.
+        """
+        n_steps = check_scalar(n_steps, "n_steps", Integral, min_val=0)
+        X = self._check_states(u0, "u0")
+        states = np.empty((len(X), n_steps + 1, X.shape[1]), X.dtype)
+        states[:] = X[:, None]
+        running, failures = np.arange(len(X)), []
+        for step in range(1, n_steps + 1):
+            with np.errstate(over="ignore", invalid="ignore"):  # there is a warning of our own
+                following = self._step(states[running, step - 1])
+            finite = np.isfinite(following).all(axis=1)
+            if not finite.all():
+                # Estimators refuse such states, so these rollouts end here.
+                states[running[~finite], step:] = np.nan
+                failures.append((step, np.count_nonzero(~finite)))
+                running, following = running[finite], following[finite]
+            if not len(running):
+                break
+            states[running, step, : following.shape[1]] = following
+        if failures:
+            warnings.warn(
+                f"{sum(n for _, n in failures)} of {len(X)} rollouts became infinite or NaN, the first at step "
+                f"{failures[0][0]} of {n_steps}; they are NaN from there on.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return states.reshape(len(X), n_steps + 1, *self._input_shape)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Coefficient of determination R² of rollouts, or of single steps if `y` is given.
+
+        Both sums of squares, of the residuals and of the states about the mean state, run over trajectories, times and
+        grid points together. The initial states, which are given, do not count.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_trajectories, n_times, \\*state), or (n_samples, \\*state) if y is given
+            Trajectories, to be predicted from their first states, or states.
+        y : array-like of shape (n_samples, \\*state) or (n_samples,), default=None
+            The states one step later.
+        sample_weight : array-like of shape (n_trajectories,) or (n_samples,), default=None
+            Weights of the trajectories, or of the pairs.
+
+        Returns
+        -------
+        float
+            1 for a perfect prediction, 0 for one no better than the mean state; minus infinity if a rollout becomes
+            infinite or NaN. Of single steps, persistence has a score near 1 already.
+        """
+        if y is not None:
+            return super().score(X, y, sample_weight)
+        check_is_fitted(self)
+        X = _check_trajectories(X, self)
+        check_consistent_length(X, sample_weight)
+        n_steps, n_state = X.shape[1] - 1, prod(self._target_shape)
+        rollouts = self.rollout(X[:, 0], n_steps)
+        true, predicted = (array[:, 1:].reshape(len(X) * n_steps, -1)[:, :n_state] for array in (X, rollouts))
+        if not np.isfinite(predicted).all():
+            return -np.inf
+        return field_r2(true, predicted, None if sample_weight is None else np.repeat(sample_weight, n_steps))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False  # trajectories contain their targets
+        return tags
