@@ -17,10 +17,10 @@
 import os
 
 import torch
-from _networks import FNO, DeepONet, ResNet
 from _timing import interleaved_medians
+from _training import PAPER_FNO
 
-from sklearn_hss.nn import HSSLinear, HSSMultilinear, NeuralHSS
+from sklearn_hss.nn import FNO, DeepONet, HSSLinear, HSSMultilinear, NeuralHSS, ResNet
 
 SIZES = [  # n, batch, levels, rank, and the ratio of forward + backward to reach
     (256, 256, 3, 2, 0.35),
@@ -205,8 +205,8 @@ def training_steps():
     for grid, batch, levels in STEPS:
         nets = {
             "Neural-HSS": NeuralHSS(grid, grid, depth=3, rank=2, levels=levels, outer_rank=8),
-            "FNO": FNO(len(grid)),
-            "ResNet": ResNet(len(grid), width=64, depth=4),
+            "FNO": FNO(grid, **PAPER_FNO[len(grid)]),
+            "ResNet": ResNet(grid, width=64, depth=4),
             "DeepONet": DeepONet(grid, width=64, depth=4),
         }
         x = torch.randn(batch, *grid)

@@ -13,14 +13,14 @@ import warnings
 
 import numpy as np
 import torch
-from _networks import FNO, ResNet, train
 from _problems import burgers, two_phase
+from _training import PAPER_FNO, train
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
-from sklearn_hss.nn import NeuralHSS
+from sklearn_hss.nn import FNO, NeuralHSS, ResNet
 
 SECONDS, PROBE, SEEDS = 20, 4, (0, 1)
 RATES = (1e-3, 2e-3, 4e-3)
@@ -40,8 +40,8 @@ def networks(grid, kernel_size, paper, hss):
         "16 channels, residual, GELU": lambda: NeuralHSS(grid, grid, **block),
         f"+ convolution ({kernel_size})": lambda: NeuralHSS(grid, grid, kernel_size=kernel_size, **block),
         "HSS in every 2nd conv. block": lambda: NeuralHSS(grid, grid, **local),
-        "FNO": lambda: FNO(len(grid)),
-        "dilated ResNet": lambda: ResNet(len(grid), width=32 if len(grid) == 1 else 16, depth=4, dilations=dilations),
+        "FNO": lambda: FNO(grid, **PAPER_FNO[len(grid)]),
+        "dilated ResNet": lambda: ResNet(grid, width=32 if len(grid) == 1 else 16, depth=4, dilations=dilations),
     }
 
 

@@ -1,49 +1,139 @@
-"""Time of a training step in ``NeuralHSSRegressor.fit`` over that of a bare torch loop: ``python bench_training.py``.
+"""Time of a training step of every neural regressor over that of a bare torch loop: ``python bench_training.py``.
 
-Both train the same network (n = 256, levels 3, rank 2, depth 3) on 1,000 samples of 1-D Poisson data in batches of 256,
-with fused AdamW, gradient clipping and a cosine schedule, in float32 on one thread. `fit` additionally validates and
-scales the data, shuffles from its own random state, guards against divergence and keeps a history.
+1. Both train the same network on the same data, with fused AdamW, gradient clipping and a cosine schedule, in float32
+   on one thread. `fit` additionally validates and scales the data, shuffles from its own random state, guards against
+   divergence and keeps a history.
+2. A step of our FNO over one of neuraloperator's with as many layers, channels and modes. It needs that package:
+   ``pip install 'sklearn-hss[compare]'``.
+
+Takes about five minutes.
 """
+
+import copy
+import importlib.util
+from functools import partial
 
 import torch
 from _timing import interleaved_medians
+from _training import PAPER_FNO
 
-from sklearn_hss import NeuralHSSRegressor
+from sklearn_hss import (
+    DeepONetRegressor,
+    FactFormerRegressor,
+    FNORegressor,
+    GreenLearningRegressor,
+    NeuralHSSRegressor,
+    ResNetRegressor,
+)
 from sklearn_hss.datasets import make_poisson
-from sklearn_hss.nn import NeuralHSS
+from sklearn_hss.nn import FNO
 
-N_EPOCHS, BATCH_SIZE = 50, 256
+FITS = [  # estimator, grid, samples, batch size, epochs, and the ratio to reach
+    (NeuralHSSRegressor(rank=2, levels=3, init="random"), 256, 1000, 256, 50, 1.10),
+    (FNORegressor(), 256, 256, 64, 5, 1.15),
+    (ResNetRegressor(), 256, 256, 64, 2, 1.15),
+    (DeepONetRegressor(), 256, 1000, 256, 50, 1.15),
+    (GreenLearningRegressor(), 64, 1000, 256, 3, 1.15),
+    (FactFormerRegressor(), (16, 16), 64, 16, 2, 1.15),
+]
+STEPS = [  # grid, batch size
+    ((256,), 64),
+    ((64, 64), 16),
+    ((32, 32, 32), 4),
+]
 
 
-def bare_loop(F, U):
+def bare_loop(net, F, U, n_epochs, batch_size):
     """The loop that one would write by hand."""
     F, U = torch.from_numpy(F / abs(F).max()), torch.from_numpy(U / abs(U).max())
-    net = NeuralHSS(256, 256, depth=3, rank=2, levels=3)
     parameters = list(net.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, N_EPOCHS, eta_min=1e-5)
-    for _ in range(N_EPOCHS):
-        for rows in torch.randperm(len(F)).split(BATCH_SIZE):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs, eta_min=1e-5)
+    for _ in range(n_epochs):
+        for rows in torch.randperm(len(F)).split(batch_size):
             optimizer.zero_grad()
-            loss = (net(F[rows]) - U[rows]).square().sum(1).mean()
+            loss = (net(F[rows]) - U[rows]).square().flatten(1).sum(1).mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
         schedule.step()
 
 
+def fits():
+    print(f"{'estimator':>23} {'grid':>6} {'batch':>6} | {'bare loop':>12} {'fit':>12} {'ratio':>6}  to reach")
+    for estimator, grid, n_samples, batch_size, n_epochs, goal in FITS:
+        F, U = (array.astype("float32") for array in make_poisson(n_samples, grid, forcing="gaussian", random_state=0))
+        estimator.set_params(max_epochs=n_epochs, batch_size=batch_size, random_state=0)
+        net = copy.deepcopy(estimator.fit(F, U).net_.module_)
+        seconds = interleaved_medians(
+            {
+                "bare": partial(bare_loop, net, F, U, n_epochs, batch_size),
+                "fit": partial(estimator.fit, F, U),
+            },
+            rounds=5,
+            calls=2,
+        )
+        n_steps = n_epochs * -(-n_samples // batch_size)
+        bare, fit = (seconds[name] / n_steps * 1e3 for name in ("bare", "fit"))
+        size = "x".join(map(str, F.shape[1:]))
+        print(
+            f"{type(estimator).__name__:>23} {size:>6} {batch_size:>6} | "
+            f"{bare:>9.2f} ms {fit:>9.2f} ms {fit / bare:>6.3f}  {goal:.2f}",
+            flush=True,
+        )
+
+
+def step(net, x):
+    """A function that makes one training step."""
+    optimizer = torch.optim.AdamW(net.parameters())
+
+    def call():
+        optimizer.zero_grad()
+        (net(x) - x).square().mean().backward()
+        optimizer.step()
+
+    return call
+
+
+def fno_steps():
+    if importlib.util.find_spec("neuralop") is None:
+        print("\nneuraloperator is not installed: no comparison with its FNO")
+        return
+    from neuralop.models import FNO as TheirFNO
+
+    print(f"\n{'grid':>9} {'batch':>6} | {'FNO':>12} {'neuraloperator':>15} {'ratio':>6}  to reach")
+    for grid, batch_size in STEPS:
+        size = PAPER_FNO[len(grid)]
+        modes = size["modes"]
+        theirs = TheirFNO(
+            # Of the last dimension, they keep half of the modes that they are given, and one.
+            n_modes=(*[2 * modes] * (len(grid) - 1), 2 * (modes - 1)),
+            in_channels=1,
+            out_channels=1,
+            hidden_channels=size["width"],
+            n_layers=size["depth"],
+            # The fewest that it allows of what ours does not have: a wider lifting, a projection of two layers.
+            lifting_channel_ratio=0,
+            projection_channel_ratio=1,
+            use_channel_mlp=False,
+            fno_skip="linear",
+        )
+        ours = FNO(grid, in_channels=1, out_channels=1, **size)
+        x = torch.randn(batch_size, 1, *grid)
+        seconds = interleaved_medians({"ours": step(ours, x), "theirs": step(theirs, x)}, rounds=10, calls=2)
+        print(
+            f"{'x'.join(map(str, grid)):>9} {batch_size:>6} | {seconds['ours'] * 1e3:>9.1f} ms "
+            f"{seconds['theirs'] * 1e3:>12.1f} ms {seconds['ours'] / seconds['theirs']:>6.3f}  1.00",
+            flush=True,
+        )
+
+
 def main():
     torch.set_num_threads(1)
-    F, U = (array.astype("float32") for array in make_poisson(n_samples=1000, random_state=0))
-    settings = {"max_epochs": N_EPOCHS, "batch_size": BATCH_SIZE, "init": "random", "random_state": 0}
-    regressor = NeuralHSSRegressor(rank=2, levels=3, **settings)
-    seconds = interleaved_medians(
-        {"bare loop": lambda: bare_loop(F, U), "fit": lambda: regressor.fit(F, U)}, rounds=10, calls=2
-    )
-    steps = N_EPOCHS * -(-len(F) // BATCH_SIZE)
-    for name, value in seconds.items():
-        print(f"{name:>10}: {value / steps * 1e3:.3f} ms per step")
-    print(f"{'ratio':>10}: {seconds['fit'] / seconds['bare loop']:.3f}  (to reach: 1.10)")
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, 1 thread")
+    fits()
+    fno_steps()
 
 
 if __name__ == "__main__":
