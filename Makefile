@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format doc oldest clean
+.PHONY: demo test paper check format doc oldest clean
 
 demo: $(VENV)/installed-plot
 	$(BIN)/python examples/plot_quickstart.py
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
+
+# Tables and figures of the paper: "smoke" takes seconds, "cpu" an hour on two cores, "paper" wants a GPU.
+BUDGET ?= cpu
+paper: $(VENV)/installed-plot
+	$(BIN)/python examples/paper/run_all.py --budget $(BUDGET) --output paper-results
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

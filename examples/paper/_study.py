@@ -1,0 +1,311 @@
+"""What the scripts of this folder share: the command line, fits that are never repeated, tables and their files."""
+
+import argparse
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import sklearn
+import torch
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.model_selection import learning_curve
+from tqdm.auto import tqdm
+
+import sklearn_hss
+from sklearn_hss.metrics import relative_l2_scorer
+
+RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters")  # of `fit`
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A data set, what of it is for testing, and how that is scored.
+
+    Attributes
+    ----------
+    make : callable
+        Function without arguments that returns ``(X, y)``, the test samples last; y is None for trajectories.
+    n_test : int
+        Number of test samples.
+    scorer : callable
+        A scorer of scikit-learn whose values are minus the error.
+    make_shifted : callable, optional
+        Function that returns ``(X, y)`` of another distribution, to test on, too.
+    """
+
+    make: Callable
+    n_test: int
+    scorer: Callable = relative_l2_scorer
+    make_shifted: Callable | None = None
+
+
+def trajectories(make, every, **arguments):
+    """Every so many-th state of the trajectories, for :class:`RolloutRegressor`, and no targets."""
+    return make(return_trajectories=True, **arguments)[1][:, ::every], None
+
+
+def pairs(make, inverse=False, dtype="float64", **arguments):
+    """Flat inputs and outputs of a generator; ``inverse=True`` swaps them.
+
+    Channels that only the inputs have, coefficients of the equation, are inputs of the inverse problem, too.
+    """
+    X, y = make(**arguments)
+    if inverse:
+        n_channels = y.shape[1] if y.ndim == 4 else None
+        X, y = (y, X) if n_channels is None else (np.concatenate([y, X[:, n_channels:]], 1), X[:, :n_channels])
+    return X.reshape(len(X), -1).astype(dtype), y.reshape(len(y), -1).astype(dtype)
+
+
+def fit(problem, estimator, n_train):
+    """Train `estimator` on the first `n_train` samples of `problem` and test it.
+
+    Returns
+    -------
+    dict
+        ``error``, ``train_error``, ``shifted_error``, ``fit_seconds`` and ``n_parameters``.
+    """
+    X, y = problem.make()
+    fitted = []
+
+    def scorer(model, X, y=None):
+        fitted.append(model)  # which learning_curve does not return
+        return problem.scorer(model, X, y)
+
+    n_pool = len(X) - problem.n_test
+    _, train, test, seconds, _ = learning_curve(
+        estimator,
+        X,
+        y,
+        train_sizes=[n_train],
+        cv=[(np.arange(n_pool), np.arange(n_pool, len(X)))],
+        scoring=scorer,
+        return_times=True,
+        error_score="raise",
+    )
+    return {
+        "error": -test[0, 0],
+        "train_error": -train[0, 0],
+        "shifted_error": -problem.scorer(fitted[0], *problem.make_shifted()) if problem.make_shifted else np.nan,
+        "fit_seconds": seconds[0, 0],
+        "n_parameters": count_parameters(fitted[0]),
+    }
+
+
+def _fitted(estimator, X, y):
+    return clone(estimator).fit(X, y)
+
+
+class Remembered(MetaEstimatorMixin, BaseEstimator):
+    """A regressor whose fits are kept in a folder, so that a search that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    estimator : regressor
+        With fixed random states.
+    folder : str
+        Where the fitted estimators are kept.
+    """
+
+    def __init__(self, estimator, folder):
+        self.estimator = estimator
+        self.folder = folder
+
+    def fit(self, X, y):
+        """Fit, or load what an earlier run has fitted."""
+        self.estimator_ = joblib.Memory(self.folder, verbose=0).cache(_fitted)(self.estimator, X, y)
+        return self
+
+    def predict(self, X):
+        """Predict with the fitted regressor."""
+        return self.estimator_.predict(X)
+
+
+def count_parameters(model):
+    """Number of fitted numbers of one of our estimators, or of a linear or kernel model of scikit-learn."""
+    for attribute in ("n_parameters_", "coef_", "dual_coef_"):
+        if hasattr(model, attribute):
+            return int(np.size(getattr(model, attribute))) if attribute != "n_parameters_" else model.n_parameters_
+    for attribute in ("estimator_", "best_estimator_", "regressor_"):
+        if hasattr(model, attribute):
+            return count_parameters(getattr(model, attribute))
+    return count_parameters(model[-1])  # of a pipeline
+
+
+class Study:
+    """One script's run: its command line, its fits and its files.
+
+    Parameters
+    ----------
+    doc : str
+        Description for ``--help``; its first line.
+    budgets : dict
+        What the script does with each value of ``--budget``.
+    arguments : list of str, default=None
+        Those of the command line if None.
+    backends : tuple of str, default=("loky",)
+        Choices of ``--backend``, the first one by default.
+    """
+
+    def __init__(self, doc, budgets, arguments=None, backends=("loky",)):
+        parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+        parser.add_argument("--budget", choices=budgets, default="cpu", help="default: cpu")
+        parser.add_argument("--seeds", type=int, default=None, help="number of seeds; default: the budget's")
+        parser.add_argument("--models", nargs="+", default=None, help="names of the models to train; default: all")
+        parser.add_argument("--n-jobs", type=int, default=2, help="number of fits at a time, default: 2")
+        parser.add_argument("--output", type=Path, default=Path("paper-results"), help="folder of the results")
+        parser.add_argument("--backend", choices=backends, default=backends[0], help="what runs fits side by side")
+        options = parser.parse_args(arguments)
+        self.backend = options.backend
+        self.budget = options.budget
+        self.settings = budgets[options.budget]
+        self.seeds = range(options.seeds or self.settings.get("seeds", 1))
+        self.n_jobs, self.models = options.n_jobs, options.models
+        self.output = options.output / options.budget
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.data_home = str(self.output / "data")
+        self.fit = joblib.Memory(self.output / "fits", verbose=0).cache(fit)
+
+    def run(self, tasks):
+        """Do all fits that an earlier run has not finished.
+
+        Parameters
+        ----------
+        tasks : list of dict
+            With a `problem`, an `estimator`, `n_train`, and further entries, such as `model`, for the table.
+
+        Returns
+        -------
+        DataFrame
+            A row per task and seed, with those further entries and the results of :func:`fit`.
+        """
+        jobs = []
+        for task in tasks:
+            if self.models and task["model"] not in self.models:
+                continue
+            random = [name for name in task["estimator"].get_params() if name.endswith("random_state")]
+            for seed in self.seeds if random else [0]:
+                estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed))
+                jobs.append(({**task, "seed": seed}, estimator))
+        arguments = [(task["problem"], estimator, task["n_train"]) for task, estimator in jobs]
+        done = [self.fit.check_call_in_cache(*each) for each in arguments]
+        print(f"{len(jobs)} fits, {sum(done)} of them finished by an earlier run")
+        parallel = joblib.Parallel(self.n_jobs, return_as="generator", pre_dispatch="all")
+        results = parallel(joblib.delayed(self.fit)(*each) for each in arguments)
+        bar = tqdm(zip(jobs, results, strict=True), total=len(jobs), unit="fit")
+        rows = []
+        for (task, _), result in bar:
+            told = {key: value for key, value in task.items() if key not in ("problem", "estimator")}
+            rows.append({**told, **result})
+            bar.set_postfix_str(f"{task['model']} {result['error']:.1e}", refresh=False)
+        return pd.DataFrame(rows)
+
+    def finish(self, name, tasks, published):
+        """Run the tasks, print them beside the paper's numbers, and save ``<name>.csv``.
+
+        Returns
+        -------
+        DataFrame
+            What :func:`compare` returns.
+        """
+        means = compare(self.run(tasks), published)
+        show(means)
+        self.save(name, means)
+        return means
+
+    def save(self, name, table):
+        """Write `table` to ``<name>.csv``, with a comment that says where it comes from."""
+        with open(self.output / f"{name}.csv", "w") as file:
+            file.write(f"# {name}, budget {self.budget}; {versions()}\n")
+            table.to_csv(file, index=False, float_format="%.4g")
+
+
+def versions():
+    """Versions and hardware that results belong to."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    packages = (("sklearn_hss", sklearn_hss), ("torch", torch), ("scikit-learn", sklearn), ("numpy", np))
+    return ", ".join([*(f"{name} {package.__version__}" for name, package in packages), device])
+
+
+def compare(table, published):
+    """Means over the seeds beside what the paper has.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What :meth:`Study.run` returns, with the columns `equation`, `data` and `model`.
+    published : dict
+        By equation and model, the number of parameters as the paper prints it, and the error.
+
+    Returns
+    -------
+    DataFrame
+        A row per task. "ratio" is our error over the paper's.
+    """
+    groups = table.groupby([name for name in table.columns if name not in (*RESULTS, "seed")], sort=False)
+    means = groups.agg(
+        seeds=("error", "size"),
+        parameters=("n_parameters", "first"),
+        error=("error", "mean"),
+        smallest=("error", "min"),
+        largest=("error", "max"),
+        train_error=("train_error", "mean"),
+        shifted_error=("shifted_error", "mean"),
+        fit_seconds=("fit_seconds", "mean"),
+    ).reset_index()
+    names = [(row.equation, row.model.split(",")[0]) for row in means.itertuples()]
+    means["paper_parameters"] = [published.get(name, ("", np.nan))[0] for name in names]
+    means["paper_error"] = [published.get(name, ("", np.nan))[1] for name in names]
+    means["ratio"] = means["error"] / means["paper_error"]
+    return means
+
+
+def show(means):
+    """Print what :func:`compare` returns, an equation after the other."""
+    for (equation, data), rows in means.groupby(["equation", "data"], sort=False):
+        print(f"\n{equation}; {data}")
+        print(
+            f"{'':<28} {'parameters':>11} {'(paper)':>8} {'error':>8} {'(spread)':>20} {'(paper)':>8} {'ratio':>8} "
+            f"{'shifted':>8} {'seconds':>8}"
+        )
+        for row in rows.itertuples():
+            spread = f"({row.smallest:.1e}, {row.largest:.1e})" if row.seeds > 1 else ""
+            paper = ("", "") if np.isnan(row.paper_error) else (f"{row.paper_error:.2g}", f"{row.ratio:.2g}")
+            shifted = "" if np.isnan(row.shifted_error) else f"{row.shifted_error:.1e}"
+            print(
+                f"{row.model:<28} {row.parameters:>11,} {row.paper_parameters:>8} {row.error:>8.1e} {spread:>20} "
+                f"{paper[0]:>8} {paper[1]:>8} {shifted:>8} {row.fit_seconds:>8.1f}"
+            )
+
+
+def draw(means, path):
+    """Picture of what :func:`compare` returns: our errors as dots with their spread, the paper's as rings."""
+    panels = list(means.groupby(["equation", "data"], sort=False))
+    n_rows = max(len(rows) for _, rows in panels)
+    n_columns = min(3, len(panels))
+    figure, axes = plt.subplots(
+        -(-len(panels) // n_columns),
+        n_columns,
+        figsize=(4.6 * n_columns, (0.8 + 0.27 * n_rows) * -(-len(panels) // n_columns)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, ((equation, data), rows) in zip(axes.flat, panels, strict=False):
+        heights = range(len(rows))[::-1]
+        axis.hlines(heights, rows["smallest"], rows["largest"], color="C0")
+        axis.plot(rows["error"], heights, "o", color="C0", label="here")
+        axis.plot(rows["paper_error"], heights, "o", color="C1", fillstyle="none", label="paper")
+        axis.set_yticks(heights, rows["model"])
+        axis.set_xscale("log")
+        axis.set_title(f"{equation}\n{data}", fontsize="medium")
+        axis.grid(axis="x", alpha=0.3)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    axes.flat[0].legend(fontsize="small")
+    figure.supxlabel("test error")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,51 @@
+"""Figure 2: data efficiency on the 1-D Poisson equation (Section 3.1, Appendix F.2.1, Table 9): ``python figure_2.py``.
+
+Every model learns from 10 to 1,000 samples, through scikit-learn's ``learning_curve``, and is tested on 1,000 others.
+"""
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+from _settings import simple_models, table_9
+from _study import Problem, Study
+
+from sklearn_hss.datasets import make_poisson
+
+BUDGETS = {
+    "smoke": {"n_points": 32, "n_test": 20, "sizes": [10, 32], "epochs": 2},
+    "cpu": {"n_points": 64, "n_test": 1000, "sizes": [10, 32, 100, 316, 1000], "epochs": 500},
+    "paper": {"n_points": 256, "n_test": 1000, "sizes": [10, 32, 100, 316, 1000], "epochs": 500, "seeds": 3},
+}
+
+
+def main(arguments=None):
+    study = Study(__doc__, BUDGETS, arguments)
+    settings = study.settings
+    n_samples = max(settings["sizes"]) + settings["n_test"]
+    make = partial(make_poisson, n_samples=n_samples, n_points=settings["n_points"], random_state=0)
+    problem = Problem(make, settings["n_test"])
+    models = {**table_9(max_epochs=settings["epochs"]), **simple_models()}
+    data = f"{settings['n_points']} points, {settings['epochs']} epochs"
+    tasks = [
+        {"equation": "Poisson, 1-D", "data": f"{data}, {size} samples", "model": name, "problem": problem}
+        | {"estimator": model, "n_train": size}
+        for name, model in models.items()
+        for size in settings["sizes"]
+    ]
+    table = study.finish("figure_2", tasks, {})
+    print(f"\n{data}, error by number of samples")
+    print(table.pivot_table("error", "model", "n_train", sort=False).to_string(float_format="{:.1e}".format))
+
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, rows in table.groupby("model", sort=False):
+        axis.plot(rows["n_train"], rows["error"], "o-", label=name)
+        axis.fill_between(rows["n_train"], rows["smallest"], rows["largest"], alpha=0.2)
+    axis.set(xscale="log", yscale="log", xlabel="training samples", ylabel="relative L2 error")
+    axis.set_title(f"1-D Poisson, {data}")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(study.output / "figure_2.png", dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Figure 5: ablation over rank, outer rank and levels on the Gray-Scott equations (Appendix I): ``python figure_5.py``.
+
+A ``GridSearchCV`` over 90 settings, whose finished fits are kept on disk. ``--backend dask`` runs it on a
+``LocalCluster`` of dask instead of joblib's own processes, with the same scores.
+"""
+
+import contextlib
+from functools import partial
+
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from _settings import table_7
+from _study import Remembered, Study, pairs
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_hss.datasets import make_gray_scott
+from sklearn_hss.metrics import relative_l2_scorer
+
+BUDGETS = {
+    "smoke": {"n_points": 16, "states": (0, 1), "n_train": 4, "n_test": 2, "epochs": 1, "batch_size": 2},
+    "cpu": {"n_points": 128, "states": (0, 100), "n_train": 48, "n_test": 16, "epochs": 4, "batch_size": 16},
+    "paper": {"n_points": 128, "states": (0, 1000), "n_train": 960, "n_test": 240, "epochs": 10, "batch_size": 64},
+}
+GRID = {"rank": [2, 4, 8, 12, 16], "outer_rank": [2, 4, 8, 16, 24, 32], "levels": [1, 2, 3]}
+SMOKE_GRID = {"rank": [1, 2], "outer_rank": [1, 2], "levels": [1, 2]}
+
+
+def draw(results, grid, path):
+    """Heat maps of the test error over every pair of parameters, averaged over the third, as the paper's."""
+    couples = [("rank", "outer_rank"), ("rank", "levels"), ("outer_rank", "levels")]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    for axis, (down, right) in zip(axes, couples, strict=True):
+        values = results.pivot_table("error", down, right)
+        image = axis.imshow(values, cmap="viridis")
+        axis.set_xticks(range(len(grid[right])), grid[right])
+        axis.set_yticks(range(len(grid[down])), grid[down])
+        axis.set(xlabel=right, ylabel=down)
+        figure.colorbar(image, ax=axis, label="relative L2 error")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def backend(name, n_jobs):
+    """Context in which joblib's parallel calls are dask's, or what they are."""
+    if name != "dask":
+        return contextlib.nullcontext()
+    from distributed import Client, LocalCluster
+
+    stack = contextlib.ExitStack()
+    cluster = stack.enter_context(LocalCluster(n_workers=n_jobs, threads_per_worker=1, dashboard_address=None))
+    stack.enter_context(Client(cluster))
+    stack.enter_context(joblib.parallel_config("dask"))
+    return stack
+
+
+def main(arguments=None):
+    study = Study(__doc__, BUDGETS, arguments, backends=("loky", "dask"))
+    settings = study.settings
+    points = (settings["n_points"],) * 2
+    X, y = pairs(
+        partial(make_gray_scott, states=settings["states"]),
+        n_points=points,
+        n_samples=settings["n_train"] + settings["n_test"],
+        random_state=0,
+        data_home=study.data_home,
+        dtype="float32",
+    )
+    grid = SMOKE_GRID if study.budget == "smoke" else GRID
+    model = table_7(max_epochs=settings["epochs"], batch_size=settings["batch_size"], grid_shape=points)["Neural-HSS"]
+    search = GridSearchCV(
+        Remembered(model.set_params(random_state=0), str(study.output / "fits")),
+        {f"estimator__{name}": values for name, values in grid.items()},
+        cv=[(np.arange(settings["n_train"]), np.arange(settings["n_train"], len(X)))],
+        scoring=relative_l2_scorer,
+        refit=False,
+        n_jobs=study.n_jobs,
+        error_score="raise",
+        verbose=1,
+    )
+    with backend(study.backend, study.n_jobs):
+        search.fit(X, y)
+    results = pd.DataFrame(search.cv_results_["params"]).rename(columns=lambda name: name.removeprefix("estimator__"))
+    results["error"] = -search.cv_results_["mean_test_score"]
+    results["fit_seconds"] = search.cv_results_["mean_fit_time"]
+    study.save("figure_5", results)
+    draw(results, grid, study.output / "figure_5.png")
+    print(results.sort_values("error").to_string(index=False, float_format="{:.4f}".format, max_rows=12))
+
+
+if __name__ == "__main__":
+    main()

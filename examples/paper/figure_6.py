@@ -1,0 +1,31 @@
+"""Figure 6: from Burgers' equation to the heat equation (Appendix J): ``python figure_6.py``.
+
+The models of Table 4 learn time steps of u_t + beta u u_x = nu u_xx for three beta. The rows of beta = 1 are those of
+Table 1.
+"""
+
+import matplotlib.pyplot as plt
+from _study import Study
+from table_1 import BUDGETS, tasks
+
+BETAS = (1.0, 1e-2, 1e-4)
+
+
+def main(arguments=None):
+    study = Study(__doc__, BUDGETS, arguments)
+    table = study.finish(
+        "figure_6", [{**task, "beta": beta} for beta in BETAS for task in tasks(study, "burgers", beta=beta)], {}
+    )
+
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, rows in table.groupby("model", sort=False):
+        axis.plot(rows["beta"], rows["error"], "o-", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="beta", ylabel="trajectory L2 error")
+    axis.invert_xaxis()
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.savefig(study.output / "figure_6.png", dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Table 1: heat, Poisson with Neumann conditions, and Burgers' equation (Section 3.2, Tables 3 and 4).
+
+``python table_1.py`` prints our errors beside the paper's. The heat and Burgers' equations are learned as time steps
+and tested on rollouts from the initial states, by the trajectory error (3); the Poisson equation by the relative one
+(2).
+"""
+
+from functools import partial
+
+from _settings import WITHOUT_TRAINING, convolutional, simple_models, table_3, table_4
+from _study import Problem, Study, draw, trajectories
+
+from sklearn_hss import RolloutRegressor
+from sklearn_hss.datasets import make_burgers, make_heat, make_poisson
+from sklearn_hss.metrics import trajectory_l2_scorer
+
+# Of every equation: points, training samples or trajectories, epochs. "full" is for what is not trained by gradients.
+BUDGETS = {
+    "smoke": {"heat": (32, 6, 2), "poisson": (32, 12, 2), "burgers": (64, 4, 1), "n_test": 2, "full": False},
+    "cpu": {"heat": (64, 200, 100), "poisson": (64, 1000, 200), "burgers": (64, 100, 10), "n_test": 100, "full": True},
+    "paper": {
+        "heat": (256, 1800, 1000),
+        "poisson": (256, 1000, 1000),
+        "burgers": (256, 1800, 1500),
+        "n_test": None,
+        "full": False,
+        "seeds": 3,
+    },
+}
+N_TEST = {"heat": 200, "poisson": 1000, "burgers": 200}
+NAMES = {"heat": "Heat", "poisson": "Poisson, Neumann", "burgers": "Burgers"}
+
+PUBLISHED = {
+    ("Heat", "Neural-HSS"): ("45K", 3e-3),
+    ("Heat", "FNO"): ("150K", 8e-3),
+    ("Heat", "ResNet"): ("165K", 1e-2),
+    ("Heat", "DeepONet"): ("247K", 1e-2),
+    ("Heat", "Green Learning"): ("83K", 1e-2),
+    ("Poisson, Neumann", "Neural-HSS"): ("37K", 2e-4),
+    ("Poisson, Neumann", "FNO"): ("102K", 3e-3),
+    ("Poisson, Neumann", "ResNet"): ("165K", 4e-1),
+    ("Poisson, Neumann", "DeepONet"): ("247K", 9e-3),
+    ("Poisson, Neumann", "Green Learning"): ("83K", 3e-3),
+    ("Burgers", "Neural-HSS"): ("1.5M", 0.12),
+    ("Burgers", "FNO"): ("1.5M", 0.26),
+    ("Burgers", "ResNet"): ("1.7M", 0.57),
+    ("Burgers", "DeepONet"): ("1.7M", 0.44),
+}
+
+
+def problem(equation, n_points, n_train, n_test, beta, data_home):
+    """Data and score of an equation, and for the linear ones data from smooth random fields as well."""
+    arguments = {"n_points": n_points, "data_home": data_home}
+    shifted = {"n_samples": n_test, "random_state": 1}
+    data = {"n_samples": n_train + n_test, "random_state": 0}
+    if equation == "poisson":
+        make = partial(make_poisson, boundary="neumann", **arguments)
+        return Problem(partial(make, **data), n_test, make_shifted=partial(make, forcing="grf", **shifted))
+    if equation == "heat":
+        make = partial(trajectories, make_heat, 4, **arguments)
+        return Problem(partial(make, **data), n_test, trajectory_l2_scorer, partial(make, initial="grf", **shifted))
+    make = partial(trajectories, make_burgers, 1, beta=beta, **arguments)
+    return Problem(partial(make, **data), n_test, trajectory_l2_scorer)
+
+
+def models(equation, n_epochs):
+    """The paper's models, simple ones, and for Burgers' equation our own form of Neural-HSS."""
+    if equation == "poisson":
+        return {**table_3(fno_depth=4, max_epochs=n_epochs), **simple_models()}
+    if equation == "heat":
+        found = table_3(max_epochs=n_epochs)
+    else:
+        found = table_4(max_epochs=n_epochs)
+        found["Neural-HSS, convolutional"] = convolutional(**found["Neural-HSS"].get_params())
+    return {name: RolloutRegressor(model) for name, model in {**found, **simple_models()}.items()}
+
+
+def tasks(study, equation, beta=1.0):
+    """What is to be trained for an equation, for :meth:`Study.run`."""
+    found = []
+
+    def add(n_points, n_train, n_epochs, n_test, names):
+        given = problem(equation, n_points, n_train, n_test, beta, study.data_home)
+        name = NAMES[equation] if beta == 1 else f"{NAMES[equation]}, beta = {beta:g}"
+        data = f"{n_points} points, {n_train} samples, {n_epochs} epochs"
+        task = {"equation": name, "data": data, "problem": given, "n_train": n_train}
+        available = models(equation, n_epochs)
+        found.extend({**task, "model": each, "estimator": available[each]} for each in names or available)
+
+    add(*study.settings[equation], study.settings["n_test"] or N_TEST[equation], None)
+    if study.settings["full"] and equation != "burgers":
+        add(*BUDGETS["paper"][equation], N_TEST[equation], WITHOUT_TRAINING)
+    return found
+
+
+def main(arguments=None):
+    study = Study(__doc__, BUDGETS, arguments)
+    table = study.finish("table_1", [task for equation in NAMES for task in tasks(study, equation)], PUBLISHED)
+    draw(table, study.output / "table_1.png")
+
+
+if __name__ == "__main__":
+    main()
