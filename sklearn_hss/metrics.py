@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 
@@ -128,23 +127,8 @@ def trajectory_l2_error(
 relative_l2_scorer = make_scorer(relative_l2_error, greater_is_better=False)
 
 
-def _roll_out(estimator, X):
-    """Rollouts from the first states of trajectories, by the estimator that there is in a search or a pipeline."""
-    if hasattr(estimator, "best_estimator_"):
-        return _roll_out(estimator.best_estimator_, X)
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        # Transformed states are stepped, and compared in the units of the data.
-        transformers = estimator[:-1]
-        return transformers.inverse_transform(_roll_out(estimator[-1], transformers.transform(X)))
-    if isinstance(estimator, Pipeline):
-        return _roll_out(estimator[-1], X)
-    if not hasattr(estimator, "rollout"):
-        raise TypeError(f"{type(estimator).__name__} has no rollout; score a RolloutRegressor, or a search over one.")
-    return estimator.rollout(X[:, 0], X.shape[1] - 1)
-
-
 class _RolloutScorer:
-    """Scorer of estimators with a ``rollout``, on trajectories: minus an error; minus infinity if one diverges."""
+    """Minus the error of a RolloutRegressor, or a search over one, on trajectories; minus infinity if one diverges."""
 
     def __init__(self, error):
         self.error = error
@@ -152,13 +136,19 @@ class _RolloutScorer:
     def __call__(self, estimator, X, y=None, sample_weight=None):
         if y is not None:
             raise ValueError("y was given, but rollouts are scored on trajectories X alone, without y.")
-        X = check_array(X, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True, input_name="X")
-        if X.ndim < 3:
-            raise ValueError(f"X has shape {X.shape}; it must be trajectories (n_trajectories, n_times, *state).")
-        rollouts = _roll_out(estimator, X)
-        if not np.isfinite(rollouts).all():
+        if np.ndim(X) < 3:
+            raise ValueError(f"X has shape {np.shape(X)}; it must be trajectories (n_trajectories, n_times, *state).")
+        while hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        if not hasattr(estimator, "_true_and_predicted"):
+            raise TypeError(
+                f"{type(estimator).__name__} has no rollouts to score; a RolloutRegressor or a search over one has, "
+                "with the pipeline, if any, inside: RolloutRegressor(make_pipeline(FieldScaler(), model))."
+            )
+        true, predicted = estimator._true_and_predicted(X)
+        if not np.isfinite(predicted).all():
             return -np.inf
-        return -self.error(X, rollouts, sample_weight=sample_weight)
+        return -self.error(true, predicted, sample_weight=sample_weight)
 
     def __repr__(self):
         return f"{type(self).__name__}({self.error.__name__})"

@@ -88,11 +88,13 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     mask : array-like of bool and shape (\\*grid), default=None
         Points that count, such as those of a domain that is not a box. The others have no part in the scale, and both
         directions leave them as they are, so that zeros outside of the domain stay zero. It applies to every channel.
+        `fit` and `transform` refuse NaN there too, as the regressors do: ``np.where(mask, X, 0)`` has zeros instead.
     grid_shape : int or tuple of int, default=None
         Grid of the fields, such as ``(64, 64)``, which tells channels from points: needed where there are channels. If
         None, it is the shape of the mask; without one, all dimensions of `X` but the first.
     copy : bool, default=True
-        Whether to leave the given array alone. False scales in place where `X` is a C-contiguous array of floats.
+        Whether to leave the given array alone. False scales in place where `X` is a writeable C-contiguous array of
+        floats.
 
     Attributes
     ----------
@@ -125,6 +127,10 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     - It hands no ``sample_weight`` to the scaler.
     - It warns that the scaler has no inverse where zeros come back as rounding errors, as they do with "standard" in
       float32. ``check_inverse=False`` spares that.
+
+    With :class:`sklearn_hss.RolloutRegressor` it goes inside, where it gets states:
+    ``RolloutRegressor(make_pipeline(FieldScaler(), model))``. A pipeline around would give it whole trajectories, whose
+    times it takes for channels or for points.
 
     ``set_output`` applies to flat fields: a data frame holds no grid.
 
@@ -276,7 +282,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X, shape = as_rows(X)
         check_same_fields(shape, self._fields, "X")
-        X = validate_data(self, X, reset=False, copy=self.copy, **_CHECKS)
+        X = validate_data(self, X, reset=False, copy=self.copy, force_writeable=True, **_CHECKS)
         for _, values in _batches(X, self._fields):
             # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
             inside = values[..., self._points].astype(np.float64, copy=False)
@@ -289,7 +295,8 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
-            Scaled fields, on the grid seen in `fit`.
+            Scaled fields, on the grid seen in `fit`. Infinite values and NaN, such as predictions of a model that
+            diverges, are let through.
 
         Returns
         -------
@@ -299,13 +306,21 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the fields are on another grid than in `fit`, or not finite.
+            If the fields are on another grid than in `fit`.
         """
         check_is_fitted(self)
         X, shape = as_rows(X)
         check_same_fields(shape, self._fields, "X")
         # Without a look at the names of columns, which `transform` does not return by default.
-        X = check_array(X, copy=self.copy, input_name="X", estimator=self, **_CHECKS)
+        X = check_array(
+            X,
+            copy=self.copy,
+            force_writeable=True,
+            ensure_all_finite=False,
+            input_name="X",
+            estimator=self,
+            **_CHECKS,
+        )
         _check_n_features(self, X, reset=False)
         for _, values in _batches(X, self._fields):
             inside = values[..., self._points].astype(np.float64, copy=False)

@@ -219,6 +219,15 @@ def test_copy():
     np.testing.assert_array_equal(columns, before)
 
 
+def test_read_only_fields_are_copied(tmp_path):
+    np.save(tmp_path / "X.npy", fields(5, *GRID))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    scaler = FieldScaler(copy=False).fit(X)
+    for fields_given in (X, X.reshape(5, -1)):
+        np.testing.assert_array_equal(scaler.transform(fields_given).ravel(), FieldScaler().fit_transform(X).ravel())
+        np.testing.assert_allclose(scaler.inverse_transform(fields_given), fields_given * scaler.scale_)
+
+
 def test_feature_names_and_data_frames():
     frame = pd.DataFrame(fields(5, 3), columns=["u", "v", "w"], index=list("abcde"))
     scaler = FieldScaler("standard").set_output(transform="pandas").fit(frame)
@@ -284,9 +293,20 @@ def test_data_that_cannot_be_used():
         scaler.fit(X, sample_weight=np.ones(4))
     scaler.fit(X)
     X[0, 0, 0] = np.nan
-    for method in (scaler.fit, scaler.partial_fit, scaler.transform, scaler.inverse_transform):
+    outside = FieldScaler(mask=MASK).fit(fields(5, *GRID))
+    assert not MASK[0, 0]
+    for method in (scaler.fit, scaler.partial_fit, scaler.transform, outside.fit, outside.transform):
         with pytest.raises(ValueError, match="Input X contains NaN"):
             method(X)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_that_diverge_come_back(method):
+    X = fields(5, *GRID)
+    scaler = FieldScaler(method).fit(X)
+    scaled = scaler.transform(X)
+    X[0, 0, :2] = scaled[0, 0, :2] = np.nan, np.inf
+    np.testing.assert_allclose(scaler.inverse_transform(scaled), X)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -62,7 +62,7 @@ def _check_takes(estimator, fit_params):
 
 def _per_pair(name, values, n_trajectories, n_pairs):
     """Values of which there is one for each trajectory, for each of its pairs."""
-    values = np.atleast_1d(values)
+    values = np.asarray(values)
     if len(values) == n_trajectories:
         return np.repeat(values, n_pairs, axis=0)
     if len(values) != n_trajectories * n_pairs:
@@ -111,6 +111,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     Notes
     -----
     Trajectories with a shorter time between their states than a step should have are thinned: ``X[:, ::4]``.
+
+    Scalers go inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they see states. In a pipeline
+    around this class they would see trajectories, with scales for times that a state does not have.
 
     A step changes little, so predicting no change at all, persistence, has a small error and a score near one. It is
     the least that a model has to beat: ``RolloutRegressor(DummyRegressor(strategy="constant",
@@ -169,10 +172,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             ``grid_shape``. float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples, \\*state) or (n_samples,), default=None
             The states one step after those in `X`. They may have fewer features (of flat states) or channels than
-            `X`. The state are then the first ones in `X`, and the further ones are what a step depends on besides,
-            such as coefficients of the equation; they stay as they are in a rollout.
-        sample_weight : array-like of shape (n_trajectories,) or (n_samples,), default=None
-            Weights of the trajectories, or of the pairs, for an `estimator` that takes them.
+            `X`. Then the first ones in `X` are the state, and the others are what a step depends on besides, such as
+            coefficients of the equation; they stay as they are in a rollout.
+        sample_weight : float or array-like of shape (n_trajectories,) or (n_samples,), default=None
+            Weights of the trajectories, or of the pairs, or one for all, for an `estimator` that takes them.
         **fit_params : dict
             Further arguments for ``fit`` of the `estimator`, as they are. ``groups`` of a search, and
             ``<step>__sample_weight`` of a pipeline, may also have one entry per trajectory.
@@ -233,7 +236,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         n_pairs = n_times - 1
         fit_params = {
             name: _per_pair(name, value, n_trajectories, n_pairs)
-            if value is not None and name.endswith(("groups", "sample_weight"))
+            if np.ndim(value) and name.endswith(("groups", "sample_weight"))
             else value
             for name, value in fit_params.items()
         }
@@ -365,15 +368,24 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         """
         if y is not None:
             return super().score(X, y, sample_weight)
-        check_is_fitted(self)
-        X = _check_trajectories(X, self)
         check_consistent_length(X, sample_weight)
-        n_steps, n_state = X.shape[1] - 1, prod(self._target_shape)
-        rollouts = self.rollout(X[:, 0], n_steps)
-        true, predicted = (array[:, 1:].reshape(len(X) * n_steps, -1)[:, :n_state] for array in (X, rollouts))
+        true, predicted = (states[:, 1:] for states in self._true_and_predicted(X))
         if not np.isfinite(predicted).all():
             return -np.inf
-        return field_r2(true, predicted, None if sample_weight is None else np.repeat(sample_weight, n_steps))
+        n_steps, n_state = true.shape[1:]
+        weight = None if sample_weight is None else np.repeat(sample_weight, n_steps)
+        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight)
+
+    def _true_and_predicted(self, X):
+        """Trajectories and their rollouts, both (n_trajectories, n_times, n_values), for `score` and the scorers.
+
+        Of the states alone: what `X` has besides is never predicted, and would dilute a relative error.
+        """
+        check_is_fitted(self)
+        X = _check_trajectories(X, self)
+        rollouts = self.rollout(X[:, 0], X.shape[1] - 1)
+        n_state = prod(self._target_shape)
+        return tuple(states.reshape(*X.shape[:2], -1)[..., :n_state] for states in (X, rollouts))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

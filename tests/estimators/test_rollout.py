@@ -338,6 +338,10 @@ def test_sample_weights_per_trajectory_and_per_pair(heat):
         RolloutRegressor(make_pipeline(FunctionTransformer(), Ridge())).fit(U, ridge__sample_weight=weight),
     ):
         np.testing.assert_allclose(fitted.predict(heat[:, 0]), repeated.predict(heat[:, 0]), atol=1e-12)
+    # One weight for all, of however many trajectories.
+    for data in ((U[:1],), (U,), pairs):
+        fitted = RolloutRegressor(Recorder()).fit(*data, sample_weight=2.0)
+        np.testing.assert_array_equal(fitted.estimator_.sample_weight_, np.full(len(fitted.estimator_.X_), 2.0))
     # Trajectories of weight zero have no part in the scale.
     large = np.concatenate([U, 100 * U[:1]])
     assert RolloutRegressor(Ridge()).fit(large, sample_weight=[1, 1, 1, 1, 0]).scale_ == pytest.approx(
@@ -417,16 +421,37 @@ def test_scorers(heat):
     assert repr(trajectory_l2_scorer) == "_RolloutScorer(trajectory_l2_error)"
 
 
-def test_scorer_of_a_pipeline_is_in_the_units_of_the_data(heat):
-    alone = RolloutRegressor(Ridge(0.0)).fit(heat)
-    for pipeline in (
-        make_pipeline(alone),
-        make_pipeline(FieldScaler(), RolloutRegressor(Ridge(0.0))),
-        make_pipeline(
-            "passthrough", FunctionTransformer(lambda u: 3 * u, lambda u: u / 3), RolloutRegressor(Ridge(0.0))
-        ),
-    ):
-        assert trajectory_l2_scorer(pipeline.fit(heat), heat) == pytest.approx(trajectory_l2_scorer(alone, heat), 1e-3)
+@pytest.mark.parametrize("regressor", [Ridge(), FNORegressor(width=4, depth=1, grid_shape=(4, 5), **TINY)])
+@pytest.mark.parametrize("where", [{"grid_shape": (4, 5)}, {"mask": np.arange(20).reshape(4, 5) % 3 > 0}])
+def test_a_scaler_inside_sees_states(regressor, where):
+    U = 5 + trajectories(6, 4, 2, 4, 5)
+    model = RolloutRegressor(make_pipeline(FieldScaler("standard", **where), regressor)).fit(U)
+    states = U[:, :-1][..., where.get("mask", np.ones((4, 5), dtype=bool))]
+    # One scale for each channel and none for times, so that other lengths and single states do as well.
+    np.testing.assert_allclose(model.estimator_[0].center_, states.mean(axis=(0, 1, 3)))
+    for X in (U, U[:, :3]):
+        assert trajectory_l2_scorer(model, X) == pytest.approx(
+            -trajectory_l2_error(X, model.rollout(X[:, 0], X.shape[1] - 1))
+        )
+    np.testing.assert_allclose(model.predict(U[:, 0]), model.rollout(U[:, 0], 1)[:, 1])
+
+
+def test_scorers_compare_the_state_alone():
+    # A channel of large coefficients, and flat states with a further feature.
+    rng = np.random.RandomState(0)
+    for state, n_state in (((3, 4, 5), 2), ((5,), 4)):
+        X = rng.standard_normal((10, *state))
+        X[:, n_state:] += 1e3
+        model = RolloutRegressor(KNeighborsRegressor(2)).fit(X, 0.5 * X[:, :n_state])
+        rollouts = model.rollout(X, 3)
+        true = rollouts + 0.1 * rng.standard_normal(rollouts.shape)
+        true[:, 0] = X
+        for scorer, error in (
+            (trajectory_l2_scorer, trajectory_l2_error),
+            (relative_trajectory_l2_scorer, relative_l2_error),
+        ):
+            expected = -error(true[:, :, :n_state], rollouts[:, :, :n_state])
+            assert scorer(model, true) == pytest.approx(expected)
 
 
 def test_scorers_refuse_what_they_cannot_score(heat):
@@ -435,8 +460,14 @@ def test_scorers_refuse_what_they_cannot_score(heat):
         trajectory_l2_scorer(model, heat[:, 0], heat[:, 1])
     with pytest.raises(ValueError, match=r"X has shape \(12, 32\); it must be trajectories"):
         trajectory_l2_scorer(model, heat[:, 0])
-    with pytest.raises(TypeError, match="Ridge has no rollout; score a RolloutRegressor"):
+    with pytest.raises(TypeError, match="Ridge has no rollouts to score; a RolloutRegressor or a search over one has"):
         trajectory_l2_scorer(Ridge().fit(heat[:, 0], heat[:, 1]), heat)
+    # The scaler would see trajectories, and scale each time by itself.
+    pipeline = make_pipeline(FieldScaler(grid_shape=32), RolloutRegressor(Ridge())).fit(heat)
+    with pytest.raises(TypeError, match=r"Pipeline has no rollouts .* inside: RolloutRegressor\(make_pipeline\("):
+        trajectory_l2_scorer(pipeline, heat)
+    with pytest.raises(ValueError, match="X has trajectories of n_times=1"):
+        trajectory_l2_scorer(model, heat[:, :1])
 
 
 class Squaring(RegressorMixin, BaseEstimator):
@@ -469,6 +500,11 @@ def test_diverging_rollouts_are_nan_from_there_on():
     U = np.repeat(start[:, None], 13, axis=1)
     with pytest.warns(RuntimeWarning, match="2 of 4"):
         assert model.score(U) == -np.inf
+    with pytest.warns(RuntimeWarning, match="2 of 4"):
+        assert trajectory_l2_scorer(model, U) == -np.inf
+    # The scaler of the targets lets infinity through.
+    targets = TransformedTargetRegressor(Squaring(), transformer=FieldScaler())
+    model = RolloutRegressor(targets, residual=False, scale=None).fit(np.ones((3, 2, 2)))
     with pytest.warns(RuntimeWarning, match="2 of 4"):
         assert trajectory_l2_scorer(model, U) == -np.inf
 
