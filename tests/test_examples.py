@@ -5,7 +5,10 @@ import runpy
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
@@ -67,3 +70,61 @@ def test_benchmark(name, constants, arguments, monkeypatch, capsys):
         monkeypatch.setattr(benchmark, constant, value)
     benchmark.main(*arguments)
     assert "to reach" in capsys.readouterr().out
+
+
+@pytest.fixture
+def paper(monkeypatch):
+    """Imports a script of examples/paper."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.syspath_prepend(EXAMPLES / "paper")
+    return importlib.import_module
+
+
+PAPER = ["table_1", "table_2", "figure_2", "figure_3", "figure_5", "figure_6", "figures_7_8_9"]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper(name, paper, tmp_path, capsys):
+    arguments = ["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path)]
+    paper(name).main(arguments)
+    assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 5_000
+    comment, header, *rows = (tmp_path / "smoke" / f"{name}.csv").read_text().splitlines()
+    assert comment.startswith(f"# {name}, budget smoke; sklearn_hss ")
+    assert "model" in header or name == "figure_5"
+    assert len(rows) > 5
+
+
+def test_paper_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch, capsys):
+    table_1, study = paper("table_1"), paper("_study")
+    arguments = ["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path), "--models"]
+    table_1.main([*arguments, "ridge", "least squares"])
+    first = capsys.readouterr().out
+    assert "6 fits, 0 of them" in first
+
+    def no_learning_curve(*arguments, **kwargs):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(study, "learning_curve", no_learning_curve)
+    table_1.main([*arguments, "ridge"])
+    again = capsys.readouterr().out
+    assert "3 fits, 3 of them" in again
+    assert [line for line in again.splitlines() if line.startswith("ridge")] == [
+        line for line in first.splitlines() if line.startswith("ridge")
+    ]
+
+
+def test_paper_search_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch):
+    study = paper("_study")
+    X = np.random.RandomState(0).randn(20, 3)
+
+    def scores(estimator, name, alphas):
+        search = GridSearchCV(estimator, {name: alphas}, cv=2, scoring="r2", refit=False, error_score="raise")
+        return search.fit(X, X).cv_results_["mean_test_score"]
+
+    model = study.Remembered(Ridge(), str(tmp_path))
+    expected = scores(Ridge(), "alpha", [1.0, 2.0])
+    np.testing.assert_array_equal(scores(model, "estimator__alpha", [1.0, 2.0]), expected)
+    monkeypatch.setattr(Ridge, "fit", None)  # not to be called
+    np.testing.assert_array_equal(scores(model, "estimator__alpha", [2.0]), expected[1:])
+    with pytest.raises(TypeError):
+        scores(model, "estimator__alpha", [3.0])

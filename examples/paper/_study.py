@@ -2,8 +2,11 @@
 
 import argparse
 import platform
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -14,12 +17,13 @@ import sklearn
 import torch
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.model_selection import learning_curve
+from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
 
 import sklearn_hss
 from sklearn_hss.metrics import relative_l2_scorer
 
-RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters")  # of `fit`
+RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "code")  # of `fit`
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,13 @@ def pairs(make, inverse=False, dtype="float64", **arguments):
     return X.reshape(len(X), -1).astype(dtype), y.reshape(len(y), -1).astype(dtype)
 
 
-def fit(problem, estimator, n_train):
-    """Train `estimator` on the first `n_train` samples of `problem` and test it.
+def fit(key, problem, estimator, n_train):
+    """Train `estimator` on the first `n_train` samples of `problem` and test it; `key` tells all that is done.
 
     Returns
     -------
     dict
-        ``error``, ``train_error``, ``shifted_error``, ``fit_seconds`` and ``n_parameters``.
+        What `RESULTS` names.
     """
     X, y = problem.make()
     fitted = []
@@ -93,11 +97,47 @@ def fit(problem, estimator, n_train):
         "shifted_error": -problem.scorer(fitted[0], *problem.make_shifted()) if problem.make_shifted else np.nan,
         "fit_seconds": seconds[0, 0],
         "n_parameters": count_parameters(fitted[0]),
+        "code": code(),
     }
 
 
+def attempt(fit, *arguments):
+    """What `fit` returns; if it fails, numbers that say nothing, and the reason."""
+    try:
+        return fit(*arguments)
+    except (ArithmeticError, MemoryError, ValueError, np.linalg.LinAlgError) as error:
+        return {**dict.fromkeys(RESULTS, np.nan), "n_parameters": 0, "failure": repr(error)}
+
+
+def describe(thing):
+    """Plain values that tell all about a problem or an estimator, but not where its data are kept."""
+    if isinstance(thing, Problem):
+        return [describe(value) for value in vars(thing).values()]
+    if isinstance(thing, partial):
+        keywords = {name: describe(value) for name, value in thing.keywords.items() if name != "data_home"}
+        return [describe(thing.func), [describe(value) for value in thing.args], keywords]
+    if isinstance(thing, Pipeline):
+        return [describe(step) for _, step in thing.steps]
+    if isinstance(thing, BaseEstimator):
+        parameters = thing.get_params(deep=False).items()
+        return [type(thing).__name__, {name: describe(value) for name, value in parameters}]
+    if isinstance(thing, np.ndarray):
+        return thing.tolist()
+    if isinstance(thing, dict):
+        return {name: describe(value) for name, value in thing.items()}
+    return getattr(thing, "__name__", None) or repr(thing)
+
+
+def code():
+    """Version of the code by git, or else that of the package."""
+    here = Path(__file__).parent
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    return found.stdout.strip() or sklearn_hss.__version__
+
+
 def _fitted(estimator, X, y):
-    return clone(estimator).fit(X, y)
+    start = time.perf_counter()
+    return clone(estimator).fit(X, y), time.perf_counter() - start
 
 
 class Remembered(MetaEstimatorMixin, BaseEstimator):
@@ -116,8 +156,8 @@ class Remembered(MetaEstimatorMixin, BaseEstimator):
         self.folder = folder
 
     def fit(self, X, y):
-        """Fit, or load what an earlier run has fitted."""
-        self.estimator_ = joblib.Memory(self.folder, verbose=0).cache(_fitted)(self.estimator, X, y)
+        """Fit, or load what an earlier run has fitted, and the seconds that it took."""
+        self.estimator_, self.fit_seconds_ = joblib.Memory(self.folder, verbose=0).cache(_fitted)(self.estimator, X, y)
         return self
 
     def predict(self, X):
@@ -153,8 +193,10 @@ class Study:
 
     def __init__(self, doc, budgets, arguments=None, backends=("loky",)):
         parser = argparse.ArgumentParser(description=doc.split("\n")[0])
-        parser.add_argument("--budget", choices=budgets, default="cpu", help="default: cpu")
-        parser.add_argument("--seeds", type=int, default=None, help="number of seeds; default: the budget's")
+        parser.add_argument(
+            "--budget", choices=budgets, default="cpu", help="smoke: seconds, with tiny networks; default: cpu"
+        )
+        parser.add_argument("--seeds", type=int, default=0, help="number of seeds; default: the budget's")
         parser.add_argument("--models", nargs="+", default=None, help="names of the models to train; default: all")
         parser.add_argument("--n-jobs", type=int, default=2, help="number of fits at a time, default: 2")
         parser.add_argument("--output", type=Path, default=Path("paper-results"), help="folder of the results")
@@ -163,12 +205,14 @@ class Study:
         self.backend = options.backend
         self.budget = options.budget
         self.settings = budgets[options.budget]
+        if options.seeds < 0:
+            parser.error(f"argument --seeds: {options.seeds} must be at least 1")
         self.seeds = range(options.seeds or self.settings.get("seeds", 1))
         self.n_jobs, self.models = options.n_jobs, options.models
         self.output = options.output / options.budget
         self.output.mkdir(parents=True, exist_ok=True)
         self.data_home = str(self.output / "data")
-        self.fit = joblib.Memory(self.output / "fits", verbose=0).cache(fit)
+        self.fit = joblib.Memory(self.output / "fits", verbose=0).cache(fit, ignore=["problem", "estimator", "n_train"])
 
     def run(self, tasks):
         """Do all fits that an earlier run has not finished.
@@ -187,22 +231,41 @@ class Study:
         for task in tasks:
             if self.models and task["model"] not in self.models:
                 continue
-            random = [name for name in task["estimator"].get_params() if name.endswith("random_state")]
-            for seed in self.seeds if random else [0]:
-                estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed))
+            parameters = task["estimator"].get_params()
+            random = [name for name in parameters if name.endswith("random_state")]
+            widths = [name for name, value in parameters.items() if name.endswith("width") and value is not None]
+            small = dict.fromkeys(widths if self.budget == "smoke" else [], 8)
+            trained = any(name.endswith("max_epochs") for name in parameters)
+            for seed in self.seeds if trained else [0]:
+                estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed), **small)
                 jobs.append(({**task, "seed": seed}, estimator))
-        arguments = [(task["problem"], estimator, task["n_train"]) for task, estimator in jobs]
+        if not jobs:
+            known = ", ".join(dict.fromkeys(task["model"] for task in tasks))
+            raise SystemExit(f"Of --models {self.models}, there is none here; there are: {known}")
+        arguments = []
+        for task, estimator in jobs:
+            problem, n_train = task["problem"], task["n_train"]
+            key = [describe(problem), describe(estimator), n_train]
+            arguments.append((key, problem, estimator, n_train))
         done = [self.fit.check_call_in_cache(*each) for each in arguments]
         print(f"{len(jobs)} fits, {sum(done)} of them finished by an earlier run")
         parallel = joblib.Parallel(self.n_jobs, return_as="generator", pre_dispatch="all")
-        results = parallel(joblib.delayed(self.fit)(*each) for each in arguments)
-        bar = tqdm(zip(jobs, results, strict=True), total=len(jobs), unit="fit")
+        results = parallel(joblib.delayed(attempt)(self.fit, *each) for each in arguments)
+        bar = tqdm(zip(jobs, results, strict=True), total=len(jobs), unit="fit", miniters=1)
         rows = []
         for (task, _), result in bar:
             told = {key: value for key, value in task.items() if key not in ("problem", "estimator")}
             rows.append({**told, **result})
             bar.set_postfix_str(f"{task['model']} {result['error']:.1e}", refresh=False)
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        others = sorted(set(table["code"].dropna()) - {code()})
+        if others:
+            print(f"Some fits are of other code: {', '.join(others)}. Remove {self.output / 'fits'} to do them again.")
+        if "failure" in table:
+            for row in table[table["failure"].notna()].itertuples():
+                print(f"Failed: {row.equation}, {row.data}, {row.model}: {row.failure}")
+            table = table.drop(columns="failure")
+        return table
 
     def finish(self, name, tasks, published):
         """Run the tasks, print them beside the paper's numbers, and save ``<name>.csv``.
@@ -244,7 +307,8 @@ def compare(table, published):
     Returns
     -------
     DataFrame
-        A row per task. "ratio" is our error over the paper's.
+        A row per task. "ratio" is our error over the paper's, after multiplication with a column `to_paper_grid`, if
+        there is one: a norm that is no mean grows with the number of points.
     """
     groups = table.groupby([name for name in table.columns if name not in (*RESULTS, "seed")], sort=False)
     means = groups.agg(
@@ -256,11 +320,12 @@ def compare(table, published):
         train_error=("train_error", "mean"),
         shifted_error=("shifted_error", "mean"),
         fit_seconds=("fit_seconds", "mean"),
+        code=("code", "first"),
     ).reset_index()
     names = [(row.equation, row.model.split(",")[0]) for row in means.itertuples()]
     means["paper_parameters"] = [published.get(name, ("", np.nan))[0] for name in names]
     means["paper_error"] = [published.get(name, ("", np.nan))[1] for name in names]
-    means["ratio"] = means["error"] / means["paper_error"]
+    means["ratio"] = means["error"] * means.get("to_paper_grid", 1.0) / means["paper_error"]
     return means
 
 

@@ -24,7 +24,7 @@ def main(arguments=None):
     n_samples = max(settings["sizes"]) + settings["n_test"]
     make = partial(make_poisson, n_samples=n_samples, n_points=settings["n_points"], random_state=0)
     problem = Problem(make, settings["n_test"])
-    models = {**table_9(max_epochs=settings["epochs"]), **simple_models()}
+    models = {**table_9(max_epochs=settings["epochs"]), **simple_models(max(settings["sizes"]), settings["n_points"])}
     data = f"{settings['n_points']} points, {settings['epochs']} epochs"
     tasks = [
         {"equation": "Poisson, 1-D", "data": f"{data}, {size} samples", "model": name, "problem": problem}

@@ -1,4 +1,4 @@
-"""All tables and figures of the paper, one after the other: ``python run_all.py``, with the options of each script.
+"""All tables and figures of the paper, one after the other: ``python run_all.py``, with the options that all have.
 
 It can be stopped at any time: what was fitted is not fitted again. At the end stands one table of all results.
 """
@@ -22,7 +22,10 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     for script in SCRIPTS:
         print(f"\n=== {script.__doc__.splitlines()[0]}", flush=True)
-        script.main(arguments)
+        try:
+            script.main(arguments)
+        except SystemExit as nothing_to_do:
+            print(nothing_to_do)
     study = Study(__doc__, table_1.BUDGETS, arguments)
     paths = [study.output / f"{name}.csv" for name in ("table_1", "table_2", "figure_2", "figure_3", "figure_6")]
     summary = pd.concat([pd.read_csv(path, comment="#") for path in paths]).drop_duplicates(
