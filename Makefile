@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
+# Networks of this size gain nothing from more threads, and threads on busy cores wait for each other.
+export OMP_NUM_THREADS ?= 1
+
 .PHONY: demo test paper check format doc oldest clean
 
 demo: $(VENV)/installed-plot
