@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
+from sklearn_hss import FNORegressor
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -57,7 +58,11 @@ def test_example(path, monkeypatch, tmp_path):
             {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
             (),
         ),
-        ("bench_training", {"N_EPOCHS": 2}, ()),
+        (
+            "bench_training",
+            {"FITS": [(FNORegressor(width=4, modes=4, depth=1), 16, 8, 4, 1, 1.15)], "STEPS": [((32,), 2)]},
+            (),
+        ),
     ],
 )
 def test_benchmark(name, constants, arguments, monkeypatch, capsys):
