@@ -107,7 +107,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Grid of the fields.
     n_features_in_ : int
         Number of values of a field.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the values, where `X` had string column names.
 
     See Also

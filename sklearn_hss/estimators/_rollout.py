@@ -101,7 +101,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Divisor of its targets.
     n_features_in_ : int
         Number of values of a state, and of what else there is in `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the inputs, where `X` had string column names.
 
     See Also
