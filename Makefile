@@ -15,7 +15,7 @@ demo: $(VENV)/installed-plot
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
 
-# Tables and figures of the paper: "smoke" takes seconds, "cpu" an hour on two cores, "paper" wants a GPU.
+# Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "paper" wants a GPU.
 BUDGET ?= cpu
 paper: $(VENV)/installed-plot
 	$(BIN)/python examples/paper/run_all.py --budget $(BUDGET) --output paper-results

@@ -94,6 +94,7 @@ def test_paper(name, paper, tmp_path, capsys):
     if name == "figure_6":  # the other models of Table 1 thrice
         arguments += ["--models", "FNO", "ridge"]
     paper(name).main(arguments)
+    assert "Failed" not in capsys.readouterr().out
     assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 5_000
     comment, header, *rows = (tmp_path / "smoke" / f"{name}.csv").read_text().splitlines()
     assert comment.startswith(f"# {name}, budget smoke; sklearn_hss ")
@@ -136,3 +137,16 @@ def test_paper_search_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch)
     np.testing.assert_array_equal(scores(model, "estimator__alpha", [2.0]), expected[1:])
     with pytest.raises(TypeError):
         scores(model, "estimator__alpha", [3.0])
+
+
+def test_paper_in_one_go(paper, tmp_path, capsys):
+    run_all = paper("run_all")
+    run_all.main(["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path), "--models", "Green Learning"])
+    out = capsys.readouterr().out
+    assert "there are: Neural-HSS\n" in out  # those of the ablation
+    assert out.index("=== Summary") > out.index("=== Figures 7 to 9")
+    rows = (tmp_path / "smoke" / "summary.csv").read_text().splitlines()[2:]
+    assert len(rows) == 5  # heat, Neumann, 2-D Poisson, and two sizes of Figure 2
+    assert all("Green Learning" in row for row in rows)
+    with pytest.raises(SystemExit):  # what argparse refuses is not passed over
+        run_all.main(["--budget", "none"])

@@ -5,8 +5,6 @@
    divergence and keeps a history.
 2. A step of our FNO over one of neuraloperator's with as many layers, channels and modes. It needs that package:
    ``pip install 'sklearn-hss[compare]'``.
-
-Takes about five minutes.
 """
 
 import copy

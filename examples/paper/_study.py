@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from matplotlib.ticker import NullFormatter
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.model_selection import learning_curve
 from sklearn.pipeline import Pipeline
@@ -24,6 +25,13 @@ import sklearn_hss
 from sklearn_hss.metrics import relative_l2_scorer
 
 RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "code")  # of `fit`
+
+
+class NoSuchModel(SystemExit):
+    """A script has none of the models that ``--models`` names."""
+
+    def __init__(self, models, known):
+        super().__init__(f"Of --models {models}, there is none here; there are: {', '.join(dict.fromkeys(known))}")
 
 
 @dataclass(frozen=True)
@@ -240,8 +248,7 @@ class Study:
                 estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed), **small)
                 jobs.append(({**task, "seed": seed}, estimator))
         if not jobs:
-            known = ", ".join(dict.fromkeys(task["model"] for task in tasks))
-            raise SystemExit(f"Of --models {self.models}, there is none here; there are: {known}")
+            raise NoSuchModel(self.models, (task["model"] for task in tasks))
         arguments = []
         for task, estimator in jobs:
             problem, n_train = task["problem"], task["n_train"]
@@ -348,7 +355,10 @@ def show(means):
 
 
 def draw(means, path):
-    """Picture of what :func:`compare` returns: our errors as dots with their spread, the paper's as rings."""
+    """Picture of what :func:`compare` returns: our errors as dots with their spread, the paper's as rings.
+
+    Errors are those that "ratio" compares, on the paper's grid.
+    """
     panels = list(means.groupby(["equation", "data"], sort=False))
     n_rows = max(len(rows) for _, rows in panels)
     n_columns = min(3, len(panels))
@@ -361,11 +371,13 @@ def draw(means, path):
     )
     for axis, ((equation, data), rows) in zip(axes.flat, panels, strict=False):
         heights = range(len(rows))[::-1]
-        axis.hlines(heights, rows["smallest"], rows["largest"], color="C0")
-        axis.plot(rows["error"], heights, "o", color="C0", label="here")
+        factor = rows.get("to_paper_grid", 1.0)
+        axis.hlines(heights, factor * rows["smallest"], factor * rows["largest"], color="C0")
+        axis.plot(factor * rows["error"], heights, "o", color="C0", label="here")
         axis.plot(rows["paper_error"], heights, "o", color="C1", fillstyle="none", label="paper")
         axis.set_yticks(heights, rows["model"])
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # labels that would overlap
         axis.set_title(f"{equation}\n{data}", fontsize="medium")
         axis.grid(axis="x", alpha=0.3)
     for axis in axes.flat[len(panels) :]:

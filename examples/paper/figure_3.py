@@ -68,6 +68,7 @@ def main(arguments=None):
     for axis in (left, right):
         axis.set(xscale="log", yscale="log", xlabel="training samples")
         axis.set_xticks(settings["sizes"], settings["sizes"])
+        axis.set_xticks([], minor=True)
     left.legend(fontsize="small")
     figure.suptitle(f"3-D Poisson, {settings['n_points']}^3 points, {settings['n_steps']} training steps")
     figure.savefig(study.output / "figure_3.png", dpi=120)

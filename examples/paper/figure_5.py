@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _settings import table_7
-from _study import Remembered, Study, pairs
+from _study import NoSuchModel, Remembered, Study, pairs
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -64,7 +64,7 @@ def fit_seconds(model, X, y):
 def main(arguments=None):
     study = Study(__doc__, BUDGETS, arguments, backends=("loky", "dask"))
     if study.models and "Neural-HSS" not in study.models:
-        raise SystemExit(f"Of --models {study.models}, there is none here; there is Neural-HSS")
+        raise NoSuchModel(study.models, ["Neural-HSS"])
     settings = study.settings
     points = (settings["n_points"],) * 2
     X, y = pairs(

@@ -46,7 +46,7 @@ def main(arguments=None):
                 continue
             x, y = torch.randn(batch_size, *shape_in, device=device), torch.randn(batch_size, *shape_out, device=device)
             net = network(estimator, x[:1].cpu().numpy(), y[:1].cpu().numpy()).to(device)
-            names = {"net": net, "x": x, "y": y, "torch": torch}
+            names = {"net": net, "x": x, "y": y}
             timed = {}
             for key, statement in {
                 # With gradients, because without them some networks keep what does not depend on x.

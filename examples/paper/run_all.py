@@ -13,7 +13,7 @@ import figures_7_8_9
 import pandas as pd
 import table_1
 import table_2
-from _study import Study, show
+from _study import NoSuchModel, Study, show
 
 SCRIPTS = (table_1, table_2, figure_2, figure_3, figure_5, figure_6, figures_7_8_9)
 
@@ -24,11 +24,11 @@ def main(arguments=None):
         print(f"\n=== {script.__doc__.splitlines()[0]}", flush=True)
         try:
             script.main(arguments)
-        except SystemExit as nothing_to_do:
+        except NoSuchModel as nothing_to_do:
             print(nothing_to_do)
     study = Study(__doc__, table_1.BUDGETS, arguments)
     paths = [study.output / f"{name}.csv" for name in ("table_1", "table_2", "figure_2", "figure_3", "figure_6")]
-    summary = pd.concat([pd.read_csv(path, comment="#") for path in paths]).drop_duplicates(
+    summary = pd.concat([pd.read_csv(path, comment="#") for path in paths if path.exists()]).drop_duplicates(
         ["equation", "data", "model"]
     )
     summary["paper_parameters"] = summary["paper_parameters"].fillna("")
