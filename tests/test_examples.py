@@ -97,7 +97,7 @@ def test_paper(name, paper, tmp_path, capsys):
     assert "Failed" not in capsys.readouterr().out
     assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 5_000
     comment, header, *rows = (tmp_path / "smoke" / f"{name}.csv").read_text().splitlines()
-    assert comment.startswith(f"# {name}, budget smoke; sklearn_hss ")
+    assert comment.startswith(f"# {name}; examples/paper --budget smoke --seeds 1; sklearn_hss ")
     assert "model" in header or name == "figure_5"
     assert len(rows) >= 5
 
@@ -137,6 +137,17 @@ def test_paper_search_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch)
     np.testing.assert_array_equal(scores(model, "estimator__alpha", [2.0]), expected[1:])
     with pytest.raises(TypeError):
         scores(model, "estimator__alpha", [3.0])
+
+
+def test_paper_search_on_a_cluster(paper, tmp_path):
+    pytest.importorskip("distributed")
+    figure_5 = paper("figure_5")
+    scores = []
+    for backend in ("loky", "dask"):
+        arguments = ["--budget", "smoke", "--n-jobs", "2", "--output", str(tmp_path / backend), "--backend", backend]
+        figure_5.main(arguments)
+        scores.append(np.loadtxt(tmp_path / backend / "smoke" / "figure_5.csv", delimiter=",", skiprows=2)[:, :4])
+    np.testing.assert_array_equal(*scores)
 
 
 def test_paper_in_one_go(paper, tmp_path, capsys):

@@ -55,18 +55,27 @@ class Problem:
     scorer: Callable = relative_l2_scorer
     make_shifted: Callable | None = None
 
+    def generate(self):
+        """Make the data, for whoever reads them from the disk afterwards."""
+        self.make()
+        if self.make_shifted:
+            self.make_shifted()
+
 
 def trajectories(make, every, **arguments):
     """Every so many-th state of the trajectories, for :class:`RolloutRegressor`, and no targets."""
     return make(return_trajectories=True, **arguments)[1][:, ::every], None
 
 
-def pairs(make, inverse=False, dtype="float64", **arguments):
-    """Flat inputs and outputs of a generator; ``inverse=True`` swaps them.
+def pairs(make, inverse=False, every=1, dtype="float64", **arguments):
+    """Flat inputs and outputs of a generator, at every so many-th point of its grid; ``inverse=True`` swaps them.
 
     Channels that only the inputs have, coefficients of the equation, are inputs of the inverse problem, too.
     """
     X, y = make(**arguments)
+    if every > 1:
+        points = (..., *[slice(None, None, every)] * len(arguments["n_points"]))
+        X, y = X[points], y[points]
     if inverse:
         n_channels = y.shape[1] if y.ndim == 4 else None
         X, y = (y, X) if n_channels is None else (np.concatenate([y, X[:, n_channels:]], 1), X[:, :n_channels])
@@ -256,6 +265,11 @@ class Study:
             arguments.append((key, problem, estimator, n_train))
         done = [self.fit.check_call_in_cache(*each) for each in arguments]
         print(f"{len(jobs)} fits, {sum(done)} of them finished by an earlier run")
+        # Once and by all cores, instead of by every process that meets them first.
+        missing = {str(key[0]): problem for (key, problem, *_), known in zip(arguments, done, strict=True) if not known}
+        with joblib.parallel_config(n_jobs=self.n_jobs):
+            for problem in missing.values():
+                problem.generate()
         parallel = joblib.Parallel(self.n_jobs, return_as="generator", pre_dispatch="all")
         results = parallel(joblib.delayed(attempt)(self.fit, *each) for each in arguments)
         bar = tqdm(zip(jobs, results, strict=True), total=len(jobs), unit="fit", miniters=1)
@@ -290,15 +304,21 @@ class Study:
     def save(self, name, table):
         """Write `table` to ``<name>.csv``, with a comment that says where it comes from."""
         with open(self.output / f"{name}.csv", "w") as file:
-            file.write(f"# {name}, budget {self.budget}; {versions()}\n")
+            file.write(f"# {name}; examples/paper --budget {self.budget} --seeds {len(self.seeds)}; {versions()}\n")
             table.to_csv(file, index=False, float_format="%.4g")
 
 
 def versions():
     """Versions and hardware that results belong to."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     packages = (("sklearn_hss", sklearn_hss), ("torch", torch), ("scikit-learn", sklearn), ("numpy", np))
-    return ", ".join([*(f"{name} {package.__version__}" for name, package in packages), device])
+    cpu = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")  # the name of the processor, where Linux tells it
+    names = (
+        [line for line in listed.read_text().splitlines() if line.startswith("model name")] if listed.exists() else []
+    )
+    cpu = names[0].partition(":")[2].strip() if names else cpu
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cpu}, {joblib.cpu_count()} cores"
+    return ", ".join([*(f"{name} {package.__version__}" for name, package in packages), hardware])
 
 
 def compare(table, published):

@@ -13,7 +13,7 @@ from sklearn_hss.datasets import make_poisson
 
 BUDGETS = {
     "smoke": {"n_points": 32, "n_test": 20, "sizes": [10, 32], "epochs": 2},
-    "cpu": {"n_points": 64, "n_test": 1000, "sizes": [10, 32, 100, 316, 1000], "epochs": 500},
+    "cpu": {"n_points": 64, "n_test": 1000, "sizes": [10, 32, 100, 316, 1000], "epochs": 50, "seeds": 2},
     "paper": {"n_points": 256, "n_test": 1000, "sizes": [10, 32, 100, 316, 1000], "epochs": 500, "seeds": 3},
 }
 

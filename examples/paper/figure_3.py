@@ -16,15 +16,34 @@ from sklearn_hss.datasets import make_poisson
 # A network is trained on the numbers of samples for which the paper compares it, or on all of them.
 EVERY = ("Neural-HSS", "Neural-HSS, linear start", "HSSRegressor")
 BUDGETS = {
-    "smoke": {"n_points": 16, "modes": (3, 7), "n_test": 2, "sizes": [2, 4], "n_steps": 1, "all": True},
-    "cpu": {"n_points": 64, "modes": (3, 23), "n_test": 16, "sizes": [16, 32, 64, 128], "n_steps": 60, "all": False},
+    "smoke": {
+        "n_points": 16,
+        "modes": (3, 7),
+        "n_test": 2,
+        "sizes": [2, 4],
+        "n_steps": 1,
+        "batch_size": 16,
+        "all": True,
+    },
+    "cpu": {
+        "n_points": 64,
+        "modes": (3, 23),
+        "n_test": 16,
+        "sizes": [16, 32, 64, 128, 256],
+        "n_steps": 64,
+        "batch_size": 2,
+        "all": False,
+        "seeds": 2,
+    },
     "paper": {
         "n_points": 128,
         "modes": (3, 23),
         "n_test": 200,
         "sizes": [16, 32, 64, 128, 256],
         "n_steps": 16_000,
+        "batch_size": 16,
         "all": True,
+        "seeds": 3,
     },
 }
 CLAIMED = {"FNO": [64], "ResNet": [128], "DeepONet": [128]}
@@ -47,7 +66,7 @@ def main(arguments=None):
     problem = Problem(make, settings["n_test"])
     tasks = []
     for size in settings["sizes"]:
-        models = table_8(settings["n_steps"], size, grid_shape=grid)
+        models = table_8(settings["n_steps"], size, settings["batch_size"], grid_shape=grid)
         models["HSSRegressor"] = HSSRegressor(grid_shape=grid)
         data = f"{settings['n_points']}^3 points, {settings['n_steps']} steps, {size} samples"
         tasks += [

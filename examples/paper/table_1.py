@@ -14,16 +14,23 @@ from _study import Problem, Study, draw, trajectories
 from sklearn_hss.datasets import make_burgers, make_heat, make_poisson
 from sklearn_hss.metrics import trajectory_l2_scorer
 
-# Of every equation: points, training samples or trajectories, epochs. "full" is for what is not trained by gradients.
+# Of every equation: points, training samples or trajectories, epochs, batch size. "full" is what Neural-HSS and the
+# models without training by gradients are fitted to as well: all data of the paper.
 BUDGETS = {
-    "smoke": {"heat": (32, 6, 2), "poisson": (32, 12, 2), "burgers": (64, 4, 1), "n_test": 2, "full": False},
-    "cpu": {"heat": (64, 200, 100), "poisson": (64, 1000, 200), "burgers": (64, 100, 10), "n_test": 100, "full": True},
+    "smoke": {"heat": (32, 6, 2, 256), "poisson": (32, 12, 2, 256), "burgers": (64, 4, 1, 256), "n_test": 2},
+    "cpu": {
+        "heat": (64, 200, 15, 64),
+        "poisson": (64, 1000, 30, 64),
+        "burgers": (64, 50, 3, 64),
+        "n_test": 100,
+        "seeds": 2,
+        "full": {"heat": (256, 1800, 300, 256), "poisson": (256, 1000, 1000, 256)},
+    },
     "paper": {
-        "heat": (256, 1800, 1000),
-        "poisson": (256, 1000, 1000),
-        "burgers": (256, 1800, 1500),
+        "heat": (256, 1800, 1000, 256),
+        "poisson": (256, 1000, 1000, 256),
+        "burgers": (256, 1800, 1500, 256),
         "n_test": None,
-        "full": False,
         "seeds": 3,
     },
 }
@@ -64,14 +71,14 @@ def problem(equation, n_points, n_train, n_test, beta, data_home):
     return Problem(partial(make, **data), n_test, trajectory_l2_scorer)
 
 
-def models(equation, n_points, n_train, n_epochs):
+def models(equation, n_points, n_train, **training):
     """The paper's models, simple ones, and for Burgers' equation our own form of Neural-HSS."""
     if equation == "poisson":
-        return {**table_3(fno_depth=4, max_epochs=n_epochs), **simple_models(n_train, n_points)}
+        return {**table_3(fno_depth=4, **training), **simple_models(n_train, n_points)}
     if equation == "heat":
-        found = table_3(max_epochs=n_epochs)
+        found = table_3(linear_start={"rank": 10, "levels": "auto", "depth": 1}, **training)
     else:
-        found = table_4(max_epochs=n_epochs)
+        found = table_4(**training)
         found["Neural-HSS, convolutional"] = convolutional(**found["Neural-HSS"].get_params())
     found |= simple_models(n_train * N_STEPS[equation], n_points)
     return {name: time_stepping(model) for name, model in found.items()}
@@ -81,8 +88,8 @@ def tasks(study, equation, beta=1.0):
     """What is to be trained for an equation, for :meth:`Study.run`."""
     found = []
 
-    def add(n_points, n_train, n_epochs, n_test, names):
-        available = models(equation, n_points, n_train, n_epochs)
+    def add(n_points, n_train, n_epochs, batch_size, n_test, names):
+        available = models(equation, n_points, n_train, max_epochs=n_epochs, batch_size=batch_size)
         task = {
             "equation": NAMES[equation] if beta == 1 else f"{NAMES[equation]}, beta = {beta:g}",
             "data": f"{n_points} points, {n_train} samples, {n_epochs} epochs",
@@ -94,8 +101,8 @@ def tasks(study, equation, beta=1.0):
         found.extend({**task, "model": name, "estimator": available[name]} for name in names or available)
 
     add(*study.settings[equation], study.settings["n_test"] or N_TEST[equation], None)
-    if study.settings["full"] and equation != "burgers":
-        add(*BUDGETS["paper"][equation], N_TEST[equation], WITHOUT_TRAINING)
+    if equation in study.settings.get("full", ()):
+        add(*study.settings["full"][equation], N_TEST[equation], ("Neural-HSS", *WITHOUT_TRAINING))
     return found
 
 

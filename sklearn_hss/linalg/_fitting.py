@@ -332,7 +332,10 @@ def relative_error(prediction, Y, typical=None):
 
 
 def asymmetry(X, Y):
-    """How far Xᵀ Y = Xᵀ A X is from symmetric: 0 for symmetric A, 1 for antisymmetric A."""
+    """How far S = Xᵀ Y = Xᵀ A X is from symmetric: 0 for symmetric A, 1 for antisymmetric A."""
+    if X.shape[1] > len(X) + len(Y):
+        # Of many samples, S is huge, but it has the norms of a small matrix.
+        X, Y = torch.linalg.qr(torch.cat([X, Y]).mT, mode="r").R.mT.split([len(X), len(Y)])
     S = X.mT @ Y
     size = float(S.norm())
     return float((S - S.mT).norm()) / (2 * size) if size > 0 else 0.0
