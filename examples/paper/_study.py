@@ -297,7 +297,7 @@ class Study:
             What :func:`compare` returns.
         """
         means = compare(self.run(tasks), published)
-        show(means)
+        print(as_text(means))
         self.save(name, means)
         return means
 
@@ -356,11 +356,12 @@ def compare(table, published):
     return means
 
 
-def show(means):
-    """Print what :func:`compare` returns, an equation after the other."""
+def as_text(means):
+    """What :func:`compare` returns, to be read: an equation after the other."""
+    lines = []
     for (equation, data), rows in means.groupby(["equation", "data"], sort=False):
-        print(f"\n{equation}; {data}")
-        print(
+        lines.append(f"\n{equation}; {data}")
+        lines.append(
             f"{'':<28} {'parameters':>11} {'(paper)':>8} {'error':>8} {'(spread)':>20} {'(paper)':>8} {'ratio':>8} "
             f"{'shifted':>8} {'seconds':>8}"
         )
@@ -368,10 +369,11 @@ def show(means):
             spread = f"({row.smallest:.1e}, {row.largest:.1e})" if row.seeds > 1 else ""
             paper = ("", "") if np.isnan(row.paper_error) else (f"{row.paper_error:.2g}", f"{row.ratio:.2g}")
             shifted = "" if np.isnan(row.shifted_error) else f"{row.shifted_error:.1e}"
-            print(
+            lines.append(
                 f"{row.model:<28} {row.parameters:>11,} {row.paper_parameters:>8} {row.error:>8.1e} {spread:>20} "
                 f"{paper[0]:>8} {paper[1]:>8} {shifted:>8} {row.fit_seconds:>8.1f}"
             )
+    return "\n".join(lines)
 
 
 def draw(means, path):

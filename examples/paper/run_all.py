@@ -1,6 +1,7 @@
 """All tables and figures of the paper, one after the other: ``python run_all.py``, with the options that all have.
 
-It can be stopped at any time: what was fitted is not fitted again. At the end stands one table of all results.
+It can be stopped at any time: what was fitted is not fitted again. At the end stands one table of all results, which is
+kept as ``summary.csv`` and ``summary.txt``.
 """
 
 import sys
@@ -13,7 +14,7 @@ import figures_7_8_9
 import pandas as pd
 import table_1
 import table_2
-from _study import NoSuchModel, Study, show
+from _study import NoSuchModel, Study, as_text
 
 SCRIPTS = (table_1, table_2, figure_2, figure_3, figure_5, figure_6, figures_7_8_9)
 
@@ -33,8 +34,9 @@ def main(arguments=None):
     )
     summary["paper_parameters"] = summary["paper_parameters"].fillna("")
     study.save("summary", summary)
-    print("\n=== Summary")
-    show(summary)
+    text = as_text(summary)
+    (study.output / "summary.txt").write_text(text)
+    print(f"\n=== Summary\n{text}")
 
 
 if __name__ == "__main__":

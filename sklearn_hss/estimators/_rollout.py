@@ -20,6 +20,8 @@ from ._base import _max_scale
 from ._linear import BaseHSSMap
 from ._score import FieldRegressorMixin, field_r2
 
+# Rollouts that grow to so many times the largest state known are those of an unstable step.
+_UNSTABLE = 100.0
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
 
 
@@ -153,6 +155,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     _input_shape: tuple[int, ...]
     _target_shape: tuple[int, ...]
     _as_fields: bool
+    _largest: float
 
     def __init__(self, estimator, *, residual=True, scale="max"):
         self.estimator = estimator
@@ -211,6 +214,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self._input_shape = input_shape or X.shape[1:]
         self._target_shape = y.shape[1:] if target_shape is None else target_shape
         self._check_shapes()
+        self._largest = float(max(np.abs(X).max(), np.abs(y).max()))
         kept: slice | np.ndarray = slice(None)
         if "sample_weight" in fit_params:
             weight = _check_sample_weight(fit_params["sample_weight"], X, dtype=X.dtype, ensure_non_negative=True)
@@ -317,7 +321,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Warns
         -----
         RuntimeWarning
-            If rollouts become infinite or NaN; the message has their number and the first such step.
+            If rollouts become infinite or NaN; the message has their number and the first such step. If they grow to a
+            hundred times the largest state in the training data and `u0`.
         """
         n_steps = check_scalar(n_steps, "n_steps", Integral, min_val=0)
         X = self._check_states(u0, "u0")
@@ -340,6 +345,15 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             warnings.warn(
                 f"{sum(n for _, n in failures)} of {len(X)} rollouts became infinite or NaN, the first at step "
                 f"{failures[0][0]} of {n_steps}; they are NaN from there on.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        known = max(self._largest, float(np.abs(X).max()))
+        largest = max(float(np.nanmax(states)), -float(np.nanmin(states)))
+        if largest > _UNSTABLE * known and not failures:
+            warnings.warn(
+                f"Rollouts grow to {largest:.1e} within {n_steps} steps, from states of at most {known:.1e}: the "
+                "learned step is unstable. Another estimator, or other settings of it, may help, or fewer steps.",
                 RuntimeWarning,
                 stacklevel=2,
             )

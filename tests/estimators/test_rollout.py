@@ -481,6 +481,16 @@ class Squaring(RegressorMixin, BaseEstimator):
         return X**2
 
 
+def test_unstable_rollouts_are_told(recwarn):
+    X = np.tile([[1.0], [3.0], [9.0]], (4, 1, 1))  # four trajectories of one value
+    model = RolloutRegressor(LinearRegression(fit_intercept=False)).fit(X)
+    np.testing.assert_allclose(model.rollout(X[:, 0], 6)[:, -1], 3.0**6)
+    np.testing.assert_allclose(model.rollout(1e3 * X[:, 0], 2)[:, -1], 9e3)
+    assert not recwarn
+    with pytest.warns(RuntimeWarning, match="grow to 2.2e.03 within 7 steps, from states of at most 9.0e.00"):
+        model.rollout(X[:, 0], 7)
+
+
 def test_diverging_rollouts_are_nan_from_there_on():
     model = RolloutRegressor(Squaring(), residual=False, scale=None).fit(np.ones((3, 2, 2)))
     start = np.array([[0.5, 0.5], [0.5, 10.0], [1.0, 1.0], [1e200, 0.0]])

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import splu
 from sklearn.linear_model import RidgeCV
 
 from sklearn_hss.linalg import KroneckerSum, SymbolOperator
+from sklearn_hss.linalg._fitting import asymmetry
 from sklearn_hss.linalg._kronecker import multilinear
 from sklearn_hss.linalg._kronecker_fitting import fit_kronecker
 from sklearn_hss.linalg._kronecker_forward import (
@@ -582,3 +583,16 @@ def test_smooth_samples_find_separable_coefficients_too():
     test_separable_coefficients(smooth, 1e-6)
     F = smooth(8, 13, 16)
     assert quietly(F, solved(separable(13, 16)[0], F), form="inverse", solver="banded").residual <= 1e-4
+
+
+@pytest.mark.parametrize("n_samples", [3, 10, 40])
+@pytest.mark.parametrize("kind", ["symmetric", "antisymmetric", "any"])
+def test_asymmetry(n_samples, kind):
+    rng = np.random.RandomState(0)
+    A, X = rng.randn(5, 5), rng.randn(5, n_samples)
+    A = {"symmetric": A + A.T, "antisymmetric": A - A.T, "any": A}[kind]
+    S = X.T @ A @ X
+    expected = np.linalg.norm(S - S.T) / np.linalg.norm(S) / 2
+    found = asymmetry(torch.from_numpy(X), torch.from_numpy(A @ X))
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
+    assert {"symmetric": found < 1e-14, "antisymmetric": found > 1 - 1e-14, "any": 0.1 < found < 0.9}[kind]
