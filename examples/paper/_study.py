@@ -264,7 +264,7 @@ class Study:
             key = [describe(problem), describe(estimator), n_train]
             arguments.append((key, problem, estimator, n_train))
         done = [self.fit.check_call_in_cache(*each) for each in arguments]
-        print(f"{len(jobs)} fits, {sum(done)} of them finished by an earlier run")
+        print(f"{len(jobs)} fits, {sum(done)} of them finished by an earlier run", flush=True)
         # Once and by all cores, instead of by every process that meets them first.
         missing = {str(key[0]): problem for (key, problem, *_), known in zip(arguments, done, strict=True) if not known}
         with joblib.parallel_config(n_jobs=self.n_jobs):

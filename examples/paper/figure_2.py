@@ -21,9 +21,12 @@ BUDGETS = {
 def main(arguments=None):
     study = Study(__doc__, BUDGETS, arguments)
     settings = study.settings
-    n_samples = max(settings["sizes"]) + settings["n_test"]
-    make = partial(make_poisson, n_samples=n_samples, n_points=settings["n_points"], random_state=0)
-    problem = Problem(make, settings["n_test"])
+    make = partial(make_poisson, n_points=settings["n_points"])
+    problem = Problem(
+        partial(make, n_samples=max(settings["sizes"]) + settings["n_test"], random_state=0),
+        settings["n_test"],
+        make_shifted=partial(make, n_samples=settings["n_test"], forcing="grf", random_state=1),
+    )
     models = {**table_9(max_epochs=settings["epochs"]), **simple_models(max(settings["sizes"]), settings["n_points"])}
     data = f"{settings['n_points']} points, {settings['epochs']} epochs"
     tasks = [

@@ -21,7 +21,7 @@ BUDGETS = {
     "cpu": {
         "heat": (64, 200, 15, 64),
         "poisson": (64, 1000, 30, 64),
-        "burgers": (64, 50, 3, 64),
+        "burgers": (64, 50, 3, 16),
         "n_test": 100,
         "seeds": 2,
         "full": {"heat": (256, 1800, 300, 256), "poisson": (256, 1000, 1000, 256)},
@@ -59,6 +59,8 @@ PUBLISHED = {
 def problem(equation, n_points, n_train, n_test, beta, data_home):
     """Data and score of an equation, and for the linear ones data from smooth random fields as well."""
     arguments = {"n_points": n_points, "data_home": data_home}
+    if equation != "poisson":
+        arguments["refinement"] = 1024 // n_points  # the paper's grid, of which the points are a part
     shifted = {"n_samples": n_test, "random_state": 1}
     data = {"n_samples": n_train + n_test, "random_state": 0}
     if equation == "poisson":

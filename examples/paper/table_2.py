@@ -23,13 +23,13 @@ BUDGETS = {
         "equations": ("Poisson", "Gray-Scott, inverse", "Navier-Stokes"),
     },
     "cpu": {
-        "elliptic": (24, 100, 100, 8, 20),
-        "Gray-Scott": (32, 160, 40, 3, 16),
-        "Navier-Stokes": (32, 160, 40, 3, 16),
+        "elliptic": (24, 100, 100, 5, 20),
+        "Gray-Scott": (32, 160, 40, 2, 16),
+        "Navier-Stokes": (32, 160, 40, 2, 16),
         "states": (0, 100),
         "every": 4,
         "seeds": 2,
-        "full": {"elliptic": 64, "Navier-Stokes": (128, 960, 240, 10, 64)},
+        "full": {"elliptic": (64, None, None, 20, None), "Navier-Stokes": (128, 960, 240, 10, 64)},
     },
     "paper": {
         "elliptic": (64, None, None, None, None),
@@ -134,12 +134,12 @@ def main(arguments=None):
     full = study.settings.get("full", {})
     tasks = []
     for equation, sizes in FULL.items():
-        n_points, *reduced = study.settings["elliptic"]
-        tasks += elliptic_tasks(
-            study, equation, n_points, *(mine or all for mine, all in zip(reduced, sizes, strict=True))
-        )
+        runs = [(study.settings["elliptic"], None)]
         if "elliptic" in full:
-            tasks += elliptic_tasks(study, equation, full["elliptic"], *sizes, names=WITHOUT_TRAINING)
+            runs.append((full["elliptic"], WITHOUT_TRAINING))
+        for (n_points, *reduced), names in runs:
+            chosen = [mine or all_of_it for mine, all_of_it in zip(reduced, sizes, strict=True)]
+            tasks += elliptic_tasks(study, equation, n_points, *chosen, names=names)
     for equation in OTHER:
         name = equation.split(",")[0]
         tasks += other_tasks(study, equation, *study.settings[name])
