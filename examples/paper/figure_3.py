@@ -19,7 +19,7 @@ BUDGETS = {
         "n_points": 16,
         "modes": (3, 7),
         "n_test": 2,
-        "sizes": [2, 4],
+        "sizes": [3, 4],
         "n_steps": 1,
         "batch_size": 16,
         "all": True,
