@@ -2,13 +2,18 @@
 
 import importlib
 import runpy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 from sklearn_hss import FNORegressor
 from sklearn_hss.estimators._base import BaseNeuralRegressor
@@ -97,7 +102,7 @@ def test_paper(name, paper, tmp_path, capsys):
     assert "Failed" not in capsys.readouterr().out
     assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 5_000
     comment, header, *rows = (tmp_path / "smoke" / f"{name}.csv").read_text().splitlines()
-    assert comment.startswith(f"# {name}; examples/paper --budget smoke --seeds 1; sklearn_hss ")
+    assert comment.startswith(f"# {name}; examples/paper --budget smoke --seeds 1 --n-jobs 1")
     assert "model" in header or name == "figure_5"
     assert len(rows) >= 5
 
@@ -139,6 +144,58 @@ def test_paper_search_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch)
         scores(model, "estimator__alpha", [3.0])
 
 
+def test_paper_goes_on_after_a_kill(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "paper" / "table_1.py"), "--budget", "smoke", "--n-jobs", "1"]
+    command += ["--models", "ridge", "FNO", "--output", str(tmp_path)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while first.poll() is None and not len(list(tmp_path.rglob("output.pkl"))) >= 2:
+            time.sleep(0.01)
+    finally:
+        first.kill()
+        first.wait()
+    done = len(list(tmp_path.rglob("output.pkl")))
+    assert done >= 2
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"6 fits, {done} of them finished by an earlier run" in again
+
+
+def test_paper_compares_means_over_seeds(paper):
+    study = paper("_study")
+    rows = [
+        {"model": model, "seed": seed, "error": error, "n_parameters": n_parameters, "to_paper_grid": 2.0}
+        for model, seed, error, n_parameters in [
+            ("FNO", 0, 0.1, 7),
+            ("FNO", 1, 0.3, 7),
+            ("ridge", 0, np.nan, 0),
+            ("ridge", 1, 0.5, 9),
+        ]
+    ]
+    table = pd.DataFrame(rows).assign(
+        equation="Heat", data="all", train_error=0.0, shifted_error=np.nan, fit_seconds=1.0, code="abc"
+    )
+    fno, ridge = study.compare(table, {("Heat", "FNO"): ("7", 0.4)}).itertuples()
+    assert (fno.seeds, fno.failures, fno.parameters, fno.paper_parameters) == (2, 0, 7, "7")
+    np.testing.assert_allclose([fno.error, fno.smallest, fno.largest, fno.ratio], [0.2, 0.1, 0.3, 1.0])
+    assert (ridge.seeds, ridge.failures, ridge.parameters, ridge.error) == (1, 1, 9, 0.5)
+    assert np.isnan(ridge.paper_error)
+
+
+def test_paper_keys_tell_fits_apart(paper, tmp_path):
+    study, table_1 = paper("_study"), paper("table_1")
+    problems = [
+        table_1.problem(equation, n_points, n_train, 5, beta, str(tmp_path))
+        for equation in table_1.NAMES
+        for n_points in (32, 64)
+        for n_train in (10, 20)
+        for beta in ((1.0, 0.1) if equation == "burgers" else (1.0,))
+    ]
+    things = [*problems, Ridge(1.0), Ridge(2.0), FNORegressor(), make_pipeline(Ridge(1.0))]
+    keys = [str(study.describe(thing)) for thing in things]
+    assert len(set(keys)) == len(keys)
+    assert not any(str(tmp_path) in key for key in keys)
+
+
 def test_paper_search_on_a_cluster(paper, tmp_path):
     pytest.importorskip("distributed")
     figure_5 = paper("figure_5")
@@ -146,7 +203,7 @@ def test_paper_search_on_a_cluster(paper, tmp_path):
     for backend in ("loky", "dask"):
         arguments = ["--budget", "smoke", "--n-jobs", "2", "--output", str(tmp_path / backend), "--backend", backend]
         figure_5.main(arguments)
-        scores.append(np.loadtxt(tmp_path / backend / "smoke" / "figure_5.csv", delimiter=",", skiprows=2)[:, :4])
+        scores.append(pd.read_csv(tmp_path / backend / "smoke" / "figure_5.csv", comment="#")["error"])
     np.testing.assert_array_equal(*scores)
 
 

@@ -3,7 +3,9 @@
 Where these tables do not lead to the numbers of parameters in Tables 1 and 2, the numbers decide for the baselines: FNO
 has 4 layers for the Neumann problem (102K), ResNet 48 channels on 2-D elliptic problems (165K) and 166 on the others
 (1.99M), Green Learning 128 units in 2-D and no homogeneous solution (83K). Neural-HSS is what its table says, which in
-2-D is 65K and not the paper's 37K. tests/nn/test_parameter_counts.py prints all numbers beside the paper's.
+2-D is 65K and not the paper's 37K. Its lifting and projection are dense for Burgers' equation only: for the Gray-Scott
+and Navier-Stokes equations Section 3.2 has dense ones, too, but one alone would have a thousand times the paper's 329K
+numbers. tests/nn/test_parameter_counts.py prints all numbers beside the paper's.
 """
 
 import numpy as np
@@ -27,8 +29,8 @@ from sklearn_hss import (
 )
 from sklearn_hss.metrics import relative_l2_scorer, trajectory_l2_scorer
 
-#: What is fitted to all data of the paper where training by gradients takes too long; on linear problems.
-WITHOUT_TRAINING = ("Neural-HSS, linear start", "least squares", "ridge", "HSSRegressor")
+#: What is fitted to as much data as the paper has where training all networks takes too long; on linear problems.
+ON_ALL_DATA = ("Neural-HSS, linear start", "least squares", "ridge", "HSSRegressor")
 
 
 def standardised(model, grid_shape):
@@ -43,9 +45,10 @@ def standardised(model, grid_shape):
 def simple_models(n_samples, n_values, grid_shape=None):
     """Least squares, ridge and kernel ridge regression, and the fitted HSS map.
 
-    Kernel ridge regression is tuned by cross-validation, and left out above 5,000 samples, whose kernel matrix it
-    factorises a hundred times. The matrices of least squares and ridge regression are left out where they would take
-    minutes or all of the memory, above 10,000 and 20,000 values of a field.
+    Ridge regression has scikit-learn's default penalty, in the units of the data; it is there for what it does without
+    any care. Kernel ridge regression is tuned by cross-validation, and left out above 5,000 samples, whose kernel
+    matrix it factorises a hundred times. The matrices of least squares and ridge regression are left out where they
+    would take minutes or all of the memory, above 10,000 and 20,000 values of a field.
     """
     kernel = {"kernelridge__alpha": np.logspace(-9, -1, 5), "kernelridge__gamma": np.logspace(-7, -1, 7)}
     models = {}
@@ -132,7 +135,8 @@ def table_4(**training):
 def table_5(green_learning_width=128, **training):
     """Two-dimensional elliptic problems; the Helmholtz equation (Table 6) with 1,000 epochs and batches of 64.
 
-    The linear start has one layer with leaves of half the axis: 37K numbers, as the paper prints for Neural-HSS.
+    The linear start has one layer with leaves of half the axis: 37K numbers, as the paper prints for Neural-HSS. It is
+    in float64, as the simple models are; all networks that are trained are in float32.
     """
     training = {"max_epochs": 500, "batch_size": 128, "lr": 8e-4, "min_lr": 1e-5, "weight_decay": 1e-5, **training}
     training = {"dtype": "float32", **training}

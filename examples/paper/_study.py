@@ -122,7 +122,7 @@ def attempt(fit, *arguments):
     """What `fit` returns; if it fails, numbers that say nothing, and the reason."""
     try:
         return fit(*arguments)
-    except (ArithmeticError, MemoryError, ValueError, np.linalg.LinAlgError) as error:
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
         return {**dict.fromkeys(RESULTS, np.nan), "n_parameters": 0, "failure": repr(error)}
 
 
@@ -145,11 +145,21 @@ def describe(thing):
     return getattr(thing, "__name__", None) or repr(thing)
 
 
+def _code():
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return sklearn_hss.__version__
+    return found.stdout.strip() or sklearn_hss.__version__
+
+
+_CODE = _code()  # when this process began, not when a fit ends
+
+
 def code():
     """Version of the code by git, or else that of the package."""
-    here = Path(__file__).parent
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True)
-    return found.stdout.strip() or sklearn_hss.__version__
+    return _CODE
 
 
 def _fitted(estimator, X, y):
@@ -193,6 +203,12 @@ def count_parameters(model):
     return count_parameters(model[-1])  # of a pipeline
 
 
+def tasks(equation, data, problem, n_train, models):
+    """What :meth:`Study.run` takes, for all of a dictionary of models."""
+    task = {"equation": equation, "data": data, "problem": problem, "n_train": n_train}
+    return [{**task, "model": name, "estimator": model} for name, model in models.items()]
+
+
 class Study:
     """One script's run: its command line, its fits and its files.
 
@@ -213,7 +229,9 @@ class Study:
         parser.add_argument(
             "--budget", choices=budgets, default="cpu", help="smoke: seconds, with tiny networks; default: cpu"
         )
-        parser.add_argument("--seeds", type=int, default=0, help="number of seeds; default: the budget's")
+        parser.add_argument(
+            "--seeds", type=int, help="number of seeds of the networks, on the same data; default: the budget's"
+        )
         parser.add_argument("--models", nargs="+", default=None, help="names of the models to train; default: all")
         parser.add_argument("--n-jobs", type=int, default=2, help="number of fits at a time, default: 2")
         parser.add_argument("--output", type=Path, default=Path("paper-results"), help="folder of the results")
@@ -222,13 +240,14 @@ class Study:
         self.backend = options.backend
         self.budget = options.budget
         self.settings = budgets[options.budget]
-        if options.seeds < 0:
+        if options.seeds is not None and options.seeds < 1:
             parser.error(f"argument --seeds: {options.seeds} must be at least 1")
         self.seeds = range(options.seeds or self.settings.get("seeds", 1))
         self.n_jobs, self.models = options.n_jobs, options.models
         self.output = options.output / options.budget
         self.output.mkdir(parents=True, exist_ok=True)
         self.data_home = str(self.output / "data")
+        # All fits are forgotten when the text of `fit` changes.
         self.fit = joblib.Memory(self.output / "fits", verbose=0).cache(fit, ignore=["problem", "estimator", "n_train"])
 
     def run(self, tasks):
@@ -303,13 +322,15 @@ class Study:
 
     def save(self, name, table):
         """Write `table` to ``<name>.csv``, with a comment that says where it comes from."""
+        options = f"--budget {self.budget} --seeds {len(self.seeds)} --n-jobs {self.n_jobs}"
+        options += f" --models {' '.join(map(repr, self.models))}" if self.models else ""
         with open(self.output / f"{name}.csv", "w") as file:
-            file.write(f"# {name}; examples/paper --budget {self.budget} --seeds {len(self.seeds)}; {versions()}\n")
+            file.write(f"# {name}; examples/paper {options}; {versions()}\n")
             table.to_csv(file, index=False, float_format="%.4g")
 
 
 def versions():
-    """Versions and hardware that results belong to."""
+    """Versions and hardware, of the run that writes a table; that of a fit is in its column "code"."""
     packages = (("sklearn_hss", sklearn_hss), ("torch", torch), ("scikit-learn", sklearn), ("numpy", np))
     cpu = platform.processor() or platform.machine()
     listed = Path("/proc/cpuinfo")  # the name of the processor, where Linux tells it
@@ -339,8 +360,9 @@ def compare(table, published):
     """
     groups = table.groupby([name for name in table.columns if name not in (*RESULTS, "seed")], sort=False)
     means = groups.agg(
-        seeds=("error", "size"),
-        parameters=("n_parameters", "first"),
+        seeds=("error", "count"),
+        failures=("error", lambda errors: errors.isna().sum()),
+        parameters=("n_parameters", "max"),
         error=("error", "mean"),
         smallest=("error", "min"),
         largest=("error", "max"),
@@ -376,11 +398,21 @@ def as_text(means):
     return "\n".join(lines)
 
 
+def curves(axis, means, x, y="error", spread=True):
+    """Lines through a column of what :func:`compare` returns over another, one per model, with the spread of errors."""
+    for name, rows in means.groupby("model", sort=False):
+        axis.plot(rows[x], rows[y], "o-", label=name)
+        if spread:
+            axis.fill_between(rows[x], rows["smallest"], rows["largest"], alpha=0.2)
+    axis.set(xscale="log", yscale="log")
+
+
 def draw(means, path):
     """Picture of what :func:`compare` returns: our errors as dots with their spread, the paper's as rings.
 
     Errors are those that "ratio" compares, on the paper's grid.
     """
+    means = means.replace([np.inf, -np.inf], np.nan)
     panels = list(means.groupby(["equation", "data"], sort=False))
     n_rows = max(len(rows) for _, rows in panels)
     n_columns = min(3, len(panels))
@@ -398,8 +430,9 @@ def draw(means, path):
         axis.plot(factor * rows["error"], heights, "o", color="C0", label="here")
         axis.plot(rows["paper_error"], heights, "o", color="C1", fillstyle="none", label="paper")
         axis.set_yticks(heights, rows["model"])
-        axis.set_xscale("log")
-        axis.xaxis.set_minor_formatter(NullFormatter())  # labels that would overlap
+        if rows[["error", "paper_error"]].notna().any(axis=None):
+            axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter(NullFormatter())  # labels that would overlap
         axis.set_title(f"{equation}\n{data}", fontsize="medium")
         axis.grid(axis="x", alpha=0.3)
     for axis in axes.flat[len(panels) :]:

@@ -7,7 +7,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 from _settings import simple_models, table_9
-from _study import Problem, Study
+from _study import Problem, Study, curves, tasks
 
 from sklearn_hss.datasets import make_poisson
 
@@ -28,26 +28,24 @@ def main(arguments=None):
         make_shifted=partial(make, n_samples=settings["n_test"], forcing="grf", random_state=1),
     )
     models = {**table_9(max_epochs=settings["epochs"]), **simple_models(max(settings["sizes"]), settings["n_points"])}
-    data = f"{settings['n_points']} points, {settings['epochs']} epochs"
-    tasks = [
-        {"equation": "Poisson, 1-D", "data": f"{data}, {size} samples", "model": name, "problem": problem}
-        | {"estimator": model, "n_train": size}
-        for name, model in models.items()
+    data = f"{settings['n_points']} points, {settings['epochs']} epochs, {settings['n_test']} for testing"
+    everything = [
+        task
         for size in settings["sizes"]
+        for task in tasks("Poisson, 1-D", f"{data}; {size} samples", problem, size, models)
     ]
-    table = study.finish("figure_2", tasks, {})
+    table = study.finish("figure_2", everything, {})
     print(f"\n{data}, error by number of samples")
     print(table.pivot_table("error", "model", "n_train", sort=False).to_string(float_format="{:.1e}".format))
 
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, rows in table.groupby("model", sort=False):
-        axis.plot(rows["n_train"], rows["error"], "o-", label=name)
-        axis.fill_between(rows["n_train"], rows["smallest"], rows["largest"], alpha=0.2)
-    axis.set(xscale="log", yscale="log", xlabel="training samples", ylabel="relative L2 error")
+    curves(axis, table, "n_train")
+    axis.set(xlabel="training samples", ylabel="relative L2 error")
     axis.set_title(f"1-D Poisson, {data}")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(study.output / "figure_2.png", dpi=120)
     plt.close(figure)
+    return table
 
 
 if __name__ == "__main__":

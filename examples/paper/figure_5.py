@@ -27,7 +27,7 @@ GRID = {"rank": [2, 4, 8, 12, 16], "outer_rank": [2, 4, 8, 16, 24, 32], "levels"
 SMOKE_GRID = {"rank": [1, 2], "outer_rank": [1, 2], "levels": [1, 2]}
 
 
-def draw(results, path):
+def draw(results, title, path):
     """Heat maps of the test error over every pair of parameters, averaged over the third, as the paper's."""
     couples = [("rank", "outer_rank"), ("rank", "levels"), ("outer_rank", "levels")]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
@@ -38,6 +38,7 @@ def draw(results, path):
         axis.set_yticks(range(values.shape[0]), values.index)
         axis.set(xlabel=right, ylabel=down)
         figure.colorbar(image, ax=axis, label="relative L2 error")
+    figure.suptitle(title)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -99,10 +100,22 @@ def main(arguments=None):
         raise NoSuchModel(study.models, ["Neural-HSS"])
     with backend(study.backend, study.n_jobs):
         tables = [search(study, seed) for seed in study.seeds]
-    results = pd.concat(tables).groupby(list(GRID)).mean().reset_index()
-    study.save("figure_5", results)
-    draw(results, study.output / "figure_5.png")
-    print(results.sort_values("error").to_string(index=False, float_format="{:.4f}".format, max_rows=12))
+    settings = study.settings
+    data = (
+        f"Gray-Scott, {settings['n_points']} x {settings['n_points']} points, {settings['n_train']} samples, state "
+        f"{settings['states'][1]}, {settings['epochs']} epochs, batches of {settings['batch_size']}; "
+        f"{settings['n_test']} for testing"
+    )
+    results = pd.concat(tables).groupby(list(GRID))
+    results = results.agg(
+        error=("error", "mean"),
+        smallest=("error", "min"),
+        largest=("error", "max"),
+        fit_seconds=("fit_seconds", "mean"),
+    ).reset_index()
+    study.save("figure_5", results.assign(data=data))
+    draw(results, data, study.output / "figure_5.png")
+    print(f"{data}\n{results.sort_values('error').to_string(index=False, float_format='{:.4f}'.format, max_rows=12)}")
 
 
 if __name__ == "__main__":

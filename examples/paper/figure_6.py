@@ -5,26 +5,26 @@ Table 1.
 """
 
 import matplotlib.pyplot as plt
-from _study import Study
-from table_1 import BUDGETS, tasks
+from _study import Study, curves
+from table_1 import BUDGETS, equation_tasks
 
 BETAS = (1.0, 1e-2, 1e-4)
 
 
 def main(arguments=None):
     study = Study(__doc__, BUDGETS, arguments)
-    table = study.finish(
-        "figure_6", [{**task, "beta": beta} for beta in BETAS for task in tasks(study, "burgers", beta=beta)], {}
-    )
+    everything = [{**task, "beta": beta} for beta in BETAS for task in equation_tasks(study, "burgers", beta=beta)]
+    table = study.finish("figure_6", everything, {})
 
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for name, rows in table.groupby("model", sort=False):
-        axis.plot(rows["beta"], rows["error"], "o-", label=name)
-    axis.set(xscale="log", yscale="log", xlabel="beta", ylabel="trajectory L2 error")
+    curves(axis, table, "beta")
+    axis.set(xlabel="beta", ylabel="trajectory L2 error")
+    axis.set_title(f"Burgers, {table['data'].iloc[0]}", fontsize="medium")
     axis.invert_xaxis()
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     figure.savefig(study.output / "figure_6.png", dpi=120)
     plt.close(figure)
+    return table
 
 
 if __name__ == "__main__":

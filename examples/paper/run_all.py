@@ -5,6 +5,7 @@ kept as ``summary.csv`` and ``summary.txt``.
 """
 
 import sys
+import traceback
 
 import figure_2
 import figure_3
@@ -21,22 +22,27 @@ SCRIPTS = (table_1, table_2, figure_2, figure_3, figure_5, figure_6, figures_7_8
 
 def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
+    tables, failed = [], []
     for script in SCRIPTS:
         print(f"\n=== {script.__doc__.splitlines()[0]}", flush=True)
         try:
-            script.main(arguments)
+            tables.append(script.main(arguments))
         except NoSuchModel as nothing_to_do:
             print(nothing_to_do)
-    study = Study(__doc__, table_1.BUDGETS, arguments)
-    paths = [study.output / f"{name}.csv" for name in ("table_1", "table_2", "figure_2", "figure_3", "figure_6")]
-    summary = pd.concat([pd.read_csv(path, comment="#") for path in paths if path.exists()]).drop_duplicates(
-        ["equation", "data", "model"]
-    )
-    summary["paper_parameters"] = summary["paper_parameters"].fillna("")
-    study.save("summary", summary)
-    text = as_text(summary)
-    (study.output / "summary.txt").write_text(text)
-    print(f"\n=== Summary\n{text}")
+        except Exception:  # the others have results to show
+            traceback.print_exc()
+            failed.append(script.__name__)
+    tables = [table for table in tables if table is not None]
+    if tables:
+        # The rows of beta = 1 are in Table 1 and in Figure 6.
+        summary = pd.concat(tables).drop_duplicates(["equation", "data", "model"])
+        study = Study(__doc__, table_1.BUDGETS, arguments)
+        study.save("summary", summary)
+        text = as_text(summary)
+        (study.output / "summary.txt").write_text(text)
+        print(f"\n=== Summary\n{text}")
+    if failed:
+        sys.exit(f"Failed, see above: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

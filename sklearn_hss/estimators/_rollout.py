@@ -214,7 +214,6 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self._input_shape = input_shape or X.shape[1:]
         self._target_shape = y.shape[1:] if target_shape is None else target_shape
         self._check_shapes()
-        self._largest = float(max(np.abs(X).max(), np.abs(y).max()))
         kept: slice | np.ndarray = slice(None)
         if "sample_weight" in fit_params:
             weight = _check_sample_weight(fit_params["sample_weight"], X, dtype=X.dtype, ensure_non_negative=True)
@@ -224,6 +223,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
         # One name, so that the states are gone when their increments are there.
         y = y.reshape(len(y), -1)
+        self._largest = float(np.abs(y[kept]).max())
         y = y - X[:, : y.shape[1]] if self.residual else y.copy()
         self.scale_ = _max_scale(y[kept]) if self.scale == "max" else 1.0
         y /= self.scale_
@@ -321,8 +321,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Warns
         -----
         RuntimeWarning
-            If rollouts become infinite or NaN; the message has their number and the first such step. If they grow to a
-            hundred times the largest state in the training data and `u0`.
+            If rollouts become infinite or NaN; the message has their number and the first such step. Or else, if they
+            grow to a hundred times the largest state in `u0` and in the training data, first ones aside.
         """
         n_steps = check_scalar(n_steps, "n_steps", Integral, min_val=0)
         X = self._check_states(u0, "u0")
@@ -348,8 +348,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        known = max(self._largest, float(np.abs(X).max()))
-        largest = max(float(np.nanmax(states)), -float(np.nanmin(states)))
+        n_state = prod(self._target_shape)  # what else there is does not change
+        known = max(self._largest, float(np.abs(X[:, :n_state]).max()))
+        largest = max(float(np.nanmax(states[..., :n_state])), -float(np.nanmin(states[..., :n_state])))
         if largest > _UNSTABLE * known and not failures:
             warnings.warn(
                 f"Rollouts grow to {largest:.1e} within {n_steps} steps, from states of at most {known:.1e}: the "
