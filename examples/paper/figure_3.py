@@ -33,7 +33,6 @@ BUDGETS = {
         "n_steps": 64,
         "batch_size": 2,
         "all": False,
-        "seeds": 2,
     },
     "paper": {
         "n_points": 128,
