@@ -408,36 +408,45 @@ def curves(axis, means, x, y="error", spread=True):
 
 
 def draw(means, path):
-    """Picture of what :func:`compare` returns: our errors as dots with their spread, the paper's as rings.
+    """Picture of what :func:`compare` returns, a panel per equation: our errors as dots, the paper's as rings.
 
-    Errors are those that "ratio" compares, on the paper's grid.
+    Errors have their spread over the seeds, and are those that "ratio" compares, on the paper's grid.
     """
     means = means.replace([np.inf, -np.inf], np.nan)
-    panels = list(means.groupby(["equation", "data"], sort=False))
-    n_rows = max(len(rows) for _, rows in panels)
-    n_columns = min(3, len(panels))
+    panels = list(means.groupby("equation", sort=False))
+    n_columns = min(2, len(panels))
+    heights = [2.2 + 0.24 * rows["model"].nunique() for _, rows in panels]
+    heights = [max(heights[start : start + n_columns]) for start in range(0, len(panels), n_columns)]
     figure, axes = plt.subplots(
-        -(-len(panels) // n_columns),
+        len(heights),
         n_columns,
-        figsize=(4.6 * n_columns, (0.8 + 0.27 * n_rows) * -(-len(panels) // n_columns)),
+        figsize=(6.2 * n_columns, sum(heights)),
+        height_ratios=heights,
         squeeze=False,
         layout="constrained",
     )
-    for axis, ((equation, data), rows) in zip(axes.flat, panels, strict=False):
-        heights = range(len(rows))[::-1]
-        factor = rows.get("to_paper_grid", 1.0)
-        axis.hlines(heights, factor * rows["smallest"], factor * rows["largest"], color="C0")
-        axis.plot(factor * rows["error"], heights, "o", color="C0", label="here")
-        axis.plot(rows["paper_error"], heights, "o", color="C1", fillstyle="none", label="paper")
-        axis.set_yticks(heights, rows["model"])
+    for axis, (equation, rows) in zip(axes.flat, panels, strict=False):
+        models = list(dict.fromkeys(rows["model"]))[::-1]
+        for place, (data, some) in enumerate(rows.groupby("data", sort=False)):
+            at = [models.index(name) for name in some["model"]]
+            factor = some.get("to_paper_grid", 1.0)
+            color = f"C{place if place == 0 else place + 1}"  # C1 is the paper's
+            axis.hlines(at, factor * some["smallest"], factor * some["largest"], color=color)
+            axis.plot(factor * some["error"], at, "o", color=color, label=data)
+        axis.plot(
+            rows["paper_error"], [models.index(name) for name in rows["model"]], "o", color="C1", ms=9, fillstyle="none"
+        )
+        axis.set_yticks(range(len(models)), models)
         if rows[["error", "paper_error"]].notna().any(axis=None):
             axis.set_xscale("log")
-            axis.xaxis.set_minor_formatter(NullFormatter())  # labels that would overlap
-        axis.set_title(f"{equation}\n{data}", fontsize="medium")
+            low, high = axis.get_xlim()
+            if high > 30 * low:
+                axis.xaxis.set_minor_formatter(NullFormatter())  # labels that would overlap
+        axis.set_title(equation)
         axis.grid(axis="x", alpha=0.3)
+        axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.4, -0.1))
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    axes.flat[0].legend(fontsize="small")
-    figure.supxlabel("test error")
-    figure.savefig(path, dpi=120)
+    figure.suptitle("test error: dots; the paper's: rings")
+    figure.savefig(path, dpi=100)
     plt.close(figure)
