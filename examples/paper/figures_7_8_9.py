@@ -20,9 +20,9 @@ CASES = {
     "Gray-Scott": (table_7, (4, 128, 128), (2, 128, 128), 64),
     "Navier-Stokes": (table_7, (128, 128), (128, 128), 64),
 }
-# How much smaller batches are, how long to measure each pass, and what would take minutes: kernels on all pairs of 4,096
-# points, attention on 128 x 128.
+# What takes minutes on a CPU: kernels on all pairs of 4,096 points, attention on 128 x 128.
 SLOW = {"Poisson, 2-D": "Green Learning", "Gray-Scott": "FactFormer", "Navier-Stokes": "FactFormer"}
+# How much smaller batches are, how long to measure each pass, what to leave out.
 BUDGETS = {
     "smoke": {"divisor": 64, "seconds": 0.01, "without": {}, "cases": ["Heat"]},
     "cpu": {"divisor": 16, "seconds": 1.0, "without": SLOW, "cases": list(CASES)},
