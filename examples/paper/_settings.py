@@ -4,8 +4,8 @@ Where these tables do not lead to the numbers of parameters in Tables 1 and 2, t
 has 4 layers for the Neumann problem (102K), ResNet 48 channels on 2-D elliptic problems (165K) and 166 on the others
 (1.99M), Green Learning 128 units in 2-D and no homogeneous solution (83K). Neural-HSS is what its table says, which in
 2-D is 65K and not the paper's 37K. Its lifting and projection are dense for Burgers' equation only: for the Gray-Scott
-and Navier-Stokes equations Section 3.2 has dense ones, too, but one alone would have a thousand times the paper's 329K
-numbers. tests/nn/test_parameter_counts.py prints all numbers beside the paper's.
+and Navier-Stokes equations Section 3.2 has dense ones, too, but one alone, between 128 x 128 points, has 268M
+numbers, and the paper's network 329K. tests/nn/test_parameter_counts.py prints all numbers beside the paper's.
 """
 
 import numpy as np
@@ -136,7 +136,7 @@ def table_5(green_learning_width=128, **training):
     """Two-dimensional elliptic problems; the Helmholtz equation (Table 6) with 1,000 epochs and batches of 64.
 
     The linear start has one layer with leaves of half the axis: 37K numbers, as the paper prints for Neural-HSS. It is
-    in float64, as the simple models are; all networks that are trained are in float32.
+    in float64, as the simple models are; all other networks are in float32.
     """
     training = {"max_epochs": 500, "batch_size": 128, "lr": 8e-4, "min_lr": 1e-5, "weight_decay": 1e-5, **training}
     training = {"dtype": "float32", **training}

@@ -227,7 +227,7 @@ class Study:
     def __init__(self, doc, budgets, arguments=None, backends=("loky",)):
         parser = argparse.ArgumentParser(description=doc.split("\n")[0])
         parser.add_argument(
-            "--budget", choices=budgets, default="cpu", help="smoke: seconds, with tiny networks; default: cpu"
+            "--budget", choices=budgets, default="cpu", help="smoke: tiny networks; paper: for a GPU; default: cpu"
         )
         parser.add_argument(
             "--seeds", type=int, help="number of seeds of the networks, on the same data; default: the budget's"

@@ -108,7 +108,7 @@ def elliptic_tasks(study, equation, n_points, n_train, n_test, n_epochs, batch_s
         make_shifted=partial(make, n_samples=n_test, forcing="grf", random_state=1),
     )
     models = {
-        # On a CPU, the width of Table 5; a step of the wider network takes four times as long.
+        # On a CPU, the width of Table 5; that of the paper's number takes too long.
         **table_5(128 if study.budget == "paper" else 64, max_epochs=n_epochs, batch_size=batch_size, grid_shape=grid),
         **simple_models(n_train, n_points**2, grid),
     }
