@@ -1,15 +1,15 @@
 """Scaling of fields before they are learned from, as in section 3.2 of the Neural-HSS paper."""
 
 from functools import reduce
-from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_array, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
 
 from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape
+from ._parameters import Count
 
 __all__ = ["FieldScaler"]
 
@@ -158,7 +158,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "method": [StrOptions({"max", "standard"})],
         "per_channel": ["boolean"],
         "mask": ["array-like", None],
-        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
+        "grid_shape": [tuple, list, Count(1), None],
         "copy": ["boolean"],
     }
 

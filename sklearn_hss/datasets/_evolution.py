@@ -4,7 +4,6 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +11,16 @@ import scipy.fft
 import scipy.sparse as sp
 from scipy.integrate import solve_ivp
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._parameters import Count
 from ._checks import check_fields, check_modes, count_steps
 from ._forcing import gaussian_random_field
 from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, generate
 
 EVOLUTION_CONSTRAINTS: dict[str, list] = {
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
-    "n_points": [Interval(Integral, 2, None, closed="left")],
+    "n_samples": [Count(1)],
+    "n_points": [Count(2)],
     "boundary": [StrOptions({"dirichlet", "periodic"})],
     "t_final": POSITIVE,
     "store_every": POSITIVE,
@@ -28,7 +28,7 @@ EVOLUTION_CONSTRAINTS: dict[str, list] = {
     "initial": [StrOptions({"sine", "gaussian", "grf"}), "array-like"],
     "modes": [tuple, list],
     "length_scale": POSITIVE,
-    "refinement": [Interval(Integral, 1, None, closed="left"), None],
+    "refinement": [Count(1), None],
     "rtol": POSITIVE,
     "atol": POSITIVE,
     "return_trajectories": ["boolean"],

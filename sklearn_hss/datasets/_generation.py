@@ -21,11 +21,13 @@ from sklearn.utils._param_validation import Interval
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from .._parameters import Count
+
 POSITIVE = [Interval(Real, 0, None, closed="neither")]
 
 GENERATION_CONSTRAINTS: dict[str, list] = {
     "random_state": ["random_state"],
-    "n_jobs": [Interval(Integral, 1, None, closed="left"), Interval(Integral, None, -1, closed="right"), None],
+    "n_jobs": [Count(1), Interval(Integral, None, -1, closed="right"), None],
     "verbose": ["verbose"],
     "data_home": [str, os.PathLike, None],
 }

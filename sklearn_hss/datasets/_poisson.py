@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
+from .._parameters import Count
 from ._elliptic import make_elliptic_data
 from ._generation import GENERATION_CONSTRAINTS
 
 ELLIPTIC_CONSTRAINTS = {
     **GENERATION_CONSTRAINTS,
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
-    "n_points": [Interval(Integral, 2, None, closed="left"), tuple, list],
+    "n_samples": [Count(1)],
+    "n_points": [Count(2), tuple, list],
     "forcing": [StrOptions({"sine", "gaussian", "grf"}), "array-like"],
     "modes": [tuple, list, None],
     "length_scale": [Interval(Real, 0, None, closed="neither")],
-    "refinement": [Interval(Integral, 1, None, closed="left"), None],
+    "refinement": [Count(1), None],
     "device": [str],
 }
 

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.io
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
+
+from .._parameters import Count
 
 # Bytes that are read at a time.
 _BLOCK = 2**26
@@ -20,7 +21,7 @@ _BLOCK = 2**26
 _COMMON_CONSTRAINTS: dict[str, list] = {
     "path": [str, os.PathLike, list, tuple],
     "states": [tuple, list, range, slice],
-    "n_samples": [Interval(Integral, 1, None, closed="left"), None],
+    "n_samples": [Count(1), None],
     "return_trajectories": ["boolean"],
 }
 

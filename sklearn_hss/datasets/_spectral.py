@@ -1,14 +1,13 @@
 """What the equations on doubly periodic domains share: checks of their parameters, and batches. Torch comes late."""
 
-from numbers import Integral
-
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._parameters import Count
 from ._generation import GENERATION_CONSTRAINTS, POSITIVE
 
 SPECTRAL_CONSTRAINTS: dict[str, list] = {
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "n_samples": [Count(1)],
     "n_points": [tuple, list],
     "dt": POSITIVE,
     "return_trajectories": ["boolean"],

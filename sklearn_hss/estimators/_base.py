@@ -5,7 +5,7 @@ import math
 import textwrap
 import threading
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from .._devices import resolve_device
 from .._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
+from .._parameters import Count
 from ..nn._counting import count_parameters
 from ._score import FieldRegressorMixin
 
@@ -317,21 +318,21 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "lr": [Interval(Real, 0, None, closed="neither")],
         "min_lr": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Count(1)],
+        "batch_size": [Count(1)],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
         "scale": [StrOptions({"max"}), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "early_stopping": ["boolean"],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Count(1)],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
         "device": [str, torch.device],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
+        "grid_shape": [tuple, list, Count(1), None],
     }
 
     _target_shape: tuple[int, ...]

@@ -1,9 +1,8 @@
 """The deep operator network as a scikit-learn regressor."""
 
-from numbers import Integral
+from sklearn.utils._param_validation import StrOptions
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
+from .._parameters import Count
 from ..nn import DeepONet
 from ._base import BaseNeuralRegressor, document_training, field_arguments
 
@@ -51,8 +50,8 @@ class DeepONetRegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left")],
+        "width": [Count(1), StrOptions({"auto"})],
+        "depth": [Count(1)],
     }
 
     def __init__(

@@ -1,9 +1,8 @@
 """The factorized transformer as a scikit-learn regressor."""
 
-from numbers import Integral
+from sklearn.utils._param_validation import StrOptions
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
+from .._parameters import Count
 from ..nn import FactFormer
 from ._base import BaseNeuralRegressor, document_training, field_arguments
 
@@ -56,11 +55,11 @@ class FactFormerRegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left")],
-        "heads": [Interval(Integral, 1, None, closed="left")],
-        "head_dim": [Interval(Integral, 1, None, closed="left")],
-        "kernel_multiplier": [Interval(Integral, 1, None, closed="left")],
+        "width": [Count(1), StrOptions({"auto"})],
+        "depth": [Count(1)],
+        "heads": [Count(1)],
+        "head_dim": [Count(1)],
+        "kernel_multiplier": [Count(1)],
     }
 
     def __init__(

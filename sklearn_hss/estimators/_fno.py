@@ -2,8 +2,9 @@
 
 from numbers import Integral
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._parameters import Count
 from ..nn import FNO
 from ..nn._fno import largest_modes
 from ._base import BaseNeuralRegressor, document_training, field_arguments
@@ -58,9 +59,9 @@ class FNORegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "modes": [Interval(Integral, 1, None, closed="left"), tuple, list, StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "width": [Count(1), StrOptions({"auto"})],
+        "modes": [Count(1), tuple, list, StrOptions({"auto"})],
+        "depth": [Count(1), StrOptions({"auto"})],
         "coordinates": ["boolean"],
     }
 

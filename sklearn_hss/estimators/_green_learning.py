@@ -1,12 +1,11 @@
 """Green Learning as a scikit-learn regressor."""
 
-from numbers import Integral
-
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._parameters import Count
 from ..nn import GreenLearning
 from ._base import BaseNeuralRegressor, document_training, field_arguments
 
@@ -69,8 +68,8 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left")],
+        "width": [Count(1), StrOptions({"auto"})],
+        "depth": [Count(1)],
         "homogeneous": ["boolean"],
     }
 

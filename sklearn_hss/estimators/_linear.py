@@ -1,7 +1,7 @@
 """One linear map of HSS matrices between fields, as a regressor and as a transformer."""
 
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._fields import as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
+from .._parameters import Count
 from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
 from ..linalg._fitting import HSSFit, fit_hss
 from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
@@ -114,16 +115,16 @@ class BaseHSSMap(BaseEstimator):
     _seen: list[torch.Tensor] | None
 
     _parameter_constraints: dict = {
-        "rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "levels": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "outer_rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "rank": [Count(1), StrOptions({"auto"})],
+        "levels": [Count(0), StrOptions({"auto"})],
+        "outer_rank": [Count(1), StrOptions({"auto"})],
         "symmetric": ["boolean", StrOptions({"auto"})],
         "form": [StrOptions({"auto", "forward", "inverse"})],
         "solver": [StrOptions({"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "random_state": ["random_state"],
-        "grid_shape": [tuple, list, Interval(Integral, 1, None, closed="left"), None],
+        "grid_shape": [tuple, list, Count(1), None],
     }
 
     def __init__(

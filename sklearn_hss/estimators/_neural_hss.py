@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._parameters import Count
 from ..linalg import ClusterTree
 from ..linalg._fitting import fit_hss, relative_error
 from ..linalg._kronecker_fitting import fit_kronecker
@@ -186,16 +187,16 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "rank": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "levels": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left")],
-        "outer_rank": [Interval(Integral, 1, None, closed="left")],
-        "width": [Interval(Integral, 1, None, closed="left"), None],
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), None],
-        "local_depth": [Interval(Integral, 0, None, closed="left")],
+        "rank": [Count(1), StrOptions({"auto"})],
+        "levels": [Count(0), StrOptions({"auto"})],
+        "depth": [Count(1)],
+        "outer_rank": [Count(1)],
+        "width": [Count(1), None],
+        "kernel_size": [Count(1), None],
+        "local_depth": [Count(0)],
         "residual": ["boolean"],
         "activation": [StrOptions({"leaky_relu", "gelu"})],
-        "embedding_dim": [Interval(Integral, 1, None, closed="left"), tuple, None],
+        "embedding_dim": [Count(1), tuple, None],
         "lifting": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
         "projection": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
         "recompute": ["boolean"],

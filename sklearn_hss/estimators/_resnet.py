@@ -1,9 +1,8 @@
 """A residual network of convolutions as a scikit-learn regressor."""
 
-from numbers import Integral
+from sklearn.utils._param_validation import StrOptions
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
+from .._parameters import Count
 from ..nn import ResNet
 from ._base import BaseNeuralRegressor, document_training, field_arguments
 
@@ -56,9 +55,9 @@ class ResNetRegressor(BaseNeuralRegressor):
 
     _parameter_constraints: dict = {
         **BaseNeuralRegressor._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "kernel_size": [Interval(Integral, 1, None, closed="left")],
+        "width": [Count(1), StrOptions({"auto"})],
+        "depth": [Count(1), StrOptions({"auto"})],
+        "kernel_size": [Count(1)],
         "dilations": [tuple, list],
         "padding_mode": [StrOptions({"zeros", "circular", "reflect", "replicate"})],
     }
