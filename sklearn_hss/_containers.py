@@ -59,8 +59,8 @@ def _read(x, name):
         if np.ma.is_masked(x):
             n_masked = int(np.ma.count_masked(x))
             raise ValueError(
-                f"{name} is a masked array with {n_masked} masked entries, whose values are no data; fill the masked "
-                "points with 0, as by filled(0), and pass mask= (True where there are data)."
+                f"{name} is a masked array with {n_masked} masked entries, whose values are no data: fill the masked "
+                "points with 0 and pass mask= (True where there are data)."
             )
         x = x.data
     kind = _NO_NUMBERS.get(x.dtype.kind)
