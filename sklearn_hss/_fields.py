@@ -1,10 +1,19 @@
-"""Fields on grids of any dimension, with channels or without, and the rows of numbers that scikit-learn knows."""
+"""Fields on grids of any dimension, with channels, masks or without, and the rows of numbers scikit-learn knows."""
 
+import warnings
 from dataclasses import dataclass
 from math import prod
 from numbers import Integral
 
 import numpy as np
+
+from ._containers import as_plain
+
+# A vector of numbers that belongs to a field has fewer entries than this fraction of its points; more of them are taken
+# for a field on a grid of another size, which must come as one.
+_VECTOR = 0.25
+# A last axis of at most so many entries, behind longer ones, looks like channels.
+_FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,28 @@ class FieldShape:
         return len(self.shape) == 1
 
 
-def as_rows(fields):
+def as_rows(fields, name="X"):
     """Fields of several dimensions as rows, a view; anything else is left for scikit-learn to judge.
+
+    Parameters
+    ----------
+    fields : array-like
+        Anything that :func:`as_plain` reads.
+    name : str, default="X"
+        Name for messages.
 
     Returns
     -------
     rows : array-like
     shape : tuple of int or None
         Shape of one field, None if it is not known yet.
+
+    Raises
+    ------
+    ValueError
+        As :func:`as_plain`.
     """
+    fields = as_plain(fields, name)
     if isinstance(fields, list | tuple):
         try:
             fields = np.asarray(fields)
@@ -93,11 +115,24 @@ def input_shape(shape, grid_shape):
     ValueError
         If the two do not fit.
     """
-    return FieldShape(shape) if grid_shape is None else _on_grid(shape, grid_shape, "X")
+    return FieldShape(shape) if grid_shape is None else on_grid(shape, grid_shape, "X")
+
+
+def warn_of_channels_last(shape, grid_shape):
+    """Tell the user where a grid looks like one with channels behind it."""
+    if grid_shape is None and len(shape) > 1 and shape[-1] <= _FEW_CHANNELS < min(shape[:-1]):
+        warnings.warn(
+            f"X has fields of shape {shape}, which are taken for a grid of {len(shape)} dimensions. If the last one "
+            f"counts channels, give np.moveaxis(X, -1, 1) and grid_shape={shape[:-1]}.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def output_shape(shape, inputs, grid_shape):
     """Grid and channels of the outputs: the grid of the inputs, unless these have a grid of another size.
+
+    Numbers that belong to a field of several dimensions, one or a vector of them, are a grid with one long side.
 
     Parameters
     ----------
@@ -118,12 +153,21 @@ def output_shape(shape, inputs, grid_shape):
     n_modes = len(inputs.grid)
     if len(shape) < 2 and n_modes == 1 and (inputs.n_channels is None or prod(shape) % inputs.grid[0]):
         return FieldShape((prod(shape),))
+    if n_modes > 1 and len(shape) < 2 and prod(shape) < _VECTOR * prod(inputs.grid):
+        return FieldShape((prod(shape), *[1] * (n_modes - 1)))
     if len(shape) == n_modes > 1 and (grid_shape is None or shape != grid_shape):
         return FieldShape(shape)
-    return _on_grid(shape, inputs.grid, "y")
+    return on_grid(shape, inputs.grid, "y")
 
 
-def _on_grid(shape, grid, name):
+def on_grid(shape, grid, name):
+    """Channels of fields of a given shape on a grid.
+
+    Raises
+    ------
+    ValueError
+        If they are on another one; tells where the channels belong.
+    """
     if shape == grid:
         return FieldShape(grid)
     if len(shape) == len(grid) + 1 and shape[1:] == grid:
@@ -131,11 +175,12 @@ def _on_grid(shape, grid, name):
     if len(shape) == 1 and shape[0] % prod(grid) == 0:
         n_channels = shape[0] // prod(grid)
         return FieldShape(grid, None if n_channels == 1 else n_channels)
+    hint = f" Channels come before the grid: np.moveaxis({name}, -1, 1)." if shape[:-1] == grid else ""
     sizes = ", ".join(map(str, grid))
     raise ValueError(
         f"{name} has fields of shape {shape}, which do not fit the grid {grid}: give (n_samples, {sizes}) or "
         f"(n_samples, n_channels, {sizes}), as they are or flattened to (n_samples, n_points), with "
-        f"grid_shape={grid}."
+        f"grid_shape={grid}.{hint}"
     )
 
 
@@ -151,3 +196,201 @@ def check_same_fields(shape, seen, name):
         return
     if shape != (1, *seen.grid) or seen.n_channels is not None:
         raise ValueError(f"{name} has fields of shape {shape}, but the fit was on fields of shape {seen.shape}.")
+
+
+def rounding_unit(*arrays):
+    """Relative spacing of the numbers in the least precise of the arrays, as they came."""
+    kinds = [np.dtype(getattr(array, "dtype", None) or np.float64) for array in arrays]
+    return max(float(np.finfo(kind if kind.kind == "f" else np.float64).eps) for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Which values of the fields are data, and what to put where there are none.
+
+    Attributes
+    ----------
+    inputs, outputs : ndarray of bool, of shape (n_values,), or None
+        Values of a flat input and of a flat output inside the domain; None where all are.
+    blank : ndarray of bool, of shape (n_outputs,), or None
+        Outputs that are NaN in all training samples, and so in predictions.
+    """
+
+    inputs: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    blank: np.ndarray | None = None
+
+    def fill_inputs(self, rows):
+        """Rows of inputs with zeros outside."""
+        return fill_outside(rows, self.inputs)
+
+    def fill_outputs(self, rows):
+        """Rows of outputs with zeros outside."""
+        return fill_outside(rows, self.outputs)
+
+    def fill(self, X, y, mask):
+        """Inputs and outputs with zeros outside; refuses NaN inside, naming the `mask` parameter."""
+        X, y = self.fill_inputs(X), self.fill_outputs(y)
+        refuse_nan(X, "X", mask)
+        refuse_nan(y, "y", mask)
+        return X, y
+
+    def finish(self, predictions):
+        """Put zeros, or NaN, into rows of predictions outside of the domain, in place."""
+        if self.outputs is not None:
+            predictions[:, ~self.outputs] = 0
+        if self.blank is not None:
+            predictions[:, self.blank] = np.nan
+        return predictions
+
+
+def fill_outside(rows, inside):
+    """Rows with zeros where they are not `inside`, names of columns included; None leaves them alone."""
+    if inside is None:
+        return rows
+    filled = np.where(inside, np.asarray(rows), np.zeros((), np.asarray(rows).dtype))
+    if hasattr(rows, "iloc"):  # names of the columns must survive
+        return type(rows)(filled, index=rows.index, columns=rows.columns)
+    return filled
+
+
+def check_mask(mask):
+    """The `mask` parameter as None, "auto" or an array of bool.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or nothing is inside.
+    """
+    if mask is None or (isinstance(mask, str) and mask == "auto"):
+        return mask
+    mask = np.asarray(as_plain(mask, "mask"))
+    if mask.dtype != bool or mask.ndim < 1 or not mask.any():
+        raise ValueError(
+            f"mask has dtype {mask.dtype} and {np.count_nonzero(mask)} points; it must be boolean and not empty."
+        )
+    return mask
+
+
+def masked_grid(mask, grid_shape, shape):
+    """Grid of the inputs: `grid_shape`, or else the shape of a mask that the fields of the given shape fit.
+
+    Raises
+    ------
+    ValueError
+        If mask and `grid_shape` have as many points, but another shape.
+    """
+    if not isinstance(mask, np.ndarray) or shape is None:
+        return grid_shape
+    if grid_shape is None:
+        fits = mask.shape in (shape, shape[1:]) or (len(shape) == 1 and shape[0] % mask.size == 0)
+        return mask.shape if fits else None
+    if mask.size == prod(grid_shape) and mask.shape != grid_shape:
+        raise ValueError(f"mask has shape {mask.shape} and grid_shape is {grid_shape}; they must be equal.")
+    return grid_shape
+
+
+def inside_domain(mask, X, y, shapes, grid_shape):
+    """Inputs and outputs with zeros outside of the domain, and the domain; refuses NaN inside.
+
+    Parameters
+    ----------
+    mask : None, "auto" or ndarray of bool
+    X, y : array-like
+        Rows, or what scikit-learn is still to judge.
+    shapes : pair of tuples of int or None
+        Shapes of an input and of an output, as from :func:`as_rows`.
+    grid_shape : tuple of int or None
+
+    Returns
+    -------
+    X, y : array-like
+    domain : Domain
+
+    Raises
+    ------
+    ValueError
+        For NaN, or a mask on another grid.
+    """
+    domain = Domain()
+    if mask is not None and None not in shapes:
+        inputs = input_shape(shapes[0], grid_shape)
+        domain = find_domain(mask, X, y, inputs, output_shape(shapes[1], inputs, grid_shape))
+    return (*domain.fill(X, y, mask), domain)
+
+
+def find_domain(mask, X, y, inputs, outputs):
+    """Values of inputs and outputs that are data.
+
+    Parameters
+    ----------
+    mask : None, "auto" or ndarray of bool
+        A mask applies to the fields that are on its grid, in every channel. "auto" leaves out inputs that are NaN, and
+        outputs that are zero or NaN, in all samples.
+    X, y : array-like of shape (n_samples, n_values)
+    inputs, outputs : FieldShape
+
+    Returns
+    -------
+    Domain
+
+    Raises
+    ------
+    ValueError
+        If the mask fits neither.
+    """
+    if mask is None:
+        return Domain()
+    X, y = (np.asarray(rows).reshape(len(rows), -1) for rows in (X, y))
+    empty = [_is_nan(rows).all(axis=0) for rows in (X, y)]
+    if isinstance(mask, str):
+        kept = [~empty[0], ~(_is_nan(y) | (y == 0)).all(axis=0)]
+        if not kept[1].any():
+            kept[1] = ~empty[1]  # a constant zero field says nothing about a domain
+    else:
+        kept = [np.tile(mask.ravel(), f.n_channels or 1) if f.grid == mask.shape else None for f in (inputs, outputs)]
+        if kept[0] is None and kept[1] is None:
+            raise ValueError(
+                f"mask has shape {mask.shape}, but the fields are on the grid {outputs.grid}; it must be that of the "
+                "grid."
+            )
+    blank = empty[1] if kept[1] is not None and (empty[1] & ~kept[1]).any() else None
+    kept = [None if inside is None or inside.all() else inside for inside in kept]
+    return Domain(*kept, None if blank is None else blank & ~kept[1])
+
+
+def _is_nan(values):
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+
+
+def refuse_nan(rows, name, mask):
+    """Raise for NaN among the data, with the way out.
+
+    Raises
+    ------
+    ValueError
+        Tells how many values and how many samples it is about.
+    """
+    if not hasattr(rows, "shape") or len(rows.shape) not in (1, 2) or hasattr(rows, "tocsr"):
+        return
+    values = np.asarray(rows)
+    if values.dtype.kind != "f" or not values.size:
+        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(values.sum()):
+            return
+    nan = np.isnan(values.reshape(len(values), -1))
+    if nan.any():
+        points, samples = (f"{nan.any(axis).sum()} of {n}" for axis, n in zip((0, 1), nan.shape[::-1], strict=True))
+        where = f"Input {name} contains NaN at {points} values in {samples} samples"
+        if mask is None:
+            raise ValueError(
+                f"{where}; where these lie outside of the domain, pass mask= (a boolean grid, True inside) or "
+                "mask='auto'."
+            )
+        raise ValueError(f"{where}, inside of the mask; fill them, or leave these points out of the mask.")
+
+
+def domain_mask(domain, outputs):
+    """Points of the outputs inside the domain, (\\*grid), None where all are: those that are in any channel."""
+    return None if domain.outputs is None else domain.outputs.reshape(-1, *outputs.grid).any(axis=0)

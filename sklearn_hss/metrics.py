@@ -1,45 +1,73 @@
 """Errors of predicted fields, as the Neural-HSS paper measures them (Appendix G)."""
 
+from math import prod
+
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import make_scorer
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 
+from ._containers import as_plain
+from ._fields import check_mask
 
-def _check_fields(y_true, y_pred, sample_weight, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    y_true, y_pred = (
+
+def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[list, list, np.ndarray | None]:
+    """Channels, as rows of the points that count, and the weights of the samples."""
+    if multioutput not in ("joint", "uniform_average", "raw_values"):
+        raise ValueError(f"multioutput={multioutput!r} must be 'joint', 'uniform_average' or 'raw_values'.")
+    fields, names = [as_plain(y_true, "y_true"), as_plain(y_pred, "y_pred")], ("y_true", "y_pred")
+    shapes = [np.shape(y) for y in fields]
+    mask = check_mask(mask)
+    if isinstance(mask, str):
+        raise ValueError("mask='auto' is for estimators; give an array of bool, such as the mask_ of one.")
+    grid = shapes[0][1:]
+    if mask is not None:
+        if prod(grid) % mask.size if len(grid) < 2 else grid[-mask.ndim :] != mask.shape:
+            raise ValueError(f"mask has shape {mask.shape} and the fields {grid}; it must be that of their grid.")
+        # Whatever there is outside, NaN perhaps, becomes zero, which has no part in norms. Channels and times come
+        # before the grid, so they repeat its points.
+        kept = np.tile(mask.ravel(), prod(grid) // mask.size).reshape(grid)
+        fields = [np.where(kept, y, 0) if shape == shapes[0] else y for y, shape in zip(fields, shapes, strict=True)]
+    true, predicted = (
         check_array(y, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric")
-        for name, y in (("y_true", y_true), ("y_pred", y_pred))
+        for name, y in zip(names, fields, strict=True)
     )
-    check_consistent_length(y_true, y_pred, sample_weight)
-    if y_true.shape != y_pred.shape:
-        raise ValueError(f"y_true has shape {y_true.shape} and y_pred {y_pred.shape}; they must be equal.")
+    check_consistent_length(true, predicted, sample_weight)
+    if true.shape != predicted.shape:
+        raise ValueError(f"y_true has shape {true.shape} and y_pred {predicted.shape}; they must be equal.")
+    if multioutput != "joint" and true.ndim < 3:
+        raise ValueError(
+            f"multioutput={multioutput!r} is for fields with channels, (n_samples, n_channels, *grid); y_true has "
+            f"shape {true.shape}."
+        )
     if sample_weight is not None:
-        sample_weight = _check_sample_weight(sample_weight, y_true, ensure_non_negative=True)
+        sample_weight = _check_sample_weight(sample_weight, true, ensure_non_negative=True)
         kept = sample_weight > 0  # an infinite ratio of weight zero does not count
         if kept.any():
-            y_true, y_pred, sample_weight = y_true[kept], y_pred[kept], sample_weight[kept]
-    grid = y_true.shape[1:]
-    y_true, y_pred = y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1)
-    if mask is not None:
-        mask = np.asarray(mask)
-        flat = len(grid) < 2
-        if mask.dtype != bool or not mask.any():
-            raise ValueError(
-                f"mask has dtype {mask.dtype} and {np.count_nonzero(mask)} points; it must be boolean and not empty."
-            )
-        if y_true.shape[1] % mask.size if flat else grid[-mask.ndim :] != mask.shape:
-            raise ValueError(f"mask has shape {mask.shape} and the fields {grid}; it must be that of their grid.")
-        # Channels and times come before the grid, so they repeat its points.
-        kept = np.tile(mask.ravel(), y_true.shape[1] // mask.size)
-        y_true, y_pred = y_true[:, kept], y_pred[:, kept]
-    return y_true, y_pred, sample_weight
+            true, predicted, sample_weight = true[kept], predicted[kept], sample_weight[kept]
+    n_channels = 1 if multioutput == "joint" else true.shape[1]
+    return *(list(y.reshape(len(y), n_channels, -1).swapaxes(0, 1)) for y in (true, predicted)), sample_weight
+
+
+def _summary(errors, multioutput):
+    """One number, or one for each channel."""
+    return np.array(errors) if multioutput == "raw_values" else float(np.mean(errors))
+
+
+def _norms(rows):
+    """Euclidean norms of rows, whose squares may leave the range of the type."""
+    scale = np.abs(rows).max(axis=1, initial=0.0)
+    return scale * np.linalg.norm(rows / np.where(scale > 0, scale, 1.0)[:, None], axis=1)
 
 
 def relative_l2_error(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None, mask: ArrayLike | None = None
-) -> float:
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    multioutput: str = "joint",
+) -> float | np.ndarray:
     """Mean over the samples of ||y_pred - y_true||₂ / ||y_true||₂, eq. (2) of the Neural-HSS paper.
 
     The norms run over everything but the first axis. 0 is perfect, and predicting zero gives 1.
@@ -54,18 +82,22 @@ def relative_l2_error(
         Weights of the mean.
     mask : array-like of bool and shape (\\*grid), default=None
         Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
-        flat fields in C order.
+        flat fields in C order. Whatever stands outside of it, NaN perhaps, is ignored.
+    multioutput : {"joint", "uniform_average", "raw_values"}, default="joint"
+        "joint" has one norm over everything, in which a channel of large numbers hides the others. "raw_values" returns
+        the errors of all channels, the second axis of the fields, and "uniform_average" their mean.
 
     Returns
     -------
-    float
+    float, or ndarray of shape (n_channels,)
         The mean of the ratios (not the ratio of the means). A sample whose true field is zero everywhere counts 0 where
         the prediction is zero too, and makes the result infinite where it is not.
 
     Raises
     ------
     ValueError
-        If the shapes differ, an entry is not finite, or the mask does not fit.
+        If the shapes differ, an entry inside the mask is not finite, the mask does not fit, or there are no channels
+        to report.
 
     Examples
     --------
@@ -73,20 +105,29 @@ def relative_l2_error(
     >>> relative_l2_error([[3.0, 4.0], [0.0, 2.0]], [[3.0, 4.0], [0.0, 1.0]])
     0.25
     """
-    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask)
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask, multioutput)
+    errors = [_mean_ratio(*pair, weights) for pair in zip(true, predicted, strict=True)]
+    return _summary(errors, multioutput)
+
+
+def _mean_ratio(true, predicted, weights):
     # Fields of magnitude one: squares of very small or large values would leave the range of the type.
     scale = np.abs(true).max(axis=1, keepdims=True, initial=0.0)
     scale[scale == 0] = 1.0
-    errors = np.linalg.norm((predicted - true) / scale, axis=1)
-    norms = np.linalg.norm(true / scale, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(errors == 0, 0.0, errors / norms)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        errors = _norms(predicted / scale - true / scale)
+        ratios = np.where(errors == 0, 0.0, errors / np.linalg.norm(true / scale, axis=1))
     return float(np.average(ratios, weights=weights))
 
 
 def trajectory_l2_error(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sample_weight: ArrayLike | None = None, mask: ArrayLike | None = None
-) -> float:
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    multioutput: str = "joint",
+) -> float | np.ndarray:
     """Mean over the trajectories of ||y_pred - y_true||₂, eq. (3) of the Neural-HSS paper.
 
     The norm runs over time and space together, in the units of the fields.
@@ -101,17 +142,21 @@ def trajectory_l2_error(
         Weights of the mean.
     mask : array-like of bool and shape (\\*grid), default=None
         Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
-        flat fields in C order.
+        flat fields in C order. Whatever stands outside of it, NaN perhaps, is ignored.
+    multioutput : {"joint", "uniform_average", "raw_values"}, default="joint"
+        "joint" has one norm over everything. "raw_values" returns the errors of all channels, which are the second axis
+        here, before the times, and "uniform_average" their mean.
 
     Returns
     -------
-    float
+    float, or ndarray of shape (n_channels,)
         The mean norm of the errors.
 
     Raises
     ------
     ValueError
-        If the shapes differ, an entry is not finite, or the mask does not fit.
+        If the shapes differ, an entry inside the mask is not finite, the mask does not fit, or there are no channels
+        to report.
 
     Examples
     --------
@@ -119,12 +164,35 @@ def trajectory_l2_error(
     >>> trajectory_l2_error([[[3.0], [4.0]]], [[[0.0], [0.0]]])
     5.0
     """
-    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask)
-    return float(np.average(np.linalg.norm(predicted - true, axis=1), weights=weights))
+    true, predicted, weights = _check_fields(y_true, y_pred, sample_weight, mask, multioutput)
+    errors = [np.average(_norms(p - t), weights=weights) for t, p in zip(true, predicted, strict=True)]
+    return _summary(errors, multioutput)
+
+
+def _fitted_mask(estimator):
+    """The mask of a fitted estimator, or of the one inside a search, a pipeline or around transformed targets."""
+    for name in ("best_estimator_", "regressor_", "estimator_"):
+        if hasattr(estimator, name) and not hasattr(estimator, "mask_"):
+            return _fitted_mask(getattr(estimator, name))
+    if hasattr(estimator, "steps"):
+        return _fitted_mask(estimator.steps[-1][1])
+    return getattr(estimator, "mask_", None)
+
+
+class _FieldScorer:
+    """Minus the relative L2 error of predictions, inside of the estimator's mask."""
+
+    def __call__(self, estimator, X, y, sample_weight=None):
+        prediction = estimator.predict(X)
+        return -relative_l2_error(y, prediction, sample_weight=sample_weight, mask=_fitted_mask(estimator))
+
+    def __repr__(self):
+        return "relative_l2_scorer"
 
 
 #: Scorer for ``scoring=`` of ``cross_val_score``, ``GridSearchCV`` or ``learning_curve``: minus the relative L2 error.
-relative_l2_scorer = make_scorer(relative_l2_error, greater_is_better=False)
+#: Points outside of the estimator's mask do not count.
+relative_l2_scorer = _FieldScorer()
 
 
 class _RolloutScorer:

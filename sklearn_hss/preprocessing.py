@@ -8,7 +8,18 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
 
-from ._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape
+from ._fields import (
+    FieldShape,
+    as_rows,
+    check_grid_shape,
+    check_mask,
+    check_same_fields,
+    fill_outside,
+    find_domain,
+    input_shape,
+    masked_grid,
+    refuse_nan,
+)
 from ._parameters import Count
 
 __all__ = ["FieldScaler"]
@@ -69,6 +80,11 @@ def _center_and_scale(statistics, method, eps):
     return mean, np.where(constant, 1.0, std)
 
 
+def _values(points, fields):
+    """Which values of a flat field belong to the points that count; None if all do."""
+    return np.tile(points, fields.n_channels or 1) if isinstance(points, np.ndarray) else None
+
+
 class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Scale fields as a whole, with one scale for all points of the grid.
 
@@ -85,10 +101,10 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
           paper uses for the Navier-Stokes equations.
     per_channel : bool, default=True
         Whether each channel has its own scale, or all share one.
-    mask : array-like of bool and shape (\\*grid), default=None
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
         Points that count, such as those of a domain that is not a box. The others have no part in the scale, and both
-        directions leave them as they are, so that zeros outside of the domain stay zero. It applies to every channel.
-        `fit` and `transform` refuse NaN there too, as the regressors do: ``np.where(mask, X, 0)`` has zeros instead.
+        directions leave them as they are, so that zeros and NaN outside of the domain stay what they are. It applies to
+        every channel. "auto" takes the points where the training fields are neither zero nor NaN in all samples.
     grid_shape : int or tuple of int, default=None
         Grid of the fields, such as ``(64, 64)``, which tells channels from points: needed where there are channels. If
         None, it is the shape of the mask; without one, all dimensions of `X` but the first.
@@ -157,7 +173,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "method": [StrOptions({"max", "standard"})],
         "per_channel": ["boolean"],
-        "mask": ["array-like", None],
+        "mask": ["array-like", StrOptions({"auto"}), None],
         "grid_shape": [tuple, list, Count(1), None],
         "copy": ["boolean"],
     }
@@ -223,13 +239,18 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _learn(self, X, sample_weight, restart):
         rows, shape = as_rows(X)
-        X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
+        mask = check_mask(self.mask)
         if restart:
-            fields, points = self._check_grid(shape or X.shape[1:])
+            # Objects that do not tell their shape are read at once.
+            shape = shape or np.asarray(check_array(rows, **_CHECKS, input_name="X", estimator=self)).shape[1:]
+            fields, points = self._check_grid(mask, rows, shape)
             n_scales = (fields.n_channels or 1) if self.per_channel else 1
         else:
             fields, points, n_scales = self._fields, self._points, len(self.scale_)
             check_same_fields(shape, fields, "X")
+        rows = fill_outside(rows, _values(points, fields))
+        refuse_nan(rows, "X", mask)
+        X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -247,19 +268,13 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.center_, self.scale_ = _center_and_scale(self._statistics, self.method, np.finfo(X.dtype).eps)
         return self
 
-    def _check_grid(self, shape):
+    def _check_grid(self, mask, rows, shape):
         """Grid and channels, and the index of the points that count."""
-        grid = check_grid_shape(self.grid_shape)
-        if self.mask is None:
-            return input_shape(shape, grid), slice(None)
-        mask = np.asarray(self.mask)
-        if mask.dtype != bool or mask.ndim < 1 or not mask.any():
-            raise ValueError(
-                f"mask has dtype {mask.dtype} and {np.count_nonzero(mask)} points; it must be boolean and not empty."
-            )
-        if grid not in (None, mask.shape):
-            raise ValueError(f"mask has shape {mask.shape} and grid_shape is {grid}; they must be equal.")
-        return input_shape(shape, mask.shape), mask.ravel()
+        fields = input_shape(shape, masked_grid(mask, check_grid_shape(self.grid_shape), shape))
+        inside = find_domain(mask, rows, rows, fields, fields).outputs
+        if inside is None:
+            return fields, slice(None)
+        return fields, inside.reshape(fields.n_channels or 1, -1).any(axis=0)
 
     def transform(self, X):
         """Scale fields.
@@ -282,7 +297,16 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X, shape = as_rows(X)
         check_same_fields(shape, self._fields, "X")
-        X = validate_data(self, X, reset=False, copy=self.copy, force_writeable=True, **_CHECKS)
+        masked = isinstance(self._points, np.ndarray)
+        if masked:
+            inside = fill_outside(X, _values(self._points, self._fields))
+            refuse_nan(inside, "X", self.mask)
+            check_array(inside, **_CHECKS, input_name="X", estimator=self)
+        else:
+            refuse_nan(X, "X", self.mask)
+        X = validate_data(
+            self, X, reset=False, copy=self.copy, force_writeable=True, ensure_all_finite=not masked, **_CHECKS
+        )
         for _, values in _batches(X, self._fields):
             # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
             inside = values[..., self._points].astype(np.float64, copy=False)

@@ -140,7 +140,6 @@ def test_output_shape(shape, inputs, grid_shape, expected):
         ((3, 4, 1), FieldShape((3, 4))),
         ((2, 4, 3), FieldShape((3, 4))),
         ((4,), FieldShape((3, 4))),
-        ((), FieldShape((3, 4))),
         ((3, 4), FieldShape((2, 3, 4))),
         ((2, 5), FieldShape((4,), 3)),
     ],

@@ -268,7 +268,7 @@ def test_another_grid(direction, shape, message):
         ({"mask": True}, "The 'mask' parameter of FieldScaler must be an array-like"),
         ({"mask": np.ones(GRID)}, "mask has dtype float64 and 24 points; it must be boolean and not empty."),
         ({"mask": np.zeros(GRID, dtype=bool)}, "mask has dtype bool and 0 points; it must be boolean and not empty."),
-        ({"mask": MASK.T}, "X has fields of shape (4, 6), which do not fit the grid (6, 4)"),
+        ({"mask": MASK.T}, "mask has shape (6, 4), but the fields are on the grid (4, 6)"),
         ({"mask": MASK, "grid_shape": 24}, "mask has shape (4, 6) and grid_shape is (24,); they must be equal."),
     ],
 )

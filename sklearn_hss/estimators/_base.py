@@ -1,5 +1,6 @@
 """The only bridge between scikit-learn's estimators and skorch's training loop."""
 
+import dis
 import inspect
 import math
 import textwrap
@@ -21,7 +22,22 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._fields import FieldShape, as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
+from .._fields import (
+    Domain,
+    FieldShape,
+    as_rows,
+    check_grid_shape,
+    check_mask,
+    check_same_fields,
+    domain_mask,
+    input_shape,
+    inside_domain,
+    masked_grid,
+    output_shape,
+    refuse_nan,
+    rounding_unit,
+    warn_of_channels_last,
+)
 from .._parameters import Count
 from ..nn._counting import count_parameters
 from ._score import FieldRegressorMixin
@@ -49,7 +65,8 @@ _TRAINING_PARAMETERS = """
     gradient_clip : float or None, default=1.0
         Largest norm of the gradient; longer ones are scaled down to it.
     scale : {"max", None}, default="max"
-        Division of inputs and targets by the largest magnitude in the training data, undone in `predict`.
+        Division of every channel of inputs and targets by its largest magnitude in the training data, undone in
+        `predict`.
     validation_fraction : float or None, default=None
         Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
     early_stopping : bool, default=False
@@ -70,8 +87,13 @@ _TRAINING_PARAMETERS = """
     verbose : int, default=0
         Whether to show a progress bar.
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
-        dimensions of `X` but the first are the grid.
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
+        shape of the mask, where there is one, else all dimensions of `X` but the first.
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
+        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
+        NaN perhaps, is ignored; losses and scores count the points inside; predictions are zero outside, or NaN where
+        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all.
 """
 _FITTED_ATTRIBUTES = """
     history_ : list of dict
@@ -84,8 +106,10 @@ _FITTED_ATTRIBUTES = """
         Number of learnable numbers.
     grid_shape_ : tuple of int
         Grid of the inputs.
-    x_scale_, y_scale_ : float
-        Divisors of inputs and targets.
+    x_scale_, y_scale_ : ndarray of shape (n_channels,) or (1,)
+        Divisors of inputs and targets, one for each channel.
+    mask_ : ndarray of bool and shape (\\*grid) or None
+        Points of the targets inside the domain, None where all are.
     n_features_in_ : int
         Number of points of the inputs.
     feature_names_in_ : ndarray of shape (n_points,)
@@ -124,16 +148,20 @@ def field_arguments(inputs, outputs):
     }
 
 
-def _max_scale(array):
-    """Largest magnitude in `array`; 1 where that is zero, so that constant zero fields stay what they are."""
-    scale = max(abs(float(array.max())), abs(float(array.min())))
-    return scale if scale > 0 else 1.0
+def max_scales(rows, n_channels):
+    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are."""
+    channels = rows.reshape(len(rows), n_channels or 1, -1)
+    scales = np.maximum(np.abs(channels.max(axis=(0, 2))), np.abs(channels.min(axis=(0, 2)))).astype(np.float64)
+    return np.where(scales > 0, scales, 1.0)
+
+
+_ONE = np.ones(1)
 
 
 class _Fields(torch.utils.data.Dataset):
     """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held."""
 
-    def __init__(self, X, y=None, sample_weight=None, *, shapes, scales=(1.0, 1.0), dtype, device):
+    def __init__(self, X, y=None, sample_weight=None, *, shapes, scales=(_ONE, _ONE), dtype, device):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.shapes, self.scales, self.dtype, self.device = shapes, scales, dtype, device
@@ -146,16 +174,17 @@ class _Fields(torch.utils.data.Dataset):
         x, y, weight = (
             None if array is None else self._to_tensor(array, rows, scale).view(-1, *shape)
             for array, scale, shape in zip(
-                (self.X, self.y, self.sample_weight), (*self.scales, 1.0), (*self.shapes, ()), strict=True
+                (self.X, self.y, self.sample_weight), (*self.scales, _ONE), (*self.shapes, ()), strict=True
             )
         )
         return x, y if weight is None else (y, weight)
 
-    def _to_tensor(self, array, rows, scale):
+    def _to_tensor(self, array, rows, scales):
         # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is
         # cast, because the data may exceed the range of float32.
         picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
-        picked /= scale
+        channels = picked.reshape(len(picked), len(scales), -1)
+        channels /= scales[:, None]
         return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
 
 
@@ -179,28 +208,47 @@ class _Batches:
             yield self.dataset.batch(rows if order is None else order[rows])
 
 
+def _comes_from_a_raise(error):
+    """Whether a raise statement raised `error`, and not a signal, which comes between any two instructions."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
 class _Net(NeuralNet):
     """skorch's loop with the loss of Appendix G: the squared error summed over a field, averaged over the samples."""
 
-    def __init__(self, module, *, penalty=0.0, **arguments):
+    def __init__(self, module, *, penalty=0.0, inside=None, **arguments):
         self.penalty = penalty
+        self.inside = inside
         super().__init__(module, **arguments)
 
     def notify(self, method_name, **arguments):
         # A callback stops the training as Ctrl-C does, by KeyboardInterrupt; only the latter deserves a warning.
         try:
             super().notify(method_name, **arguments)
-        except KeyboardInterrupt:
-            self.stopped_by_callback_ = True
+        except KeyboardInterrupt as stop:
+            self.stopped_by_callback_ = _comes_from_a_raise(stop)
             raise
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         target, weight = y_true if isinstance(y_true, tuple) else (y_true, None)
-        errors = (y_pred - target).square().flatten(1).sum(1)
+        errors = (y_pred - target).square()
+        if self.inside is not None:
+            errors = errors * self.inside
+        errors = errors.flatten(1).sum(1)
         loss = (errors if weight is None else errors * weight).mean()
         if training and self.penalty:
             loss = loss + self.penalty * self.module_.penalty()
         return loss
+
+
+@torch.no_grad()
+def mean_loss(net, fields):
+    """Loss of a net on fields, which are not trained on."""
+    batches = _Batches(fields, net.batch_size)
+    return sum(float(net.get_loss(net.module_(x), y)) * len(x) for x, y in batches) / len(fields)
 
 
 class _DivergenceGuard(Callback):
@@ -256,20 +304,13 @@ class _StartKept(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.start_ = [(p, p.detach().clone()) for p in (*net.module_.parameters(), *net.module_.buffers())]
-        self.loss_ = self._loss(net)
+        self.loss_ = mean_loss(net, self.fields)
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
-        if not self._loss(net) <= self.loss_:
+        if not mean_loss(net, self.fields) <= self.loss_:
             for tensor, copy in self.start_:
                 tensor.copy_(copy)
-
-    @torch.no_grad()
-    def _loss(self, net):
-        total = 0.0
-        for x, y in _Batches(self.fields, net.batch_size):
-            total += float(net.get_loss(net.module_(x), y)) * len(x)
-        return total
 
 
 class _GradientClipping(Callback):
@@ -333,11 +374,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "grid_shape": [tuple, list, Count(1), None],
+        "mask": ["array-like", StrOptions({"auto"}), None],
     }
 
     _target_shape: tuple[int, ...]
     _shapes: tuple[FieldShape, FieldShape]
+    _domain: Domain
     _start_error: float
+    _start_row: list[dict]
 
     def _make_module(self, inputs, outputs):
         """Module class, its keyword arguments, and attributes to set on the estimator.
@@ -434,16 +478,25 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight, *, restart, n_epochs, min_samples, partial=False):
         before = self.__dict__.copy()
-        try:
-            train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
-        except Exception:
-            # Nothing was trained, so an earlier fit must stay as it was.
-            self.__dict__ = before
-            raise
-        if restart and self._start_error <= _NOTHING_LEFT:
-            self._set_history(self.net_)
-        else:
-            self._train(train, valid, n_epochs, constant_lr=partial)
+        # The caller may be in a context without gradients, which training needs.
+        with torch.inference_mode(False), torch.enable_grad():
+            try:
+                train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
+            except BaseException:
+                # Nothing was trained, so an earlier fit must stay as it was.
+                self.__dict__ = before
+                raise
+            try:
+                if restart and self._start_error <= _NOTHING_LEFT:
+                    self._keep_start(train, valid)
+                else:
+                    self._train(train, valid, n_epochs, constant_lr=partial)
+            except FloatingPointError:
+                raise  # the last good weights are kept
+            except BaseException:
+                if restart:
+                    self.__dict__ = before
+                raise
         # The start matters for the run that began with it, no later one.
         self._start_error = math.inf
         return self
@@ -456,10 +509,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self._check_callbacks()
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
-        grid_shape = check_grid_shape(self.grid_shape)
-        (X, x_shape), (y, shape) = as_rows(X), as_rows(y)
-        if not restart:
+        mask = check_mask(self.mask)
+        (X, x_shape), (y, shape) = as_rows(X), as_rows(y, "y")
+        grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
+        if restart:
+            self._rounding = rounding_unit(X, y)
+            X, y, domain = inside_domain(mask, X, y, (x_shape, shape), grid_shape)
+        else:
             check_same_fields(x_shape, self._shapes[0], "X")
+            domain = self._domain
+            X, y = domain.fill(X, y, mask)
         X, y = validate_data(
             self, X, y, reset=restart, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
@@ -470,6 +529,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             earlier = str(("n_samples", *self._target_shape)).replace("'", "")
             raise ValueError(f"y has shape {(len(y), *shape)}, but that of the earlier fit had shape {earlier}.")
         if restart:
+            warn_of_channels_last(x_shape, grid_shape)
             inputs = input_shape(x_shape, grid_shape)
             shapes = inputs, output_shape(shape, inputs, grid_shape)
         else:
@@ -482,9 +542,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         module, arguments, fitted = self._make_module(*shapes)
         if restart:
             self._dtype = np.dtype(self.dtype or X.dtype)
-            self._shapes = shapes
+            self._shapes, self._domain, self._start_row = shapes, domain, []
+            self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
-            self.x_scale_, self.y_scale_ = (_max_scale(a) if self.scale == "max" else 1.0 for a in train[:2])
+            self.x_scale_, self.y_scale_ = (
+                max_scales(rows, fields.n_channels) if self.scale == "max" else np.ones(1)
+                for rows, fields in zip(train[:2], shapes, strict=True)
+            )
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             self.n_parameters_ = count_parameters(self.net_.module_)
             for name, value in fitted.items():
@@ -571,20 +635,34 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             torch.default_generator.manual_seed(int(seeds[0]))
             return net.initialize()
 
+    def _fields(self, data):
+        return _Fields(
+            *data,
+            shapes=[fields.shape for fields in self._shapes],
+            scales=(self.x_scale_, self.y_scale_),
+            dtype=self._dtype,
+            device=self.net_.device,
+        )
+
+    def _inside(self):
+        """Mask of the outputs on the device, for the loss."""
+        inside = self._domain.outputs
+        if inside is None:
+            return None
+        return torch.from_numpy(inside.astype(self._dtype)).view(1, *self._shapes[1].shape).to(self.net_.device)
+
+    def _keep_start(self, train, valid):
+        """Leave the network as it was initialised: its losses are the history."""
+        net = self.net_
+        net.inside, net.batch_size = self._inside(), self.batch_size
+        losses = {"train_loss": train, "valid_loss": valid}
+        row = {name: mean_loss(net, self._fields(data)) for name, data in losses.items() if data is not None}
+        self._start_row = [{"epoch": 0, **row, "lr": self.lr, "dur": 0.0}]
+        self._set_history(net)
+
     def _train(self, train, valid, n_epochs, constant_lr):
         net = self.net_
-        train, valid = (
-            None
-            if data is None
-            else _Fields(
-                *data,
-                shapes=[fields.shape for fields in self._shapes],
-                scales=(self.x_scale_, self.y_scale_),
-                dtype=self._dtype,
-                device=net.device,
-            )
-            for data in (train, valid)
-        )
+        train, valid = (None if data is None else self._fields(data) for data in (train, valid))
         progress, schedule, stopping = _Progress(type(self).__name__, n_epochs), None, None
         if not constant_lr:
             schedule = LRScheduler(
@@ -602,7 +680,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
         net.train_split = None if valid is None else predefined_split(valid)
         net.callbacks, net.max_epochs, net.batch_size = own + users, n_epochs, self.batch_size
-        net.penalty, net.stopped_by_callback_ = self._penalty, False
+        net.penalty, net.inside, net.stopped_by_callback_ = self._penalty, self._inside(), False
         net.initialize_callbacks()
         net.lr, net.optimizer__weight_decay = self.lr, self.weight_decay
         if not constant_lr:
@@ -624,11 +702,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
 
     def _set_history(self, net):
-        self.history_ = [
+        rows = [
             {key: value for key, value in row.items() if key != "batches" and not key.endswith(("_best", "_count"))}
             for row in net.history
         ]
-        self.n_iter_ = len(self.history_)
+        self.history_, self.n_iter_ = self._start_row + rows, len(rows)
 
     def _advice(self):
         """What may help against a divergence, and is not set already."""
@@ -655,9 +733,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         check_is_fitted(self, "net_")
         X, shape = as_rows(X)
         check_same_fields(shape, self._shapes[0], "X")
+        X = self._domain.fill_inputs(X)
+        refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        shapes = [fields.shape for fields in self._shapes]
-        fields = _Fields(X, shapes=shapes, scales=(self.x_scale_, 1.0), dtype=self._dtype, device=self.net_.device)
-        prediction = self.net_.predict(fields).astype(X.dtype, copy=False)
-        prediction *= prediction.dtype.type(self.y_scale_)
-        return prediction.reshape(len(X), *self._target_shape)
+        prediction = self.net_.predict(self._fields((X,))).astype(X.dtype, copy=False)
+        channels = prediction.reshape(len(X), len(self.y_scale_), -1)
+        channels *= self.y_scale_[:, None].astype(X.dtype)
+        return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)
+
+    @property
+    def _target_fields(self):
+        return self._shapes[1]

@@ -76,6 +76,7 @@ class DeepONetRegressor(BaseNeuralRegressor):
         random_state=None,
         verbose=0,
         grid_shape=None,
+        mask=None,
     ):
         self.width = width
         self.depth = depth
@@ -96,6 +97,7 @@ class DeepONetRegressor(BaseNeuralRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
+        self.mask = mask
 
     def _make_module(self, inputs, outputs):
         width = (192, 64, 128)[min(len(inputs.grid), 3) - 1] if self.width == "auto" else self.width

@@ -87,6 +87,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
         random_state=None,
         verbose=0,
         grid_shape=None,
+        mask=None,
     ):
         self.width = width
         self.depth = depth
@@ -110,6 +111,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
+        self.mask = mask
 
     def _make_module(self, inputs, outputs):
         if len(inputs.grid) > 3:

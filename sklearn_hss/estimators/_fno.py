@@ -89,6 +89,7 @@ class FNORegressor(BaseNeuralRegressor):
         random_state=None,
         verbose=0,
         grid_shape=None,
+        mask=None,
     ):
         self.width = width
         self.modes = modes
@@ -111,6 +112,7 @@ class FNORegressor(BaseNeuralRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
+        self.mask = mask
 
     def _make_module(self, inputs, outputs):
         n_modes = len(inputs.grid)

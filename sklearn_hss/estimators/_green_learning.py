@@ -96,6 +96,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         random_state=None,
         verbose=0,
         grid_shape=None,
+        mask=None,
     ):
         self.width = width
         self.depth = depth
@@ -117,16 +118,17 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
+        self.mask = mask
 
     @property
     def greens_function_(self):
         """Learned Green's function in the units of the data."""
-        return self._values()[0] * (self.y_scale_ / self.x_scale_)
+        return self._values()[0] * (self.y_scale_[0] / self.x_scale_[0])
 
     @property
     def homogeneous_solution_(self):
         """Learned homogeneous solution in the units of the data."""
-        return self._values()[1] * self.y_scale_
+        return self._values()[1] * self.y_scale_[0]
 
     @property
     def quadrature_weights_(self):

@@ -12,12 +12,29 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._fields import as_rows, check_grid_shape, check_same_fields, input_shape, output_shape
+from .._fields import (
+    Domain,
+    as_rows,
+    check_grid_shape,
+    check_mask,
+    check_same_fields,
+    domain_mask,
+    input_shape,
+    inside_domain,
+    masked_grid,
+    output_shape,
+    refuse_nan,
+    rounding_unit,
+    warn_of_channels_last,
+)
 from .._parameters import Count
 from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
 from ..linalg._fitting import HSSFit, fit_hss
 from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
 from ._score import FieldRegressorMixin
+
+# Channels whose largest magnitudes differ by less than this factor may be of one unit.
+_ONE_UNIT = 100.0
 
 _PARAMETERS = """
     rank : int or "auto", default="auto"
@@ -67,15 +84,26 @@ _PARAMETERS = """
         Relative size below which singular values of blocks of the inputs count as zero.
     random_state : int, RandomState instance or None, default=None
         Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
+    fit_intercept : bool or "auto", default="auto"
+        Whether there is a solution for f = 0, u = A f + c, which is learned, too. "auto" finds out where no linear map
+        fits exactly, by the error on held-out samples.
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, all
-        dimensions of `X` but the first are the grid.
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
+        shape of the mask, where there is one, else all dimensions of `X` but the first.
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
+        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
+        NaN perhaps, is ignored; errors and scores count the points inside; predictions are zero outside, or NaN where
+        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all.
 """
 
 _ATTRIBUTES = """
     operator_ : HSSMatrix, or KroneckerSum, SymbolOperator or OperatorSum of :mod:`sklearn_hss.linalg`
         The operator, of shape (n_outputs, n_points): a flat field u is ``operator_ @ f``. In several dimensions, a sum
-        of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``).
+        of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``). Predictions add
+        `intercept_`, and are blank outside of the mask.
+    intercept_ : ndarray of the shape of one target, or float
+        Prediction for f = 0; 0.0 where none was fitted.
     form_, solver_, symmetric_ : str, str, bool
         What was chosen.
     half_bandwidth_ : int or None
@@ -85,9 +113,12 @@ _ATTRIBUTES = """
     completion_ : str
         What the operator does to inputs of a kind that the training samples do not contain, in several dimensions.
     held_out_error_ : float
-        Mean relative error, on held-out samples, of the chosen fit to the others. NaN if there were too few.
+        Mean relative error, on held-out samples, of the chosen fit to the others; with an intercept, relative to what
+        is left of the targets without their mean. NaN if there were too few.
     residual_ : float
-        Mean relative error on the training samples.
+        Mean relative error on the training samples, likewise.
+    mask_ : ndarray of bool and shape (\\*grid) or None
+        Points of the targets inside the domain, None where all are.
     reason_ : str
         Why this fit was chosen.
     candidates_ : list of dict
@@ -111,8 +142,11 @@ _ATTRIBUTES = """
 class BaseHSSMap(BaseEstimator):
     """What the regressor and the transformer share: parameters, fit, and the product with the operator."""
 
+    _domain: Domain
     _inactive: torch.Tensor
+    _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
+    _channel_scales: list[torch.Tensor] | None
 
     _parameter_constraints: dict = {
         "rank": [Count(1), StrOptions({"auto"})],
@@ -123,8 +157,10 @@ class BaseHSSMap(BaseEstimator):
         "solver": [StrOptions({"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
+        "fit_intercept": ["boolean", StrOptions({"auto"})],
         "random_state": ["random_state"],
         "grid_shape": [tuple, list, Count(1), None],
+        "mask": ["array-like", StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -138,8 +174,10 @@ class BaseHSSMap(BaseEstimator):
         solver="auto",
         alpha="auto",
         tol=1e-12,
+        fit_intercept="auto",
         random_state=None,
         grid_shape=None,
+        mask=None,
     ):
         self.rank = rank
         self.levels = levels
@@ -149,8 +187,10 @@ class BaseHSSMap(BaseEstimator):
         self.solver = solver
         self.alpha = alpha
         self.tol = tol
+        self.fit_intercept = fit_intercept
         self.random_state = random_state
         self.grid_shape = grid_shape
+        self.mask = mask
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, adjoint=None):
@@ -181,22 +221,31 @@ class BaseHSSMap(BaseEstimator):
         """
         before = self.__dict__.copy()
         try:
-            return self._fit(X, y, sample_weight, adjoint)
-        except Exception:
+            with torch.inference_mode(False), torch.enable_grad():
+                doubts = self._fit(X, y, sample_weight, adjoint)
+        except BaseException:
             # An earlier fit stays as it was.
             self.__dict__ = before
             raise
+        for doubt in doubts:
+            warnings.warn(doubt, UserWarning, stacklevel=3)
+        return self
 
     def _fit(self, X, y, sample_weight, adjoint):
+        """Fit, and return what the user should be warned of."""
         checks = {"dtype": [np.float64, np.float32], "order": "C"}
-        grid_shape = check_grid_shape(self.grid_shape)
-        (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y)
+        mask = check_mask(self.mask)
+        (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
+        grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
+        noise = rounding_unit(X, y)
+        X, y, domain = inside_domain(mask, X, y, (x_shape, y_shape), grid_shape)
         X, y = validate_data(
             self, X, y, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
         check_consistent_length(X, y)
-        noise = max(np.finfo(array.dtype).eps for array in (X, y))
-        inputs = input_shape(x_shape or X.shape[1:], grid_shape)
+        x_shape = x_shape or X.shape[1:]
+        warn_of_channels_last(x_shape, grid_shape)
+        inputs = input_shape(x_shape, grid_shape)
         target_shape = y.shape[1:] if y_shape is None else y_shape
         outputs = output_shape(target_shape, inputs, grid_shape)
         X, y = X.astype(np.float64, copy=False), y.reshape(len(y), -1).astype(np.float64, copy=False)
@@ -205,38 +254,48 @@ class BaseHSSMap(BaseEstimator):
             if not sample_weight.any():
                 raise ValueError("Sample weights must contain at least one non-zero number.")
         adjoint = self._check_adjoint(adjoint, inputs, outputs)
-        F, U = weighted_columns(X, y, sample_weight)
-        rng = check_random_state(self.random_state)
+        F, U, weights = weighted_columns(X, y, sample_weight)
+        settings = {
+            "rank": self.rank,
+            "levels": self.levels,
+            "symmetric": self.symmetric,
+            "form": self.form,
+            "solver": self.solver,
+            "alpha": self.alpha,
+            "tol": self.tol,
+            "noise": noise,
+            "weights": weights,
+            "intercept": self.fit_intercept,
+            "inside": None if domain.outputs is None else torch.from_numpy(domain.outputs),
+            "random_state": check_random_state(self.random_state),
+        }
         if inputs.is_flat and outputs.is_flat:
-            self._keep(self._fit_matrix(F, U, adjoint, noise, rng))
+            found, scales = self._fit_matrix(F, U, {**settings, "adjoint": adjoint}), None
         else:
-            self._keep(self._fit_kronecker(F, U, inputs, outputs, noise, rng))
-        self.grid_shape_, self._target_shape = inputs.grid, target_shape
+            found, scales = self._fit_kronecker(F, U, inputs, outputs, settings)
+        self._keep(found, scales)
+        self.grid_shape_, self._target_shape, self._domain = inputs.grid, target_shape, domain
         self._input_shape, self._output_shape = inputs, outputs
-        return self
+        self.mask_ = domain_mask(domain, outputs)
+        self.intercept_ = 0.0
+        if self._intercept is not None:
+            self.intercept_ = domain.finish(self._intercept[None].copy()).reshape(target_shape)
+        return found.doubts
 
-    def _fit_matrix(self, F, U, adjoint, noise, rng):
+    @property
+    def _target_fields(self):
+        return self._output_shape
+
+    def _fit_matrix(self, F, U, settings):
         if self.solver in ("eigenbasis", "als"):
             raise ValueError(
                 f"solver={self.solver!r} applies to fields of several dimensions; for one, use 'auto', 'closed_form', "
                 "'gauss_newton', 'banded' or 'least_squares'."
             )
-        return fit_hss(
-            F,
-            U,
-            adjoint=adjoint,
-            rank=self.rank,
-            levels=self.levels,
-            symmetric=self.symmetric,
-            form=self.form,
-            solver=self.solver,
-            alpha=self.alpha,
-            tol=self.tol,
-            noise=noise,
-            random_state=rng,
-        )
+        return fit_hss(F, U, **settings)
 
-    def _fit_kronecker(self, F, U, inputs, outputs, noise, rng):
+    def _fit_kronecker(self, F, U, inputs, outputs, settings):
+        """The fit, and the scales of the channels of inputs and outputs, if there are such."""
         if len(inputs.grid) != len(outputs.grid):
             raise ValueError(
                 f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
@@ -244,42 +303,37 @@ class BaseHSSMap(BaseEstimator):
         # Channels are one more mode, of which there is no tree.
         channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
         with_channels = max(channels) > 1
-        levels = self.levels
-        if with_channels:
-            levels = (0, *[levels] * len(inputs.grid))
         shapes = [
             ((c,) if with_channels else ()) + fields.grid for c, fields in zip(channels, (inputs, outputs), strict=True)
         ]
         if len(shapes[0]) == 1:  # one channel of a one-dimensional field
-            return self._fit_matrix(F, U, None, noise, rng)
-        return fit_kronecker(
-            F.T.reshape(-1, *shapes[0]),
-            U.T.reshape(-1, *shapes[1]),
-            outer_rank=self.outer_rank,
-            rank=self.rank,
-            levels=levels,
-            symmetric=self.symmetric,
-            form=self.form,
-            solver=self.solver,
-            alpha=self.alpha,
-            tol=self.tol,
-            noise=noise,
-            random_state=rng,
-        )
+            return self._fit_matrix(F, U, settings), None
+        fields, scales = [F.mT.reshape(-1, *shapes[0]), U.mT.reshape(-1, *shapes[1])], None
+        if with_channels:
+            settings = {**settings, "levels": (0, *[self.levels] * len(inputs.grid))}
+            scales = [channel_scales(Z) for Z in fields]
+            fields = [Z / s.view(-1, *[1] * len(inputs.grid)) for Z, s in zip(fields, scales, strict=True)]
+        return fit_kronecker(*fields, outer_rank=self.outer_rank, **settings), scales
 
-    def _keep(self, found):
+    def _keep(self, found, scales):
         """Fitted attributes."""
-        self.operator_ = found.operator
+        operator, intercept = found.operator, found.intercept
+        self._channel_scales = scales
+        if scales is not None:
+            operator = operator.rescale_channels(scales[1], 1 / scales[0])
+            if intercept is not None:
+                intercept = (intercept.view(len(scales[1]), -1) * scales[1][:, None]).flatten()
+        self._intercept = None if intercept is None else intercept.numpy()
+        self.operator_ = operator
         self.form_, self.solver_, self.symmetric_ = found.form, found.solver, found.symmetric
         self.half_bandwidth_, self.alpha_ = found.half_bandwidth, found.alpha
         self.held_out_error_, self.residual_ = found.held_out_error, found.residual
         self.reason_, self.candidates_ = found.reason, found.candidates
-        self.n_parameters_ = found.operator.n_parameters
+        self.n_parameters_ = operator.n_parameters
         if isinstance(found, HSSFit):
-            structure: tuple = found.operator.rank, found.operator.levels, None
+            structure: tuple = operator.rank, operator.levels, None
             self.completion_, self._seen, self._inactive = "", None, found.inactive
         else:
-            operator = found.operator
             sums = operator if isinstance(operator, KroneckerSum) else getattr(operator, "inverse", None)
             structure = (None, None, None) if sums is None else (max(sums.rank), max(sums.levels), sums.outer_rank)
             self.completion_, self._seen, self._inactive = found.completion, found.seen, found.inactive
@@ -308,22 +362,38 @@ class BaseHSSMap(BaseEstimator):
         check_is_fitted(self, "operator_")
         X, shape = as_rows(X)
         check_same_fields(shape, self._input_shape, "X")
+        X = self._domain.fill_inputs(X)
+        refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         if self._seen is not None:
             self._warn_of_unseen(X)
         product = self.operator_ @ X.T.astype(np.float64)
-        return np.ascontiguousarray(product.T, dtype=X.dtype)
+        if self._intercept is not None:
+            product += self._intercept[:, None]
+        return self._domain.finish(np.ascontiguousarray(product.T, dtype=X.dtype))
 
     def _warn_of_unseen(self, X):
         fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
+        if self._channel_scales is not None:
+            fields = fields / self._channel_scales[0].view(-1, *[1] * (fields.ndim - 2))
         seen = float(seen_fraction(fields, self._seen).mean())
         if seen < 0.5:
             warnings.warn(
                 f"{1 - seen:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
                 f"there, the operator is completed: {self.completion_}.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def channel_scales(fields):
+    """Largest magnitude of every channel, or ones where these differ so little that they may be of one unit.
+
+    Maps of channels of one unit may be symmetric, which other scales would hide.
+    """
+    scales = fields.transpose(0, 1).flatten(1).abs().amax(1)
+    scales = torch.where(scales > 0, scales, 1)
+    return scales if float(scales.max()) > _ONE_UNIT * float(scales.min()) else torch.ones_like(scales)
 
 
 def _columns(array):
@@ -335,6 +405,12 @@ def weighted_columns(X, y, sample_weight=None):
     """Samples in columns, in a canonical order, equal ones merged, times the square roots of their weights.
 
     So a weight of two is the same as two copies, also in the choice of the held-out samples.
+
+    Returns
+    -------
+    F, U : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
+    weights : Tensor of shape (n_samples,)
+        What they have been multiplied with.
     """
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     kept = weight > 0
@@ -344,9 +420,10 @@ def weighted_columns(X, y, sample_weight=None):
         copies.setdefault(pair.tobytes(), []).append(i)
     groups = [copies[key] for key in sorted(copies)]
     pairs, weight = pairs[[group[0] for group in groups]], np.array([weight[group].sum() for group in groups])
+    roots = np.sqrt(weight)
     if (weight != 1).any():
-        pairs = pairs * np.sqrt(weight)[:, None]
-    return _columns(pairs[:, : X.shape[1]]), _columns(pairs[:, X.shape[1] :])
+        pairs = pairs * roots[:, None]
+    return _columns(pairs[:, : X.shape[1]]), _columns(pairs[:, X.shape[1] :]), torch.from_numpy(roots)
 
 
 class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
@@ -361,7 +438,7 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     Kronecker sum of one-dimensional matrices, which about three samples determine. Other operators are approximated by
     sums of Kronecker products (eq. 1 of the paper), which needs more.
 
-    There is no intercept: f = 0 gives u = 0. Center fields that are not so related.
+    Where f = 0 does not give u = 0, the solution for it is learned, too (`fit_intercept`).
 
     Parameters
     ----------{_PARAMETERS}
@@ -490,11 +567,15 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
         check_is_fitted(self, "operator_")
         X, shape = as_rows(X)
         check_same_fields(shape, self._output_shape, "X")
+        X = self._domain.fill_outputs(X)
+        refuse_nan(X, "X", self.mask)
         X = check_array(X, dtype=[np.float64, np.float32])
         n_outputs, n_points = self.operator_.shape
         if X.shape[1] != n_outputs:
             raise ValueError(f"X has {X.shape[1]} features, but the outputs of this transformer have {n_outputs}.")
         U = X.T.astype(np.float64)
+        if self._intercept is not None:
+            U -= self._intercept[:, None]
         F = self._solve(U) if n_outputs == n_points else None
         if F is None and not isinstance(self.operator_, HSSMatrix):
             F = self._iterate(U)

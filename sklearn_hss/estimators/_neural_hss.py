@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -243,6 +242,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         random_state=None,
         verbose=0,
         grid_shape=None,
+        mask=None,
     ):
         self.rank = rank
         self.levels = levels
@@ -278,6 +278,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
+        self.mask = mask
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)
@@ -329,20 +330,19 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             if self.init == "linear":
                 raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
             return math.inf
-        F, U = weighted_columns(
-            X.astype(np.float64) / self.x_scale_, y.astype(np.float64) / self.y_scale_, sample_weight
+        X, y = (
+            (rows.reshape(len(rows), len(scales), -1) / scales[:, None]).reshape(len(rows), -1)
+            for rows, scales in ((X, self.x_scale_), (y, self.y_scale_))
         )
-        noise = max(np.finfo(dtype).eps for dtype in (X.dtype, y.dtype, self._dtype))
-        with warnings.catch_warnings():
-            # That no linear map fits is no news to someone who trains a nonlinear model.
-            warnings.simplefilter("ignore", UserWarning)
-            try:
-                found = self._linear_fit(F, U, noise)
-            except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
-                # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
-                if self.init == "linear":
-                    raise
-                return math.inf
+        F, U, _ = weighted_columns(X, y, sample_weight)
+        try:
+            # What it doubts, that no linear map fits perhaps, is no news to someone who trains a nonlinear model.
+            found = self._linear_fit(F, U, max(self._rounding, np.finfo(self._dtype).eps))
+        except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
+            # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
+            if self.init == "linear":
+                raise
+            return math.inf
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf
@@ -352,7 +352,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             batches = F.T.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
             kind = {"device": self.net_.device, "dtype": getattr(torch, self._dtype.name)}
             predictions = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in batches]
-            error = relative_error(torch.cat(predictions).T, U)
+            predictions = torch.from_numpy(self._domain.finish(torch.cat(predictions).numpy()))
+            error = relative_error(predictions.nan_to_num().T, U)
         if self.init == "auto" and not error < 0.1:  # rank and precision of the layers do not suffice
             module.load_state_dict(before)
             return math.inf
@@ -363,9 +364,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _linear_fit(self, F, U, noise):
         """Linear map of the columns of F to those of U that the layers can hold."""
         grid_in, grid_out = (fields.grid for fields in self._shapes)
+        inside = None if self._domain.outputs is None else torch.from_numpy(self._domain.outputs)
         if len(grid_in) == 1:
             rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
-            return fit_hss(F, U, rank=rank, noise=noise)
+            return fit_hss(F, U, rank=rank, noise=noise, inside=inside)
         fixed = self.levels_ and not (self._module_arguments["lifting"] or self._module_arguments["projection"])
         # In a residual network, one term is the identity.
         return fit_kronecker(
@@ -377,6 +379,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             # Sums of Kronecker products take long to fit; on nonlinear data, which "auto" is for, in vain.
             form="inverse" if self.init == "auto" and grid_in == grid_out else "auto",
             noise=noise,
+            inside=inside,
         )
 
     @property

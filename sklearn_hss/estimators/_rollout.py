@@ -14,9 +14,22 @@ from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._fields import FieldShape, as_rows, check_same_fields
+from .._containers import as_plain
+from .._fields import (
+    Domain,
+    FieldShape,
+    as_rows,
+    check_grid_shape,
+    check_mask,
+    check_same_fields,
+    domain_mask,
+    find_domain,
+    masked_grid,
+    on_grid,
+    refuse_nan,
+)
 from ..preprocessing import FieldScaler
-from ._base import _max_scale
+from ._base import max_scales
 from ._linear import BaseHSSMap
 from ._score import FieldRegressorMixin, field_r2
 
@@ -41,8 +54,17 @@ def takes_fields(estimator):
 
 
 def _check_trajectories(X, estimator):
+    """Trajectories as one array; what is not finite may lie outside of a mask, and is judged later."""
     name = type(estimator).__name__
-    X = check_array(X, **_CHECKS, ensure_2d=False, allow_nd=True, input_name="X", estimator=estimator)
+    X = as_plain(X, "X")
+    if _is_ragged(X):
+        raise ValueError(
+            "X is a list of trajectories of different lengths; here, all must have the same, or give pairs of states, "
+            "X and y."
+        )
+    X = check_array(
+        X, **_CHECKS, ensure_2d=False, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+    )
     if X.ndim < 3:
         raise ValueError(
             f"{name} requires y to be passed, but the target y is None: without y, X must be trajectories "
@@ -51,6 +73,11 @@ def _check_trajectories(X, estimator):
     if X.shape[1] < 2:
         raise ValueError(f"X has trajectories of n_times={X.shape[1]}; at least 2 are needed for a step.")
     return X
+
+
+def _is_ragged(X):
+    """Whether X is a list of trajectories of different lengths."""
+    return isinstance(X, list | tuple) and len({len(x) if np.ndim(x) > 1 else 0 for x in X}) > 1
 
 
 def _check_takes(estimator, fit_params):
@@ -62,15 +89,22 @@ def _check_takes(estimator, fit_params):
             raise ValueError(f"{name} was given, but fit of the estimator {type(estimator).__name__} does not take it.")
 
 
-def _per_pair(name, values, n_trajectories, n_pairs):
-    """Values of which there is one for each trajectory, for each of its pairs."""
+def _per_pair(name, values, n_pairs):
+    """Values of which there is one for each trajectory, for each of its pairs.
+
+    Parameters
+    ----------
+    name : str
+    values : array-like
+    n_pairs : ndarray of int, of shape (n_trajectories,)
+    """
     values = np.asarray(values)
-    if len(values) == n_trajectories:
+    if len(values) == len(n_pairs):
         return np.repeat(values, n_pairs, axis=0)
-    if len(values) != n_trajectories * n_pairs:
+    if len(values) != n_pairs.sum():
         raise ValueError(
-            f"{name} has shape {values.shape}; it must have {n_trajectories} entries, one per trajectory, or "
-            f"{n_trajectories * n_pairs}, one per pair of consecutive states."
+            f"{name} has shape {values.shape}; it must have {len(n_pairs)} entries, one per trajectory, or "
+            f"{n_pairs.sum()}, one per pair of consecutive states."
         )
     return values
 
@@ -93,14 +127,21 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     residual : bool, default=True
         Whether the regressor learns the increments, or else the next states themselves.
     scale : {"max", None}, default="max"
-        Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`.
+        Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`. Each
+        channel has its own, where the ``grid_shape`` of an estimator inside, or the mask, tells channels from points.
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
+        Points of a domain that is not a box, True inside; it applies to every channel. States are zero outside for the
+        `estimator`, whatever they hold there, and in predictions zero, or NaN where all training states were NaN.
+        Scores count the points inside. "auto" takes the points where the states are neither zero nor NaN throughout.
 
     Attributes
     ----------
     estimator_ : regressor
         The fitted clone of `estimator`.
-    scale_ : float
-        Divisor of its targets.
+    scale_ : ndarray of shape (n_channels,) or (1,)
+        Divisors of its targets, one for each channel.
+    mask_ : ndarray of bool and shape (\\*grid) or None
+        Points inside the domain, None where all are.
     n_features_in_ : int
         Number of values of a state, and of what else there is in `X`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -150,17 +191,21 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"])],
         "residual": ["boolean"],
         "scale": [StrOptions({"max"}), None],
+        "mask": ["array-like", StrOptions({"auto"}), None],
     }
 
     _input_shape: tuple[int, ...]
     _target_shape: tuple[int, ...]
+    _target_fields: FieldShape
+    _domain: Domain
     _as_fields: bool
     _largest: float
 
-    def __init__(self, estimator, *, residual=True, scale="max"):
+    def __init__(self, estimator, *, residual=True, scale="max", mask=None):
         self.estimator = estimator
         self.residual = residual
         self.scale = scale
+        self.mask = mask
 
     # The nested estimator validates its own parameters.
     @_fit_context(prefer_skip_nested_validation=False)
@@ -172,7 +217,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         X : array-like of shape (n_trajectories, n_times, \\*state), or (n_samples, \\*state) if y is given
             Trajectories of at least two times, or states. A state is a field on a grid of any dimension, flat or not,
             with channels or without; what it is, the `estimator` is told by its own parameters, such as
-            ``grid_shape``. float32 and float64 are kept, everything else becomes float64.
+            ``grid_shape``. float32 and float64 are kept, everything else becomes float64. Trajectories of different
+            lengths come as a list of arrays (n_times, \\*state).
         y : array-like of shape (n_samples, \\*state) or (n_samples,), default=None
             The states one step after those in `X`. They may have fewer features (of flat states) or channels than
             `X`. Then the first ones in `X` are the state, and the others are what a step depends on besides, such as
@@ -196,7 +242,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         before = self.__dict__.copy()
         try:
             return self._fit(X, y, sample_weight, fit_params)
-        except Exception:
+        except BaseException:
             self.__dict__ = before
             raise
 
@@ -204,9 +250,15 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if sample_weight is not None:
             fit_params = {"sample_weight": sample_weight, **fit_params}
         _check_takes(self.estimator, fit_params)
+        mask = check_mask(self.mask)
         if y is None:
             X, y, fit_params = self._pairs(X, fit_params)
-        (X, input_shape), (y, target_shape) = as_rows(X), as_rows(y)
+        (X, input_shape), (y, target_shape) = as_rows(X), as_rows(y, "y")
+        domain = Domain()
+        if mask is not None and None not in (input_shape, target_shape):
+            fields = self._fields_of(mask, input_shape, target_shape)
+            domain = find_domain(mask, X, y, *fields)
+        X, y = domain.fill(X, y, mask)
         X, y = validate_data(
             self, X, y, validate_separately=(_CHECKS, {**_CHECKS, "ensure_2d": False, "estimator": self})
         )
@@ -214,6 +266,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self._input_shape = input_shape or X.shape[1:]
         self._target_shape = y.shape[1:] if target_shape is None else target_shape
         self._check_shapes()
+        _, self._target_fields = self._fields_of(mask, self._input_shape, self._target_shape)
+        self._domain, self.mask_ = domain, domain_mask(domain, self._target_fields)
         kept: slice | np.ndarray = slice(None)
         if "sample_weight" in fit_params:
             weight = _check_sample_weight(fit_params["sample_weight"], X, dtype=X.dtype, ensure_non_negative=True)
@@ -225,8 +279,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         y = y.reshape(len(y), -1)
         self._largest = float(np.abs(y[kept]).max())
         y = y - X[:, : y.shape[1]] if self.residual else y.copy()
-        self.scale_ = _max_scale(y[kept]) if self.scale == "max" else 1.0
-        y /= self.scale_
+        self.scale_ = max_scales(y[kept], self._target_fields.n_channels) if self.scale == "max" else np.ones(1)
+        channels = y.reshape(len(y), len(self.scale_), -1)
+        channels /= self.scale_[:, None]
         # Many regressors take a single target in one dimension only.
         shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
         y = y.astype(X.dtype, copy=False).reshape(len(y), *shape)
@@ -235,16 +290,39 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     def _pairs(self, X, fit_params):
         """States and their successors, trajectory by trajectory."""
-        X = _check_trajectories(X, self)
-        n_trajectories, n_times, *state = X.shape
-        n_pairs = n_times - 1
+        X = as_plain(X, "X")
+        trajectories = (
+            [_check_trajectories(x[np.newaxis], self)[0] for x in map(np.asarray, X)]
+            if _is_ragged(X)
+            else (_check_trajectories(X, self))
+        )
+        n_pairs = np.array([len(x) - 1 for x in trajectories])
         fit_params = {
-            name: _per_pair(name, value, n_trajectories, n_pairs)
+            name: _per_pair(name, value, n_pairs)
             if np.ndim(value) and name.endswith(("groups", "sample_weight"))
             else value
             for name, value in fit_params.items()
         }
-        return X[:, :-1].reshape(-1, *state), X[:, 1:].reshape(-1, *state), fit_params
+        if isinstance(trajectories, list):
+            shapes = sorted({x.shape[1:] for x in trajectories})
+            if len(shapes) > 1:
+                raise ValueError(f"X has trajectories of states of different shapes, {shapes}; all must have the same.")
+            return (
+                np.concatenate([x[:-1] for x in trajectories]),
+                np.concatenate([x[1:] for x in trajectories]),
+                fit_params,
+            )
+        states = trajectories.shape[2:]
+        return trajectories[:, :-1].reshape(-1, *states), trajectories[:, 1:].reshape(-1, *states), fit_params
+
+    def _fields_of(self, mask, *shapes):
+        """Grids and channels of states, where mask or estimator tell the grid; else all points are of one channel."""
+        nested = [value for name, value in self.get_params().items() if name.endswith("__grid_shape")]
+        grid_shape = check_grid_shape(next((value for value in nested if value is not None), None))
+        grid = masked_grid(mask, grid_shape, shapes[0])
+        if grid is None:
+            return [FieldShape(shape or (1,)) for shape in shapes]
+        return [on_grid(shape or (1,), grid, name) for shape, name in zip(shapes, ("X", "y"), strict=True)]
 
     def _check_shapes(self):
         inputs, targets = self._input_shape, self._target_shape or (1,)
@@ -269,14 +347,18 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     def _check_states(self, X, name="X"):
         check_is_fitted(self)
-        X, shape = as_rows(X)
+        X, shape = as_rows(X, name)
         check_same_fields(shape, FieldShape(self._input_shape), name)
+        X = self._domain.fill_inputs(X)
+        refuse_nan(X, name, self.mask)
         return validate_data(self, X, reset=False, **_CHECKS)
 
     def _step(self, X):
         """Rows of the next states."""
         prediction = np.asarray(self.estimator_.predict(self._inputs(X))).reshape(len(X), -1)
-        following = prediction * self.scale_
+        following = (prediction.reshape(len(X), len(self.scale_), -1) * self.scale_[:, None]).reshape(len(X), -1)
+        if self._domain.outputs is not None:
+            following[:, ~self._domain.outputs] = 0
         if self.residual:
             following = X[:, : following.shape[1]] + following
         return following.astype(X.dtype, copy=False)
@@ -295,7 +377,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             The next states, in the floating-point type of `X`, without what `X` had besides the state.
         """
         X = self._check_states(X)
-        return self._step(X).reshape(len(X), *self._target_shape)
+        return self._domain.finish(self._step(X)).reshape(len(X), *self._target_shape)
 
     def rollout(self, u0, n_steps):
         """Predict trajectories, by one step after the other.
@@ -358,6 +440,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 RuntimeWarning,
                 stacklevel=2,
             )
+        self._domain.finish(states[..., :n_state].reshape(-1, n_state))
         return states.reshape(len(X), n_steps + 1, *self._input_shape)
 
     def score(self, X, y=None, sample_weight=None):
@@ -389,7 +472,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             return -np.inf
         n_steps, n_state = true.shape[1:]
         weight = None if sample_weight is None else np.repeat(sample_weight, n_steps)
-        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight)
+        channels = self._target_fields.n_channels or 1
+        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight, channels)
 
     def _true_and_predicted(self, X):
         """Trajectories and their rollouts, both (n_trajectories, n_times, n_values), for `score` and the scorers.
@@ -399,8 +483,12 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = _check_trajectories(X, self)
         rollouts = self.rollout(X[:, 0], X.shape[1] - 1)
-        n_state = prod(self._target_shape)
-        return tuple(states.reshape(*X.shape[:2], -1)[..., :n_state] for states in (X, rollouts))
+        n_state, inside = prod(self._target_shape), self._domain.outputs
+        true, predicted = (states.reshape(*X.shape[:2], -1)[..., :n_state] for states in (X, rollouts))
+        if inside is not None:
+            true, predicted = (np.where(inside, states, 0) for states in (true, predicted))
+        refuse_nan(true.reshape(len(true), -1), "X", self.mask)
+        return true, predicted
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

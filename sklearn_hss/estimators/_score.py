@@ -5,11 +5,36 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 
+from .._fields import as_rows
 
-def field_r2(y_true, y_pred, sample_weight=None):
-    """R² of rows, with both sums of squares over rows and columns together."""
+
+def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="uniform_average"):
+    """R² of rows, with both sums of squares over rows and the points of a channel together.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarrays of shape (n_samples, n_values)
+    sample_weight : array-like of shape (n_samples,), default=None
+    n_channels : int, default=1
+        Channels, of as many values each, one after the other.
+    multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
+        The mean over the channels, or an array with one number for each.
+    """
     if len(y_true) < 2:
         return r2_score(y_true, y_pred)  # warns, and is NaN
+    channels = [_channel_r2(*pair, sample_weight) for pair in zip(*_split(n_channels, y_true, y_pred), strict=True)]
+    return np.array(channels) if multioutput == "raw_values" else float(np.mean(channels))
+
+
+def _split(n_channels, *rows):
+    """Channels of several arrays of rows, in float64: float32 has too short a range for squares."""
+    return [np.array_split(np.asarray(values, dtype=np.float64), n_channels, axis=1) for values in rows]
+
+
+def _channel_r2(y_true, y_pred, sample_weight):
+    # In units of the largest magnitude, as squares of very large or small values would leave the range of the type.
+    scale = max(float(np.abs(y_true).max(initial=0.0)), np.finfo(np.float64).tiny)
+    y_true, y_pred = y_true / scale, np.clip(y_pred / scale, -1e100, 1e100)
     mean = np.average(y_true, axis=0, weights=sample_weight)
     if sample_weight is not None:
         sample_weight = np.repeat(sample_weight, y_true.shape[1])
@@ -18,13 +43,18 @@ def field_r2(y_true, y_pred, sample_weight=None):
 
 
 class FieldRegressorMixin(RegressorMixin):
-    """Regressors of fields: R² pooled over the grid."""
+    """Regressors of fields: R² pooled over the grid.
 
-    def score(self, X, y, sample_weight=None):
+    A subclass has the fitted attributes ``_domain`` and ``_target_fields``.
+    """
+
+    def score(self, X, y, sample_weight=None, *, multioutput="uniform_average"):
         """Coefficient of determination R² of the predicted fields.
 
         Both sums of squares, of the residuals and of the targets about their mean field, run over samples and grid
         points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own.
+        Every channel has one, so that none is hidden by another of larger numbers. Points outside of the mask do not
+        count.
 
         Parameters
         ----------
@@ -34,18 +64,32 @@ class FieldRegressorMixin(RegressorMixin):
             True target fields.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
+        multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
+            The mean over the channels, or an array with one number for each.
 
         Returns
         -------
-        float
+        float or ndarray of shape (n_channels,)
             1 for a perfect prediction, 0 for one no better than the mean field.
+
+        Raises
+        ------
+        ValueError
+            If `y` has not the size of the predictions, or `multioutput` is something else.
         """
+        if multioutput not in ("uniform_average", "raw_values"):
+            raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
         prediction = self.predict(X)
         check_consistent_length(X, y, sample_weight)
-        y = np.asarray(y)
+        y = np.asarray(as_rows(y, "y")[0])
         if y.size != prediction.size:
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {prediction.shape}.")
-        return field_r2(y.reshape(len(y), -1), prediction.reshape(len(y), -1), sample_weight)
+        n_channels, inside = self._target_fields.n_channels or 1, self._domain.outputs
+        true, predicted = (values.reshape(len(y), -1) for values in (y, prediction))
+        if inside is not None:
+            # A zero has no part in either sum.
+            true, predicted = (np.where(inside, values, 0) for values in (true, predicted))
+        return field_r2(true, predicted, sample_weight, n_channels, multioutput)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -7,7 +7,6 @@ samples span, the result is then as exact as least squares; off their span it is
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ from scipy.linalg import solve_banded
 from . import _building
 from ._closed_form import closed_form
 from ._cluster_tree import ClusterTree, split_leaves
+from ._diagnosis import likeliest_cause
 from ._gauss_newton import best_leaf_size, levenberg_marquardt, variable_projection
 from ._hss_matrix import HSSMatrix
 from ._local_inverse import LocalInverse, fit_local_inverse
@@ -66,6 +66,10 @@ class HSSFit:
         All that were tried, with their held-out errors.
     inactive : Tensor of bool, of shape (n_rows,)
         Points where all samples of Y are zero, and so are the predictions.
+    intercept : Tensor of shape (n_rows,) or None
+        The vector c of Y = A X + c, where there is one.
+    doubts : list of str
+        What the user should be warned of.
     """
 
     operator: HSSMatrix
@@ -79,6 +83,8 @@ class HSSFit:
     reason: str
     candidates: list
     inactive: torch.Tensor
+    intercept: torch.Tensor | None
+    doubts: list[str]
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,39 @@ class Settings:
     tol: float
     noise: float | None
 
+    @property
+    def accurate(self):
+        """Error on held-out samples below which these are as good as exact."""
+        return max(_ACCURATE, 10 * (self.noise or 0))
+
 
 @dataclass(frozen=True)
 class Data:
-    """Samples in columns, scaled to a largest entry of one; P and Z are those of the transpose, if there are any."""
+    """Samples in columns, scaled to a largest entry of one.
+
+    P and Z are those of the transpose, if there are any. The last `n_made_up` samples are none that were given: they
+    help to determine a fit, and have no part in errors or other statistics. Rows of Y that are not `inside` do not
+    count either; all do if it is None.
+    """
 
     X: torch.Tensor
     Y: torch.Tensor
     P: torch.Tensor | None = None
     Z: torch.Tensor | None = None
+    n_made_up: int = 0
+    inside: torch.Tensor | None = None
+
+    @property
+    def given(self):
+        """Without what was made up."""
+        kept = self.X.shape[1] - self.n_made_up
+        return replace(self, X=self.X[:, :kept], Y=self.Y[:, :kept], n_made_up=0)
+
+    def error(self, prediction, typical=None):
+        """Mean relative error of a prediction of Y, inside."""
+        if self.inside is not None:
+            prediction = torch.where(self.inside[:, None], prediction, 0)
+        return relative_error(prediction, self.Y, typical)
 
 
 @dataclass(frozen=True)
@@ -150,9 +180,12 @@ def fit_hss(
     alpha: float | str = "auto",
     tol: float = 1e-12,
     noise: float | None = None,
+    weights: torch.Tensor | None = None,
+    intercept: bool | str = False,
+    inside: torch.Tensor | None = None,
     random_state: np.random.RandomState | None = None,
 ) -> HSSFit:
-    """Fit an HSS matrix A to samples Y = A X.
+    """Fit an HSS matrix A to samples Y = A X, or Y = A X + c.
 
     Parameters
     ----------
@@ -176,6 +209,12 @@ def fit_hss(
         Relative size below which singular values of blocks of X count as zero.
     noise : float, default=None
         Relative error of the numbers in Y; that of rounding in float64 if None.
+    weights : Tensor of shape (n_samples,), default=None
+        What the samples, a constant among them, have been multiplied with; ones if None.
+    intercept : bool or "auto", default=False
+        Whether to fit c. "auto" does where that lowers the error on held-out samples much.
+    inside : Tensor of bool, of shape (n_rows,), default=None
+        Rows of Y that count; the others must be zero.
     random_state : numpy.random.RandomState, default=None
         Chooses the held-out samples.
 
@@ -190,45 +229,111 @@ def fit_hss(
     """
     settings = Settings(rank, levels, symmetric, form, solver, alpha, tol, noise)
     check_settings(settings, len(Y), len(X), adjoint is not None)
+    check_ratio(X, Y)
     # A symmetric operator is its own adjoint.
-    data, scale, settings = scaled(X, Y, None if symmetric is True else adjoint, settings)
-    train, valid = split(data, random_state or np.random.RandomState(0))
-    data, train = with_constant(data), with_constant(train)
-    groups = candidate_groups(settings, data, train.X.shape[1])
-    trials = search(groups, train, valid, settings)
-    complete(groups, trials, data, train, valid, settings)
-    tried = list(trials)
-    while True:
-        chosen, reason = choose(groups, trials, data, settings)
-        operator, alpha_used, residual = refit(chosen, data, settings)
-        # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
-        if len(trials) < 2 or residual <= 10 * max(chosen.error, _GOOD_BAND):
-            break
-        trials.remove(chosen)
-    if operator is None:
-        raise ValueError(f"The samples do not determine an operator by {chosen.candidate.label}; use form='auto'.")
-    warn_of_doubts(chosen, reason, groups, trials, data)
-    return HSSFit(
-        operator=scale * operator,
-        form=chosen.candidate.form,
-        solver=chosen.candidate.solver,
-        symmetric=chosen.candidate.symmetric or settings.symmetric is True,
-        half_bandwidth=chosen.candidate.half_bandwidth,
-        alpha=None if alpha_used is None else alpha_used * float(X.abs().max() or 1) * float(X.abs().max() or 1),
-        held_out_error=chosen.error,
-        residual=residual,
-        reason=reason,
-        candidates=[
-            {
-                "form": t.candidate.form,
-                "solver": t.candidate.solver,
-                "fit": t.candidate.label,
-                "held_out_error": t.error,
-            }
-            for t in tried
-        ],
-        inactive=(data.Y == 0).all(1),
-    )
+    samples = Data(X, Y, *((None, None) if symmetric is True or adjoint is None else adjoint), inside=inside)
+    ones = torch.ones_like(X[0]) if weights is None else weights
+    order = torch.from_numpy((random_state or np.random.RandomState(0)).permutation(X.shape[1]))
+    problem = Problem(samples, ones, order, settings, centred=intercept is True)
+    problem.search(slow=False)
+    if intercept == "auto" and problem.valid is not None and problem.lowest > settings.accurate:
+        rival = Problem(samples, ones, order, settings, centred=True)
+        rival.search(slow=False)
+        if rival.lowest * rival.size * _WORTHWHILE < problem.lowest * problem.size:
+            problem = rival
+    problem.search(slow=True)
+    return problem.solve()
+
+
+class Problem:
+    """The samples as they are, or about their means, and the candidates that are tried on them.
+
+    Parameters
+    ----------
+    samples : Data
+        As given.
+    ones : Tensor of shape (n_samples,)
+        Weights of the samples.
+    order : Tensor of int, of shape (n_samples,)
+        Random order, of which the first ones are held out.
+    settings : Settings
+    centred : bool
+        Whether means are subtracted, those of the training samples from what is held out, too.
+    """
+
+    def __init__(self, samples, ones, order, settings, centred):
+        self.centred, self.ones = centred, ones
+        everything, self.mean = about_mean(samples, ones, centred)
+        train, valid = split(samples, order)
+        if valid is not None:
+            held_out, kept = valid, train
+            train, mean = about_mean(pick_samples(samples, kept), ones[kept], centred)
+            valid, _ = about_mean(pick_samples(samples, held_out), ones[held_out], centred, mean)
+        else:
+            train = everything
+        everything, self.scale, self.settings = scaled(everything, settings)
+        self.data = with_constant(everything)
+        self.train = with_constant(rescaled(train, self.scale))
+        self.valid = None if valid is None else rescaled(valid, self.scale)
+        self.groups = candidate_groups(self.settings, self.data, self.train.given.X.shape[1])
+        self.trials: list[Trial] = []
+
+    @property
+    def lowest(self):
+        """Smallest error on held-out samples so far."""
+        return min((t.error for t in self.trials), default=math.inf)
+
+    @property
+    def size(self):
+        """Mean norm of the held-out outputs, in the units of the user."""
+        return self.scale[1] * float(self.valid.Y.norm(dim=0).mean())
+
+    def search(self, slow):
+        """Try the candidates that are fast, or those that are not."""
+        self.trials += search(self.groups, self.trials, self.train, self.valid, self.settings, slow)
+
+    def solve(self):
+        """The fit to all samples of the best candidate."""
+        groups, trials, data, settings = self.groups, self.trials, self.data, self.settings
+        complete(groups, trials, data, self.train, self.valid, settings)
+        tried, fits = list(trials), []
+        while True:
+            chosen, reason = choose(groups, trials, data, settings)
+            fits.append((chosen, reason, *refit(chosen, data, settings)))
+            # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+            if len(trials) < 2 or fits[-1][-1] <= 10 * max(chosen.error, _GOOD_BAND):
+                break
+            trials.remove(chosen)
+        # If none does as well, none of them is a reason to take a worse one.
+        if not fits[-1][-1] <= 10 * max(chosen.error, _GOOD_BAND):
+            fits.append(min(fits, key=lambda fit: fit[-1]))
+        chosen, reason, operator, alpha, residual = fits[-1]
+        if operator is None:
+            raise ValueError(f"The samples do not determine an operator by {chosen.candidate.label}; use form='auto'.")
+        operator = self.scale[1] / self.scale[0] * operator
+        return HSSFit(
+            operator=operator,
+            form=chosen.candidate.form,
+            solver=chosen.candidate.solver,
+            symmetric=chosen.candidate.symmetric or settings.symmetric is True,
+            half_bandwidth=chosen.candidate.half_bandwidth,
+            alpha=None if alpha is None else alpha * self.scale[0] * self.scale[0],
+            held_out_error=chosen.error,
+            residual=residual,
+            reason=reason + ("; about the mean fields" if self.centred else ""),
+            candidates=[
+                {
+                    "form": t.candidate.form,
+                    "solver": t.candidate.solver,
+                    "fit": t.candidate.label,
+                    "held_out_error": t.error,
+                }
+                for t in tried
+            ],
+            inactive=(data.Y == 0).all(1),
+            intercept=self.mean[1] - operator @ self.mean[0] if self.centred else None,
+            doubts=doubts(chosen, reason, groups, trials, self),
+        )
 
 
 def refit(trial, data, settings):
@@ -238,11 +343,11 @@ def refit(trial, data, settings):
     except _SINGULAR:
         return None, None, math.inf
     if settings.symmetric is True:
-        x = data.X + data.Y
+        x = data.given.X + data.given.Y
         if float((operator @ x - operator.T @ x).norm()) > 1e-11 * float((operator @ x).norm()):
             rank = None if settings.rank == "auto" else settings.rank
             operator = ((operator + operator.T) * 0.5).truncate(1e-15, rank)
-    residual = relative_error(operator @ data.X, data.Y)
+    residual = data.given.error(operator @ data.given.X)
     return (operator, alpha, residual) if math.isfinite(residual) else (None, None, math.inf)
 
 
@@ -279,32 +384,52 @@ def check_settings(settings, n_rows, n_columns, with_adjoint):
         )
 
 
-def scaled(X, Y, adjoint, settings):
-    """Samples with largest entries of one, the factor that the operator is short of, and settings in these units."""
+def check_ratio(X, Y):
+    """Refuse inputs and outputs whose quotients are no numbers."""
     x_scale, y_scale = (float(M.abs().max()) or 1.0 for M in (X, Y))
-    P = Z = None
-    if adjoint is not None:
-        p_scale = float(adjoint[0].abs().max()) or 1.0
-        P, Z = adjoint[0] / p_scale, adjoint[1] * (x_scale / y_scale / p_scale)
     if not (math.isfinite(y_scale / x_scale) and math.isfinite(x_scale / y_scale)):
         raise ValueError(
             f"Inputs of size {x_scale:.0e} and outputs of size {y_scale:.0e} are too far apart; use other units."
         )
+
+
+def about_mean(data, ones, centred, mean=None):
+    """Samples minus their means, or those given, and the means; unchanged, and zeros, if not `centred`."""
+    if not centred:
+        return data, (0.0, 0.0)
+    if mean is None:
+        mean = tuple(M @ (ones / ones.square().sum()) for M in (data.X, data.Y))
+    return replace(data, X=data.X - torch.outer(mean[0], ones), Y=data.Y - torch.outer(mean[1], ones)), mean
+
+
+def scaled(data, settings):
+    """Samples with largest entries of one, their scales, and settings in these units."""
+    scale = tuple(float(M.abs().max()) or 1.0 for M in (data.X, data.Y))
     if settings.alpha != "auto":
-        settings = replace(settings, alpha=settings.alpha / x_scale / x_scale)
-    return Data(X / x_scale, Y / y_scale, P, Z), y_scale / x_scale, settings
+        settings = replace(settings, alpha=settings.alpha / scale[0] / scale[0])
+    return rescaled(data, scale), scale, settings
 
 
-def split(data, rng):
-    """Training and held-out samples: a fifth is held out, at least one of three, none of fewer."""
-    n_samples = data.X.shape[1]
-    order = torch.from_numpy(rng.permutation(n_samples)).to(data.X.device)
+def rescaled(data, scale):
+    """Samples in other units."""
+    x_scale, y_scale = scale
+    P, Z = data.P, data.Z
+    if P is not None:
+        p_scale = float(P.abs().max()) or 1.0
+        P, Z = P / p_scale, Z * (x_scale / y_scale / p_scale)
+    return replace(data, X=data.X / x_scale, Y=data.Y / y_scale, P=P, Z=Z)
+
+
+def split(data, order):
+    """Training and held-out samples: a fifth is held out, at least one of three; None is, of fewer."""
+    n_samples = len(order)
     n_valid = n_samples // 5 or int(n_samples > 2)
-    valid, train = order[:n_valid].sort().values, order[n_valid:].sort().values
-    return (
-        replace(data, X=data.X[:, train], Y=data.Y[:, train]),
-        Data(data.X[:, valid], data.Y[:, valid]) if n_valid else None,
-    )
+    return order[n_valid:].sort().values, order[:n_valid].sort().values if n_valid else None
+
+
+def pick_samples(data, columns):
+    """Some of the samples."""
+    return replace(data, X=data.X[:, columns], Y=data.Y[:, columns])
 
 
 def with_constant(data):
@@ -321,7 +446,7 @@ def with_constant(data):
     ):
         return data
     one = torch.ones_like(X[:, :1])
-    return replace(data, X=torch.cat([X, one], dim=1), Y=torch.cat([Y, 0 * one], dim=1))
+    return replace(data, X=torch.cat([X, one], dim=1), Y=torch.cat([Y, 0 * one], dim=1), n_made_up=1)
 
 
 def relative_error(prediction, Y, typical=None):
@@ -413,7 +538,8 @@ def inverse_candidate(settings, w):
     """Banded L with L y = x."""
 
     def build(data):
-        local = fit_local_inverse(data.X, data.Y, w, settings.noise)
+        # What is made up, an output of zero, says nothing about the rows of an inverse.
+        local = fit_local_inverse(data.given.X, data.given.Y, w, settings.noise)
         if settings.symmetric is True:
             local = replace(local, ab=symmetrised(local.ab))
         return inverse_model(local, settings)
@@ -593,19 +719,20 @@ def assess(candidate, train, valid, settings):
     """Fit a candidate to the training samples and try it, with and without a correction, on the held-out ones."""
     try:
         model = candidate.build(train)
+        train = train.given
         prediction, held_out = (torch.zeros_like(train.Y), torch.zeros_like(valid.Y))
         if model is not None:
             prediction, held_out = model.predict(train.X), model.predict(valid.X)
     except _SINGULAR:
         return Trial(candidate, math.inf)
     typical = float(train.Y.norm(dim=0).mean())
-    error = relative_error(held_out, valid.Y, typical)
+    error = valid.error(held_out, typical)
     if not math.isfinite(error):
         return Trial(candidate, math.inf)
     plain = Trial(candidate, error, error)
     if model is None:
         left, right, alpha = least_squares(train, settings)
-        error = relative_error(left @ (right.mT @ valid.X), valid.Y, typical)
+        error = valid.error(left @ (right.mT @ valid.X), typical)
         return replace(plain, error=error, base_error=error)
     if settings.rank != "auto" or candidate.solver == "gauss_newton" or not 0.1 * _EXACT < plain.error < _HOPELESS:
         return plain
@@ -614,7 +741,7 @@ def assess(candidate, train, valid, settings):
         return plain  # with as many directions, the matrix would be larger than a dense one
     for alpha in ridge.alphas() if settings.alpha == "auto" else [settings.alpha]:
         left, right = ridge.factors(alpha)
-        error = relative_error(held_out + left @ (right.mT @ held_out), valid.Y, typical)
+        error = valid.error(held_out + left @ (right.mT @ held_out), typical)
         trials.append(replace(plain, error=error, alpha=alpha))
     best = min(trials, key=lambda t: t.error)
     # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
@@ -711,14 +838,29 @@ def shrunk(Y):
 # The choice
 
 
-def search(groups, train, valid, settings):
-    """Try the candidates of each group until its error stops falling, and all groups until one is exact."""
+def search(groups, before, train, valid, settings, slow):
+    """Try the candidates of each group until its error stops falling, and all groups until one is exact.
+
+    Parameters
+    ----------
+    groups : list of lists of Candidate
+    before : list of Trial
+        What has been tried.
+    train, valid : Data
+    settings : Settings
+    slow : bool
+        Whether to try the groups that are slow, or the others.
+
+    Returns
+    -------
+    list of Trial
+    """
     trials: list[Trial] = []
     n_train = train.X.shape[1]
     for group in groups:
-        lowest = min((t.error for t in trials), default=math.inf)
-        slow = settings.solver == "auto" and any(c.solver == "gauss_newton" for c in group)
-        if valid is None or (slow and lowest < _ACCURATE):
+        lowest = min((t.error for t in [*before, *trials]), default=math.inf)
+        is_slow = settings.solver == "auto" and any(c.solver == "gauss_newton" for c in group)
+        if valid is None or is_slow != slow or (slow and lowest < settings.accurate):
             continue
         best, misses = math.inf, 0
         for candidate in group:
@@ -773,8 +915,11 @@ def choose(groups, trials, data, settings):
     return chosen, reason
 
 
-def warn_of_doubts(chosen, reason, groups, trials, data):
-    """Tell the user where the samples do not decide, or where nothing fits."""
+def doubts(chosen, reason, groups, trials, problem):
+    """Messages for the user where the samples do not decide, or where nothing fits."""
+    data, found = problem.data.given, []
+    if not math.isfinite(chosen.error):
+        found.append(f"n_samples = {data.X.shape[1]} leaves none to verify the fit with ({reason}).")
     others = [t for t in (pick(group, trials) for group in groups) if t is not None and t is not chosen]
     rivals = [
         t
@@ -784,31 +929,26 @@ def warn_of_doubts(chosen, reason, groups, trials, data):
         and not (t.candidate.completed or chosen.candidate.completed)
     ]
     if rivals and chosen.error > _GOOD_BAND:
-        warnings.warn(
+        found.append(
             f"The choice of form={chosen.candidate.form!r} is close ({reason}): away from inputs like these, the two "
-            "may differ. Set form= to decide.",
-            UserWarning,
-            stacklevel=2,
+            "may differ. Set form= to decide."
         )
     if chosen.candidate.symmetric and asymmetry(data.X, data.Y) > 0.1:
-        warnings.warn(
+        found.append(
             "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
-            f"(asymmetry {asymmetry(data.X, data.Y):.1e}): set symmetric=False.",
-            UserWarning,
-            stacklevel=2,
+            f"(asymmetry {asymmetry(data.X, data.Y):.1e}): set symmetric=False."
         )
     if chosen.error > 0.1:
-        warnings.warn(
-            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). More "
-            "samples, or another rank, form or solver may help; or the data are noisy or not from a linear operator.",
-            UserWarning,
-            stacklevel=2,
+        found.append(
+            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). "
+            f"{likeliest_cause(data.X, data.Y, (len(data.Y),), problem.ones, problem.centred)}"
         )
+    return found
 
 
 def unverified(groups, data, settings):
     """What to fit when no candidate could be tried on held-out samples: the last one that is possible at all."""
-    n_samples = data.X.shape[1]
+    n_samples = data.given.X.shape[1]
     everything = [candidate for group in groups for candidate in group]
     possible = [c for c in everything if c.n_samples <= n_samples]
     if not possible:
@@ -825,7 +965,6 @@ def unverified(groups, data, settings):
     plain = [c for c in possible if c.solver == "least_squares"]
     candidate = (plain or possible)[-1]
     reason = f"{candidate.label}: the samples are too few to hold any out"
-    warnings.warn(f"n_samples = {n_samples} leaves none to verify the fit with ({reason}).", UserWarning, stacklevel=2)
     return Trial(candidate, math.nan), reason
 
 
@@ -855,14 +994,14 @@ def finish(trial, data, settings):
         base = model.operator()
         if alpha is None:
             return base, None
-        prediction = base @ data.X
-        left, right = Ridge(prediction, data.Y - prediction).factors(alpha)
+        prediction = base @ data.given.X
+        left, right = Ridge(prediction, data.given.Y - prediction).factors(alpha)
         if settings.levels == "auto":
             leaf = 2 * (base.rank + left.shape[1])
             base = base.coarsen(min(base.levels, ClusterTree.max_levels(len(data.X), leaf)))
         generators = _building.low_rank(left, base.T @ right, base.row_tree, base.col_tree)
         return base + base._like(*generators), alpha
-    left, right, alpha = least_squares(data, settings)
+    left, right, alpha = least_squares(data.given, settings)
     size, dense_size = left.numel() + right.numel(), len(left) * len(right)
     if settings.levels == "auto" and size > dense_size / 2:
         return HSSMatrix.from_dense(left @ right.mT, levels=0), alpha

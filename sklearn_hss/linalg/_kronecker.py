@@ -101,6 +101,21 @@ class FieldOperator:
 
     __rmul__ = __mul__
 
+    def rescale_channels(self, rows, columns):
+        """Map between fields whose first mode, the channels, is in other units.
+
+        Parameters
+        ----------
+        rows, columns : Tensors of shape (grid_out[0],) and (grid_in[0],)
+            Factors of the outputs and of the inputs.
+
+        Returns
+        -------
+        FieldOperator
+            Of the same kind.
+        """
+        raise NotImplementedError
+
     @property
     def n_parameters(self) -> int:
         """Numbers that the map is stored in."""
@@ -286,6 +301,11 @@ class KroneckerSum(FieldOperator):
             result = result + multilinear(Z, [W[k] for W in dense])
         return result
 
+    def rescale_channels(self, rows, columns):
+        """Map between fields whose first mode, the channels, is in other units."""
+        channels = HSSMatrix.from_dense(rows[:, None] * self.factors[0].to_dense() * columns, levels=0)
+        return KroneckerSum([channels, *self.factors[1:]])
+
     def _transposed(self):
         return KroneckerSum([W.T for W in self.factors])
 
@@ -408,6 +428,14 @@ class SymbolOperator(FieldOperator):
         field = multilinear(self.symbol * coefficients, [X.to(kind) for X in self.outputs])
         return field.real if kind.is_complex else field
 
+    def rescale_channels(self, rows, columns):
+        """Map between fields whose first mode, the channels, is in other units."""
+        inverse = None if self.inverse is None else self.inverse.rescale_channels(1 / columns, 1 / rows)
+        outputs, inputs = (
+            [factor[:, None] * bases[0], *bases[1:]] for factor, bases in ((rows, self.outputs), (columns, self.inputs))
+        )
+        return SymbolOperator(outputs, inputs, self.symbol, inverse)
+
     def _transposed(self):
         return SymbolOperator(self.inputs, self.outputs, self.symbol, None if self.inverse is None else self.inverse.T)
 
@@ -474,6 +502,14 @@ class LowRankOperator(FieldOperator):
         coefficients = Z.flatten(-len(self.grid_in)) @ self.inputs.flatten(1).mT
         return (coefficients @ self.outputs.flatten(1)).unflatten(-1, self.grid_out)
 
+    def rescale_channels(self, rows, columns):
+        """Map between fields whose first mode, the channels, is in other units."""
+        outputs, inputs = (
+            torch.einsum("c,kc...->kc...", factor, fields)
+            for factor, fields in ((rows, self.outputs), (columns, self.inputs))
+        )
+        return LowRankOperator(outputs, inputs)
+
     def _transposed(self):
         return LowRankOperator(self.inputs, self.outputs)
 
@@ -533,6 +569,10 @@ class OperatorSum(FieldOperator):
 
     def _apply(self, Z):
         return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
+
+    def rescale_channels(self, rows, columns):
+        """Map between fields whose first mode, the channels, is in other units."""
+        return OperatorSum([term.rescale_channels(rows, columns) for term in self.terms])
 
     def _transposed(self):
         return OperatorSum([term.T for term in self.terms])

@@ -14,7 +14,6 @@ A map that is known in a subspace only is completed by the best banded one, if t
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +21,8 @@ import numpy as np
 import torch
 
 from ._cluster_tree import ClusterTree
-from ._fitting import Data, asymmetry, least_squares, relative_error
+from ._diagnosis import likeliest_cause
+from ._fitting import Data, asymmetry, check_ratio, least_squares, relative_error
 from ._fitting import Settings as RidgeSettings
 from ._kronecker import (
     FieldOperator,
@@ -105,6 +105,10 @@ class KroneckerFit:
         Orthonormal bases of what the inputs occupied in each mode, where the map is not known beyond.
     inactive : Tensor of bool, of shape (n_rows,)
         Points of an inverse form where all outputs are zero, and so are the predictions.
+    intercept : Tensor of shape (n_rows,) or None
+        The field c of u = A f + c, where there is one.
+    doubts : list of str
+        What the user should be warned of.
     """
 
     operator: FieldOperator
@@ -120,6 +124,8 @@ class KroneckerFit:
     completion: str
     seen: list[torch.Tensor] | None
     inactive: torch.Tensor
+    intercept: torch.Tensor | None
+    doubts: list[str]
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,25 @@ class Settings:
     outer_rank: int | str
     rank: int | str
     levels: int | str | Sequence[int | str]
-    symmetric: bool
+    symmetric: bool | str
     tol: float
     alpha: float | str
     noise: float
     active: list[torch.Tensor] | None = field(repr=False)
+    inside: torch.Tensor | None = field(default=None, repr=False)
     memo: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def accurate(self):
+        """Error on held-out samples below which these are as good as exact."""
+        return max(_ACCURATE, 10 * self.noise)
+
+    def error(self, prediction, Y, typical=None):
+        """Mean relative error of predicted fields, inside."""
+        prediction = columns(prediction)
+        if self.inside is not None:
+            prediction = torch.where(self.inside[:, None], prediction, 0)
+        return relative_error(prediction, columns(Y), typical)
 
     @property
     def in_terms(self):
@@ -175,9 +194,12 @@ def fit_kronecker(
     alpha: float | str = "auto",
     tol: float = 1e-11,
     noise: float | None = None,
+    weights: torch.Tensor | None = None,
+    intercept: bool | str = False,
+    inside: torch.Tensor | None = None,
     random_state: np.random.RandomState | None = None,
 ) -> KroneckerFit:
-    """Fit a linear map between fields to samples.
+    """Fit a linear map between fields to samples, or one with a constant field added to it.
 
     Parameters
     ----------
@@ -201,6 +223,12 @@ def fit_kronecker(
         Relative size of singular values that count as zero, where directions are counted.
     noise : float, default=None
         Relative error of the numbers; raises `tol`.
+    weights : Tensor of shape (n_samples,), default=None
+        What the samples, a constant among them, have been multiplied with; ones if None.
+    intercept : bool or "auto", default=False
+        Whether to fit the constant field. "auto" does where that lowers the error on held-out samples much.
+    inside : Tensor of bool, of shape (n_rows,), default=None
+        Points of the outputs that count; the others must be zero.
     random_state : numpy.random.RandomState, default=None
         Chooses the held-out samples.
 
@@ -214,69 +242,184 @@ def fit_kronecker(
         If a parameter does not fit the data.
     """
     check_settings(tuple(X.shape[1:]), tuple(Y.shape[1:]), outer_rank, rank, levels, symmetric, form, solver)
-    square = X.shape[1:] == Y.shape[1:]
-    x_scale, y_scale = (float(M.abs().max()) or 1.0 for M in (X, Y))
-    X, Y = X / x_scale, Y / y_scale
-    if symmetric == "auto":
-        symmetric = square and asymmetry(X.flatten(1).mT, Y.flatten(1).mT) < max(1e-8, 100 * (noise or 0))
+    check_ratio(X, Y)
     rng = random_state or np.random.RandomState(0)
     # In random order, so that the first ones, which large fits make do with, are like all.
     order = torch.from_numpy(rng.permutation(len(X)))
-    X, Y = X[order], Y[order]
+    ones = torch.ones(len(X), dtype=X.dtype) if weights is None else weights
+    samples = X[order], Y[order], ones[order]
     settings = Settings(
         outer_rank=outer_rank,
         rank=rank,
         levels=levels,
-        symmetric=bool(symmetric),
+        symmetric=symmetric,
         tol=max(tol, 10 * (noise or 0)),
         alpha=alpha,
         noise=max(noise or 0, 1e-15),
-        active=active_planes(Y) if square else None,
+        active=None,
+        inside=inside,
     )
-    train, valid = split(X, Y, rng)
-    trials = search(settings, form, solver, train, valid, square)
-    tried = list(trials)
-    built: list[tuple[float, Trial, FieldOperator]] = []
-    while trials:
-        chosen = choose(trials)
-        operator = build(chosen.candidate, X, Y, final=True)
+    held_out = torch.from_numpy(rng.permutation(len(X)))
+    problem = Problem(*samples, held_out, settings, form, solver, centred=intercept is True and len(X) > 1)
+    problem.search(slow=False)
+    if intercept == "auto" and len(X) > 2 and problem.lowest > settings.accurate:
+        rival = Problem(*samples, held_out, settings, form, solver, centred=True)
+        rival.search(slow=False)
+        if rival.lowest * rival.size * _WORTHWHILE < problem.lowest * problem.size:
+            problem = rival
+    problem.search(slow=True)
+    return problem.solve()
+
+
+class Problem:
+    """The samples as they are, or about their mean fields, and the candidates that are tried on them.
+
+    Parameters
+    ----------
+    X, Y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
+        As given, in random order.
+    ones : Tensor of shape (n_samples,)
+        Weights of the samples.
+    order : Tensor of int, of shape (n_samples,)
+        Another random order, of which the first ones are held out.
+    settings : Settings
+    form, solver : str
+        As in :func:`fit_kronecker`.
+    centred : bool
+        Whether means are subtracted, those of the training samples from what is held out, too.
+    """
+
+    def __init__(self, X, Y, ones, order, settings, form, solver, centred):
+        self.centred, self.ones, self.form, self.solver = centred, ones, form, solver
+        self.square = X.shape[1:] == Y.shape[1:]
+        n_valid = max(len(X) // 5, 1)
+        held_out, kept = order[:n_valid], order[n_valid:]
+        kept = kept if len(kept) else held_out
+        train, mean = about_mean((X[kept], Y[kept]), ones[kept], centred)
+        valid, _ = about_mean((X[held_out], Y[held_out]), ones[held_out], centred, mean)
+        everything, self.mean = about_mean((X, Y), ones, centred)
+        self.scale = x_scale, y_scale = [float(M.abs().max()) or 1.0 for M in everything]
+        (self.X, self.Y), self.train, self.valid = ((x / x_scale, y / y_scale) for x, y in (everything, train, valid))
+        symmetric = settings.symmetric
+        if symmetric == "auto":
+            found = asymmetry(columns(self.X), columns(self.Y)) if self.square else 1.0
+            symmetric = found < max(1e-8, 100 * settings.noise)
+        self.settings = replace(
+            settings,
+            symmetric=bool(symmetric),
+            active=active_planes(self.Y) if self.square else None,
+            memo={},
+        )
+        self.trials: list[Trial] = []
+        self.inverse_error = math.inf
+
+    @property
+    def lowest(self):
+        """Smallest error on held-out samples so far."""
+        return min((t.error for t in self.trials), default=math.inf)
+
+    @property
+    def size(self):
+        """Mean norm of the held-out outputs, in the units of the user."""
+        return self.scale[1] * float(self.valid[1].flatten(1).norm(dim=1).mean())
+
+    def attempt(self, candidate):
+        """Fit a candidate to the training samples, and note its error on the others."""
+        operator = build(candidate, *self.train)
+        error = math.inf
         if operator is not None:
-            residual = relative_error(columns(operator.apply(X)), columns(Y))
-            built.append((residual, chosen, operator))
-            # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
-            if residual <= 10 * max(chosen.error, 1e-10):
-                break
-        trials.remove(chosen)
-    else:
-        if not built:
-            raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
-        _, chosen, operator = min(built, key=lambda entry: entry[0])
-    operator, completion, seen = completed(operator, chosen, tried, X, Y, settings)
-    reason = explain(chosen, tried, len(X))
-    warn_of_doubts(chosen, reason, tried, len(X))
-    return KroneckerFit(
-        operator=(y_scale / x_scale) * operator,
-        form=chosen.candidate.form,
-        solver=chosen.candidate.solver,
-        symmetric=settings.symmetric and chosen.candidate.form == "inverse",
-        half_bandwidth=chosen.candidate.half_bandwidth,
-        alpha=chosen.candidate.alpha,
-        held_out_error=chosen.error if len(X) > 1 else math.nan,
-        residual=relative_error(columns(operator.apply(X)), columns(Y)),
-        reason=reason,
-        candidates=[
-            {
-                "form": t.candidate.form,
-                "solver": t.candidate.solver,
-                "fit": t.candidate.label,
-                "held_out_error": t.error,
-            }
-            for t in tried
-        ],
-        completion=completion,
-        seen=seen,
-        inactive=inactive_points(settings, chosen, Y),
-    )
+            typical = float(columns(self.train[1]).norm(dim=0).mean())
+            error = self.settings.error(operator.apply(self.valid[0]), self.valid[1], typical)
+        self.trials.append(Trial(candidate, error if math.isfinite(error) else math.inf))
+        return self.trials[-1].error
+
+    def search(self, slow):
+        """Try candidates from the most special to the most general, until one is accurate.
+
+        The slow ones are sums of Kronecker products; ridge regression comes with the fast ones.
+        """
+        settings, form, solver = self.settings, self.form, self.solver
+        forward = form != "inverse" and solver not in ("banded", "eigenbasis")
+        if slow:
+            wanted = self.inverse_error > settings.accurate or form == "forward"
+            if forward and wanted and not (solver == "auto" and self.lowest <= _EXACT):
+                search_terms(settings, solver, self.train, self.attempt)
+            return
+        if self.square and form != "forward":
+            search_inverse(settings, solver, self.train[0], self.attempt, lambda: self.lowest)
+            if settings.in_terms and self.trials:
+                best = choose(self.trials).candidate
+                self.trials.clear()
+                self.attempt(in_terms(best, settings))
+        self.inverse_error = self.lowest
+        plain = not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares")
+        if plain and forward and (self.lowest > settings.accurate or form == "forward"):
+            self.attempt(ridge_candidate(settings))
+
+    def solve(self):
+        """The fit to all samples of the best candidate."""
+        X, Y, trials, settings = self.X, self.Y, self.trials, self.settings
+        tried = list(trials)
+        built: list[tuple[float, Trial, FieldOperator]] = []
+        while trials:
+            chosen = choose(trials)
+            operator = build(chosen.candidate, X, Y, final=True)
+            if operator is not None:
+                residual = settings.error(operator.apply(X), Y)
+                built.append((residual, chosen, operator))
+                # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+                if residual <= 10 * max(chosen.error, 1e-10):
+                    break
+            trials.remove(chosen)
+        else:
+            if not built:
+                raise ValueError(
+                    "The samples do not determine a map of this form and solver; use 'auto', or more samples."
+                )
+            _, chosen, operator = min(built, key=lambda entry: entry[0])
+        operator, completion, seen = completed(operator, chosen, tried, X, Y, settings)
+        reason = explain(chosen, tried, len(X))
+        residual = settings.error(operator.apply(X), Y)
+        operator = (self.scale[1] / self.scale[0]) * operator
+        intercept = None
+        if self.centred:
+            intercept = (self.mean[1] - operator.apply(self.mean[0])).flatten()
+        return KroneckerFit(
+            operator=operator,
+            form=chosen.candidate.form,
+            solver=chosen.candidate.solver,
+            symmetric=settings.symmetric and chosen.candidate.form == "inverse",
+            half_bandwidth=chosen.candidate.half_bandwidth,
+            alpha=chosen.candidate.alpha,
+            held_out_error=chosen.error if len(X) > 1 else math.nan,
+            residual=residual,
+            reason=reason + ("; about the mean fields" if self.centred else ""),
+            candidates=[
+                {
+                    "form": t.candidate.form,
+                    "solver": t.candidate.solver,
+                    "fit": t.candidate.label,
+                    "held_out_error": t.error,
+                }
+                for t in tried
+            ],
+            completion=completion,
+            seen=seen,
+            inactive=inactive_points(settings, chosen, Y),
+            intercept=intercept,
+            doubts=self.doubts(chosen, reason),
+        )
+
+    def doubts(self, chosen, reason):
+        """Messages for the user where the samples do not decide, or where nothing fits."""
+        if len(self.X) < 2:
+            return [f"n_samples = {len(self.X)} leaves none to verify the fit with ({reason})."]
+        if not chosen.error > 0.1:
+            return []
+        cause = likeliest_cause(columns(self.X), columns(self.Y), tuple(self.Y.shape[1:]), self.ones, self.centred)
+        return [
+            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). {cause}"
+        ]
 
 
 # The data
@@ -347,13 +490,14 @@ def inactive_points(settings, chosen, Y):
     return ~active.reshape(-1)
 
 
-def split(X, Y, rng):
-    """Training and held-out samples: a fifth is held out, at least one; a single sample is both."""
-    order = torch.from_numpy(rng.permutation(len(X)))
-    n_valid = max(len(X) // 5, 1)
-    valid, train = order[:n_valid], order[n_valid:]
-    train = train if len(train) else valid
-    return (X[train], Y[train]), (X[valid], Y[valid])
+def about_mean(samples, ones, centred, mean=None):
+    """Fields minus their means, or those given, and the means; unchanged, and zeros, if not `centred`."""
+    if not centred:
+        return samples, (0.0, 0.0)
+    if mean is None:
+        weights = ones / ones.square().sum()
+        mean = tuple(torch.tensordot(weights, M, dims=1) for M in samples)
+    return tuple(M - torch.tensordot(ones, m, dims=0) for M, m in zip(samples, mean, strict=True)), mean
 
 
 def enough(X, Y, n_unknowns, per_unknown=_PER_UNKNOWN):
@@ -364,35 +508,6 @@ def enough(X, Y, n_unknowns, per_unknown=_PER_UNKNOWN):
 
 
 # Candidates
-
-
-def search(settings, form, solver, train, valid, square):
-    """Try candidates from the most special to the most general, until one is accurate."""
-    trials: list[Trial] = []
-    whole = math.inf
-
-    def attempt(candidate):
-        operator = build(candidate, *train)
-        error = math.inf
-        if operator is not None:
-            typical = float(columns(train[1]).norm(dim=0).mean())
-            error = relative_error(columns(operator.apply(valid[0])), columns(valid[1]), typical)
-        trials.append(Trial(candidate, error if math.isfinite(error) else math.inf))
-        return trials[-1].error
-
-    def lowest():
-        return min((t.error for t in trials), default=math.inf)
-
-    if square and form != "forward":
-        search_inverse(settings, solver, train[0], attempt, lowest)
-        whole = lowest()
-        if settings.in_terms and trials:
-            best = choose(trials).candidate
-            trials.clear()
-            attempt(in_terms(best, settings))
-    if form != "inverse" and solver not in ("banded", "eigenbasis") and (whole > _ACCURATE or form == "forward"):
-        search_terms(settings, solver, train, attempt)
-    return trials
 
 
 def search_inverse(settings, solver, X, attempt, lowest):
@@ -418,15 +533,16 @@ def search_inverse(settings, solver, X, attempt, lowest):
         error = attempt(eigenbasis_candidate(settings, free=False))
         if 1e-10 < error < _COMPLETES:
             attempt(eigenbasis_candidate(settings, free=True))
-    if eigenbasis and lowest() > _ACCURATE and any(P.shape[0] > P.shape[1] for P in compress([X], settings.tol)[0]):
+    partial = eigenbasis and lowest() > settings.accurate
+    if partial and any(P.shape[0] > P.shape[1] for P in compress([X], settings.tol)[0]):
         # Noise in the outputs reaches directions that the inputs do not.
         for free in (False, True):
             attempt(eigenbasis_candidate(settings, free=free, of_inputs=True))
-    if banded and lowest() > _ACCURATE:
+    if banded and lowest() > settings.accurate:
         if limit:
             attempt(banded_candidate(settings, 1, False, weighted=True))
         widen(periodic=True)
-    if eigenbasis and lowest() > _ACCURATE and _COMPLETES <= error < 0.5:
+    if eigenbasis and lowest() > settings.accurate and _COMPLETES <= error < 0.5:
         attempt(eigenbasis_candidate(settings, free=True))
 
 
@@ -514,9 +630,6 @@ def search_terms(settings, solver, train, attempt):
         # With more unknowns than numbers, the samples decide nothing.
         n_unknowns = sum(p * n for p, n in zip(n_in, Y.shape[1:], strict=True)) / (1 + settings.symmetric)
         ranks = [R for R in _OUTER_RANKS if R == 1 or R * n_unknowns < Y.numel()]
-    plain = not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares")
-    if plain and attempt(ridge_candidate(settings)) <= _EXACT and solver == "auto":
-        return
     if solver == "least_squares" or (solver == "auto" and determined):
         search_ranks(ranks, lambda R: attempt(least_squares_candidate(settings, R)))
     elif solver in ("auto", "als"):
@@ -526,7 +639,7 @@ def search_terms(settings, solver, train, attempt):
                 ranks[:11],
                 lambda R, a=alpha, g=growing: attempt(als_candidate(settings, R, a, g)),
             )
-            if error <= _ACCURATE:
+            if error <= settings.accurate:
                 break
 
 
@@ -714,22 +827,6 @@ def explain(chosen, tried, n_samples):
             best = min(others, key=lambda t: t.error)
             reason += f"; next best {form} form, {best.candidate.label}: {best.error:.1e}"
     return reason
-
-
-def warn_of_doubts(chosen, reason, tried, n_samples):
-    """Tell the user where the samples do not decide, or where nothing fits."""
-    if n_samples < 2:
-        warnings.warn(
-            f"n_samples = {n_samples} leaves none to verify the fit with ({reason}).", UserWarning, stacklevel=2
-        )
-    elif chosen.error > 0.1:
-        warnings.warn(
-            f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason}). More "
-            "samples, or another outer_rank, form or solver may help; or the data are noisy or not from a linear "
-            "operator.",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def seen_fraction(X, seen):

@@ -620,7 +620,7 @@ def test_bad_rollouts():
         model.rollout(U, 1)
     with pytest.raises(ValueError, match="X has 5 features, but RolloutRegressor is expecting 6 features"):
         model.rollout(U[:, 0, :5], 1)
-    with pytest.raises(ValueError, match="Input X contains NaN"):
+    with pytest.raises(ValueError, match="Input u0 contains NaN"):
         model.rollout(NAN[:, 1], 1)
     grids = RolloutRegressor(NeuralHSSRegressor(**TINY)).fit(trajectories(4, 3, 4, 6))
     with pytest.raises(
