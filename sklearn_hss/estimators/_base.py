@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from skorch import NeuralNet
@@ -148,10 +148,16 @@ def field_arguments(inputs, outputs):
     }
 
 
-def max_scales(rows, n_channels):
-    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are."""
-    channels = rows.reshape(len(rows), n_channels or 1, -1)
-    scales = np.maximum(np.abs(channels.max(axis=(0, 2))), np.abs(channels.min(axis=(0, 2)))).astype(np.float64)
+def max_scales(fields, n_channels, rows=None):
+    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are.
+
+    Of the given `rows` alone, a batch at a time, as these would be a copy of what may not fit into memory.
+    """
+    scales = np.zeros(n_channels or 1)
+    for batch in gen_batches(len(fields) if rows is None else len(rows), 1024):
+        channels = fields[batch if rows is None else rows[batch]]
+        channels = channels.reshape(len(channels), len(scales), -1)
+        scales = np.maximum(scales, np.maximum(channels.max(axis=(0, 2)), -channels.min(axis=(0, 2))))
     return np.where(scales > 0, scales, 1.0)
 
 
@@ -159,22 +165,30 @@ _ONE = np.ones(1)
 
 
 class _Fields(torch.utils.data.Dataset):
-    """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held."""
+    """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held.
 
-    def __init__(self, X, y=None, sample_weight=None, *, shapes, scales=(_ONE, _ONE), dtype, device):
+    With `rows`, a part of them; `sample_weight` is that of the part.
+    """
+
+    def __init__(self, X, y=None, sample_weight=None, rows=None, *, shapes, scales=(_ONE, _ONE), dtype, device):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
-        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
         self.shapes, self.scales, self.dtype, self.device = shapes, scales, dtype, device
 
     def __len__(self):
-        return len(self.X)
+        return len(self.X if self.rows is None else self.rows)
 
     def batch(self, rows):
         """Scaled ``(x, y)`` of the given rows, as tensors on the device; ``(x, (y, sample_weight))`` with weights."""
+        of_all = rows if self.rows is None else self.rows[rows]
         x, y, weight = (
-            None if array is None else self._to_tensor(array, rows, scale).view(-1, *shape)
-            for array, scale, shape in zip(
-                (self.X, self.y, self.sample_weight), (*self.scales, _ONE), (*self.shapes, ()), strict=True
+            None if array is None else self._to_tensor(array, which, scale).view(-1, *shape)
+            for array, which, scale, shape in zip(
+                (self.X, self.y, self.sample_weight),
+                (of_all, of_all, rows),
+                (*self.scales, _ONE),
+                (*self.shapes, ()),
+                strict=True,
             )
         )
         return x, y if weight is None else (y, weight)
@@ -186,6 +200,12 @@ class _Fields(torch.utils.data.Dataset):
         channels = picked.reshape(len(picked), len(scales), -1)
         channels /= scales[:, None]
         return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
+
+
+def _taken(data):
+    """Inputs, targets and weights of the rows of a part of the data."""
+    X, y, sample_weight, rows = data
+    return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
 
 
 class _Batches:
@@ -546,14 +566,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
             self.x_scale_, self.y_scale_ = (
-                max_scales(rows, fields.n_channels) if self.scale == "max" else np.ones(1)
-                for rows, fields in zip(train[:2], shapes, strict=True)
+                max_scales(array, fields.n_channels, train[3]) if self.scale == "max" else np.ones(1)
+                for array, fields in zip(train[:2], shapes, strict=True)
             )
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             self.n_parameters_ = count_parameters(self.net_.module_)
             for name, value in fitted.items():
                 setattr(self, name, value)
-            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *train)
+            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *_taken(train))
         else:
             self._check_continuation(arguments)
             self._move(device)
@@ -597,7 +617,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return X, y, sample_weight
 
     def _split(self, X, y, sample_weight, seed, enabled):
-        parts: list = [slice(None)]
+        """Arrays, weights and rows of the training samples, and of those to validate with if there are any."""
+        parts: list = [None]
         if self.validation_fraction is not None and enabled:
             n_valid = math.ceil(self.validation_fraction * len(X))
             if n_valid == len(X):
@@ -608,10 +629,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             order = np.random.RandomState(seed).permutation(len(X))
             parts = [np.sort(order[n_valid:]), np.sort(order[:n_valid])]
         # Weights of mean one in either part: with equal weights, the loss is the unweighted one.
-        data = [
-            (X[rows], y[rows], None if sample_weight is None else sample_weight[rows] / sample_weight[rows].mean())
-            for rows in parts
-        ]
+        data = []
+        for rows in parts:
+            weight = sample_weight if rows is None or sample_weight is None else sample_weight[rows]
+            data.append((X, y, None if weight is None else weight / weight.mean(), rows))
         return data[0], data[1] if len(data) > 1 else None
 
     def _make_net(self, module, arguments, device, seeds):

@@ -43,7 +43,7 @@ BAD_DATA = {
     "sparse X": (scipy.sparse.csr_matrix(X), Y, "Sparse data was passed"),
     "ragged X": ([[1.0, 2.0], [3.0]], [[1.0, 2.0], [3.0, 4.0]], "inhomogeneous"),
     "sparse y": (X, scipy.sparse.csr_matrix(Y), "Sparse data was passed"),
-    "strings in y": (X, np.full((6, 16), "a"), "could not convert string to float"),
+    "strings in y": (X, np.full((6, 16), "a"), "y has dtype <U1, which holds text"),
     "a grid in y alone": (X, Y.reshape(6, 4, 4), r"y has fields of shape \(4, 4\), which do not fit the grid \(16,\)"),
     "NaN on a grid": (spoilt(X, np.nan).reshape(6, 4, 4), Y.reshape(6, 4, 4), "Input X contains NaN"),
     "text in X": (np.full((6, 16), "a", dtype=object), Y, "could not convert string to float"),

@@ -1,0 +1,70 @@
+"""All public entrances for arrays, as small calls, for the tests that run through every one of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from sklearn_hss import (
+    DeepONetRegressor,
+    FactFormerRegressor,
+    FieldScaler,
+    FNORegressor,
+    GreenLearningRegressor,
+    HSSRegressor,
+    HSSTransformer,
+    NeuralHSSRegressor,
+    ResNetRegressor,
+    RolloutRegressor,
+)
+
+# Two epochs: whether it runs at all is the question, not how well.
+NETWORKS = [
+    NeuralHSSRegressor(init="random", max_epochs=2, random_state=0),
+    FNORegressor(width=4, depth=2, modes=2, max_epochs=2, random_state=0),
+    FactFormerRegressor(width=8, head_dim=4, max_epochs=2, random_state=0),
+    GreenLearningRegressor(width=4, depth=2, max_epochs=2, random_state=0),
+    ResNetRegressor(width=4, depth=2, max_epochs=2, random_state=0),
+    DeepONetRegressor(width=4, depth=2, max_epochs=2, random_state=0),
+]
+LINEAR = [HSSRegressor(random_state=0), HSSTransformer(random_state=0)]
+MAPS = [*NETWORKS, *LINEAR]
+REGRESSORS = [*NETWORKS, LINEAR[0]]
+# FactFormer is for two dimensions and more.
+FLAT_MAPS = [model for model in MAPS if not isinstance(model, FactFormerRegressor)]
+OTHERS = [RolloutRegressor(Ridge()), FieldScaler()]
+
+
+def name_of(estimator):
+    """Name of a parametrised test."""
+    return type(estimator).__name__
+
+
+def apply(model, X):
+    """Predictions, or what a transformer makes of X."""
+    return model.predict(X) if hasattr(model, "predict") else model.transform(X)
+
+
+@dataclass
+class Problem:
+    """Fields of an equation whose inverse is local: -u'' = f per axis, u = 0 outside."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    mask: np.ndarray
+
+
+def problem(n_samples=24, grid=(8, 9), seed=0, kind: Any = np.float64):
+    """Inputs and outputs of an exact linear map on a grid, zero outside of an L-shape."""
+    rng = np.random.RandomState(seed)
+    mask = np.ones(grid, dtype=bool)
+    mask[tuple(slice(-(n // 3), None) for n in grid)] = False
+    X = rng.standard_normal((n_samples, *grid)) * mask
+    Y = X.copy()
+    for axis in range(1, X.ndim):
+        n = X.shape[axis]
+        smoothing = np.linalg.inv(2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1))
+        Y = np.moveaxis(np.tensordot(smoothing, Y, (1, axis)), 0, axis)
+    Y *= mask
+    return Problem(X.astype(kind), Y.astype(kind), mask)
