@@ -60,7 +60,7 @@ def _read(x, name):
             n_masked = int(np.ma.count_masked(x))
             raise ValueError(
                 f"{name} is a masked array with {n_masked} masked entries, whose values are no data: fill the masked "
-                "points with 0 and pass mask= (True where there are data)."
+                "points with 0 and pass mask= (True where there are data), where a mask is taken."
             )
         x = x.data
     kind = _NO_NUMBERS.get(x.dtype.kind)

@@ -622,12 +622,11 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
             size = A.diagonal().abs().max()
             A = A + HSSMatrix.from_diagonal(size * inactive.double(), levels=A.levels)
             U = np.where(inactive.numpy()[:, None], 0.0, U)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", LinAlgWarning)
-            try:
-                return A.solve(U)
-            except (np.linalg.LinAlgError, LinAlgWarning):
-                return None
+        try:
+            factor = A.factor(warn=False)
+        except np.linalg.LinAlgError:
+            return None
+        return None if factor.is_singular else factor.solve(U)
 
     @property
     def _n_features_out(self):

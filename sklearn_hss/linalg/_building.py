@@ -1,11 +1,15 @@
 """HSS matrices of given structure, from matrix products, and over shallower trees."""
 
+import itertools
+
 import numpy as np
 import torch
 
 from ._blocks import leaf_mask, merge_diagonal
+from ._checks import check_memory, count
 from ._closed_form import closed_form
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
+from ._operands import as_array
 
 # Leaves of the trees that are chosen automatically have at least this size, and that of twice the rank.
 _LEAF_SIZE = 16
@@ -13,22 +17,68 @@ _LEAF_SIZE = 16
 
 def trees(n_rows, n_columns, levels, rank=0):
     """Trees of given depth, or of leaves that suit the rank where `levels` is "auto"."""
-    if levels == "auto":
+    if isinstance(levels, str):
+        if levels != "auto":
+            raise ValueError(f"levels={levels!r} must be 'auto' or an integer of at least 0.")
         levels = ClusterTree.max_levels(min(n_rows, n_columns), max(_LEAF_SIZE, 2 * rank))
     return ClusterTree(n_rows, levels), ClusterTree(n_columns, levels)
 
 
 def as_tensor(x, name, ndim):
-    """Real floating-point tensor of what the user gave; integers become float64."""
-    if x.is_complex() if isinstance(x, torch.Tensor) else np.iscomplexobj(x):
-        raise TypeError(f"{name} is complex; only real matrices are supported.")
-    if not isinstance(x, torch.Tensor):
-        x = torch.from_numpy(np.array(x, dtype=None if getattr(x, "dtype", None) == np.float32 else np.float64))
-    if not x.is_floating_point():
-        x = x.double()
-    if x.ndim < ndim:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have at least {ndim} dimensions.")
-    return x
+    """Tensor of finite real numbers of what the user gave: float32 is kept, everything else becomes float64."""
+    given = x if isinstance(x, torch.Tensor) else as_array(x, name)
+    if given.dtype.is_complex if isinstance(given, torch.Tensor) else np.iscomplexobj(given):
+        raise TypeError(f"Complex matrices are not supported, but {name} is complex.")
+    if not isinstance(given, torch.Tensor):
+        # A copy: the matrix shall not change with the array.
+        given = torch.from_numpy(np.array(given, np.float32 if given.dtype == np.float32 else np.float64, order="C"))
+    elif given.dtype not in (torch.float32, torch.float64):
+        given = given.double()
+    if given.ndim < ndim:
+        raise ValueError(f"{name} has shape {tuple(given.shape)}; it must have at least {ndim} dimensions.")
+    if not torch.isfinite(given).all():
+        raise ValueError(f"{name} must not hold NaN or infinite values.")
+    return given
+
+
+def diagonals_of(S):
+    """Numbers of lower and upper diagonals of a sparse matrix, and its diagonals, as :func:`banded` takes them."""
+    if len(S.shape) != 2 or S.shape[0] != S.shape[1]:
+        raise ValueError(f"A sparse matrix must be square, not of shape {S.shape}, to be banded.")
+    S = S.tocoo(copy=True)
+    S.sum_duplicates()
+    i, j, values = (x[S.data != 0] for x in (S.row.astype(np.int64), S.col.astype(np.int64), S.data))
+    lower, upper = (max(0, int(distance.max(initial=0))) for distance in (i - j, j - i))
+    shape = lower + upper + 1, S.shape[1]
+    check_memory(shape[0] * shape[1], torch.float64, f"A matrix of {shape[0]} diagonals of {shape[1]} points")
+    ab = np.zeros(shape, dtype=S.dtype)
+    ab[upper + i - j, j] = values
+    return lower, upper, ab
+
+
+def bisect(points, tree):
+    """Order of scattered points in which the nodes of `tree` hold neighbours.
+
+    Every node is cut in two across its longest side, as in a k-d tree.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, d)
+    tree : ClusterTree
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        A permutation.
+    """
+    order = np.arange(tree.n)
+    for level in range(tree.levels):
+        offsets = tree.offsets(level)
+        for start, stop in itertools.pairwise(offsets):
+            node = order[start:stop]
+            longest = np.argmax(np.ptp(points[node], axis=0))
+            order[start:stop] = node[np.argsort(points[node, longest], kind="stable")]
+    return order
 
 
 def low_rank(X, Y, row_tree, col_tree):
@@ -136,6 +186,78 @@ def coarsen(A, levels):
     return type(A)(row_tree, col_tree, D, U, V)
 
 
+def as_shallow_as_saves(A):
+    """`A` over the trees, at most as deep as its own, that need the fewest numbers."""
+    best = A
+    while A.levels:
+        A = coarsen(A, A.levels - 1)
+        if A.n_parameters <= best.n_parameters:
+            best = A
+    return best
+
+
+def products_of(apply, apply_transposed, shape):
+    """Products with a matrix and its transpose, and its shape, of callables or of an operator like SciPy's."""
+    if hasattr(apply, "matmat"):
+        operator_shape = tuple(apply.shape)
+        if shape is not None and tuple(shape) != operator_shape:
+            raise ValueError(f"shape={shape} is not that of the operator, {operator_shape}.")
+        apply, apply_transposed = apply.matmat, apply_transposed or getattr(apply, "rmatmat", None)
+        shape = operator_shape
+    for name, function in (("apply", apply), ("apply_transposed", apply_transposed)):
+        if not callable(function):
+            raise TypeError(
+                f"{name} must be a callable, not of type {type(function).__name__}, unless apply is an operator with "
+                "shape, matmat and rmatmat, as SciPy's are."
+            )
+    try:
+        n_rows, n_columns = shape
+    except (TypeError, ValueError):
+        raise ValueError(f"shape={shape!r} must be a pair of integers, (n_rows, n_columns).") from None
+    return apply, apply_transposed, (count(n_rows, "shape[0]", 1), count(n_columns, "shape[1]", 1))
+
+
+def checked_product(function, n_rows, name, dtype, device):
+    """`function` for tensors, though it may know NumPy alone, whose results are checked.
+
+    A function that raises TypeError or AttributeError for a tensor, or returns an array, gets arrays from then on.
+    """
+    knows_torch = True
+
+    def product(x):
+        nonlocal knows_torch
+        # The function gets copies, because it may overwrite its argument.
+        y = None
+        if knows_torch:
+            try:
+                y = function(x.clone())
+            except (TypeError, AttributeError):
+                knows_torch = False
+        if not knows_torch:
+            try:
+                y = function(x.cpu().numpy().copy())
+            except (TypeError, NotImplementedError) as error:
+                raise TypeError(
+                    f"{name} takes neither tensors nor arrays ({error}). Operators need products with their transpose "
+                    "(rmatvec, rmatmat), too."
+                ) from error
+        if not isinstance(y, torch.Tensor):
+            knows_torch = False
+            y = torch.from_numpy(np.array(as_array(y, f"The result of {name}"), order="C"))
+        if y.is_complex():
+            raise TypeError(f"Complex matrices are not supported, but the result of {name} is complex.")
+        if y.shape != (n_rows, x.shape[1]):
+            raise ValueError(
+                f"{name} turned vectors of shape {tuple(x.shape)} into {tuple(y.shape)}; the result must have the "
+                f"shape {(n_rows, x.shape[1])}."
+            )
+        if not torch.isfinite(y).all():
+            raise ValueError(f"The result of {name} holds NaN or infinite values.")
+        return y.to(dtype=dtype, device=device)
+
+    return product
+
+
 def from_products(apply, apply_transposed, row_tree, col_tree, *, tol, rank, dtype, device, generator):
     """Generators of a matrix known by its products with blocks of vectors, by sampling (see :mod:`._closed_form`).
 
@@ -144,6 +266,8 @@ def from_products(apply, apply_transposed, row_tree, col_tree, *, tol, rank, dty
     oversampling = 10
     guess = 8 if rank is None else rank
     n_rows, n_columns = row_tree.n, col_tree.n
+    apply = checked_product(apply, n_rows, "apply", dtype, device)
+    apply_transposed = checked_product(apply_transposed, n_columns, "apply_transposed", dtype, device)
     leaf = max(row_tree.max_leaf_size, col_tree.max_leaf_size)
     X, Y, P, Z = (torch.empty(n, 0, dtype=dtype, device=device) for n in (n_columns, n_rows, n_rows, n_columns))
     while True:

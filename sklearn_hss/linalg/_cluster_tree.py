@@ -3,10 +3,11 @@
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import index
 
 import numpy as np
 import torch
+
+from ._checks import count
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ClusterTree:
     Raises
     ------
     ValueError
-        If `n` is below 1, or if `levels` is negative or so deep that a leaf would be empty.
+        If `n` is no integer of at least 1, or `levels` none of at least 0, or so deep that a leaf would be empty.
 
     Examples
     --------
@@ -44,12 +45,8 @@ class ClusterTree:
     levels: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n", index(self.n))
-        object.__setattr__(self, "levels", index(self.levels))
-        if self.n < 1:
-            raise ValueError(f"n={self.n} must be at least 1.")
-        if self.levels < 0:
-            raise ValueError(f"levels={self.levels} must be at least 0.")
+        object.__setattr__(self, "n", count(self.n, "n", 1))
+        object.__setattr__(self, "levels", count(self.levels, "levels", 0))
         deepest = self.max_levels(self.n)
         if self.levels > deepest:
             raise ValueError(
@@ -113,8 +110,13 @@ class ClusterTree:
         -------
         tuple of int
             ``2**level + 1`` increasing numbers from 0 to ``n``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such level.
         """
-        if not 0 <= level <= self.levels:
+        if not 0 <= count(level, "level") <= self.levels:
             raise ValueError(f"level={level} must be between 0 and levels={self.levels}.")
         return tuple(i * self.n >> level for i in range(2**level + 1))
 

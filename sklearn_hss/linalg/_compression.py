@@ -11,12 +11,8 @@ from ._blocks import leaf_mask, merge_diagonal, split_diagonal, split_rows, with
 from ._cluster_tree import split_leaves
 
 
-def checked_tolerance(tol, rank, dtype):
-    """Refuse tolerances and ranks that make no sense; a tolerance below rounding is raised to it, but for zero."""
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol={tol} must be at least 0 and below 1.")
-    if rank is not None and (int(rank) != rank or rank < 0):
-        raise ValueError(f"rank={rank} must be None or an integer of at least 0.")
+def at_least_rounding(tol, dtype):
+    """Raise a tolerance below rounding to it, but for zero."""
     return max(tol, 10 * torch.finfo(dtype).eps) if tol else 0.0
 
 
@@ -57,7 +53,7 @@ def compress_dense(A, row_tree, col_tree, tol, rank):
     From the leaves up: the bases are singular vectors of the block rows and columns without their diagonal block; what
     is left between the bases is compressed one level up. Costs O(n²) times the leaf size.
     """
-    tol = checked_tolerance(tol, rank, A.dtype)
+    tol = at_least_rounding(tol, A.dtype)
     rows = split_leaves(A, row_tree).flatten(-3, -2)
     blocks = split_leaves(rows.mT, col_tree).unflatten(-1, (row_tree.n_leaves, row_tree.max_leaf_size))
     blocks = blocks.movedim((-2, -1), (-4, -2))  # (*batch, N, N, m, k): block i, j
@@ -129,7 +125,7 @@ def truncate(A, tol, rank):
     Bases are made orthonormal from the leaves up. Then, from the root down, each block row (and column) is known by its
     weights on its basis, a small matrix, whose singular vectors choose the directions that stay.
     """
-    tol = checked_tolerance(tol, rank, A.dtype)
+    tol = at_least_rounding(tol, A.dtype)
     D, U, V = canonical_generators(A)
     threshold = tol * norm_bound(D)
     weights_u = weights_v = None

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import svds
 
-from ._operands import as_linear_operator
+from ._operands import as_array, as_linear_operator
 
 
 def _path(tree, bases, index):
@@ -28,12 +28,24 @@ def _path(tree, bases, index):
     return path
 
 
+def _as_index(values, name):
+    """Integer tensor of row or column numbers."""
+    if isinstance(values, range):
+        values = np.arange(values.start, values.stop, values.step)
+    if not isinstance(values, torch.Tensor):
+        values = as_array(values, name)
+        if values.size and values.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integers, not {values.dtype}.")
+        values = torch.from_numpy(values.astype(np.int64))
+    elif values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"{name} must hold integers, not {values.dtype}.")
+    return values.reshape(-1).long()
+
+
 def _paths(A, rows, columns):
     index = []
     for name, values, n in (("row", rows, A.shape[-2]), ("column", columns, A.shape[-1])):
-        values = torch.as_tensor(
-            np.asarray(values, dtype=np.int64).reshape(-1) if not torch.is_tensor(values) else values
-        )
+        values = _as_index(values, f"{name}s")
         if values.numel() and not (-n <= int(values.min()) and int(values.max()) < n):
             raise IndexError(f"A {name} index is out of range for an HSSMatrix of shape {A.shape}.")
         index.append((values % n).to(A.device))

@@ -1,16 +1,19 @@
 """Hierarchically semi-separable matrices held by their telescopic generators."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 import numpy as np
 import torch
 from scipy.linalg import matmul_toeplitz
+from scipy.sparse import issparse
 
 from . import _arithmetic, _building, _compression, _entries, _storage, _ulv
+from ._checks import check_dtype, check_memory, check_parts, check_rank, check_tolerance, count, is_factor
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
-from ._operands import as_linear_operator, check_operand, real_array
+from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like, real_array
 from ._product import dense_form, telescopic_product
 
 
@@ -31,7 +34,8 @@ class HSSMatrix:
     D : sequence of L + 1 tensors
         Diagonal blocks, stacked per level and ordered from the leaves to the root: ``D[i]`` has shape
         (\\*batch, 2**(L - i), rows_i, cols_i). At the leaves, ``rows_0`` and ``cols_0`` are the largest leaf sizes of
-        the trees; smaller leaves are padded, and what stands in the padding has no effect.
+        the trees; smaller leaves are padded, and what stands in the padding has no effect. All generators must be of
+        one type, float32 or float64.
     U, V : sequences of L tensors
         Column and row bases, of shapes (\\*batch, 2**(L - i), rows_i, r_i) and (\\*batch, 2**(L - i), cols_i, s_i).
         Siblings are merged one level up: ``rows_{i+1} = 2 * r_i`` and ``cols_{i+1} = 2 * s_i``.
@@ -53,6 +57,8 @@ class HSSMatrix:
     ------
     ValueError
         If the trees differ in depth or a generator's shape does not fit.
+    TypeError
+        If the generators are not of one type, float32 or float64, on one device.
 
     Examples
     --------
@@ -76,9 +82,8 @@ class HSSMatrix:
         V: Iterable[torch.Tensor],
     ) -> None:
         self.row_tree, self.col_tree = row_tree, col_tree
-        self.D, self.U, self.V = tuple(D), tuple(U), tuple(V)
-        self._factor: _ulv.ULVFactor | None = None
-        self._factor_versions: tuple[int, ...] = ()
+        self.D, self.U, self.V = (tuple(map(_without_inference, generators)) for generators in (D, U, V))
+        self._factor: tuple[_ulv.ULVFactor, tuple[int, ...]] | None = None
         self._check_generators()
 
     def _like(self, D, U, V, col_tree=None):
@@ -102,6 +107,7 @@ class HSSMatrix:
                 f"Trees of {levels} levels need {levels + 1} D, {levels} U and {levels} V tensors; "
                 f"got {len(self.D)}, {len(self.U)} and {len(self.V)}."
             )
+        check_parts((*self.D, *self.U, *self.V), "The generators of an HSSMatrix")
         batch = self.D[0].shape[:-3]
         rows, cols = self.row_tree.max_leaf_size, self.col_tree.max_leaf_size
         for i in range(levels + 1):
@@ -148,8 +154,18 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If `rank` is no integer of at least 0, or the matrix would not fit into memory.
+        TypeError
+            If `dtype` is neither float32 nor float64.
         """
         cls._check_trees(row_tree, col_tree)
+        check_dtype(dtype)
+        batch_shape = tuple(count(size, "batch_shape", 0) for size in batch_shape)
+        _check_size(row_tree, col_tree, count(rank, "rank", 0), dtype, batch_shape)
         D, U, V = (
             [
                 torch.randn(*batch_shape, *shape, dtype=dtype, device=device, generator=generator) / fan_in**0.5
@@ -167,8 +183,8 @@ class HSSMatrix:
 
         Parameters
         ----------
-        A : array-like or Tensor of shape (\\*batch, n_rows, n_columns)
-            The matrix; float32 and float64 are kept.
+        A : array-like, sparse matrix or Tensor of shape (\\*batch, n_rows, n_columns)
+            The matrix; float32 is kept, everything else becomes float64.
         tol : float, default=1e-12
             Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped.
         rank : int, default=None
@@ -179,19 +195,112 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If `A` holds NaN or infinite values, or a parameter makes no sense.
+        TypeError
+            If `A` is complex.
+
+        Warns
+        -----
+        UserWarning
+            If the result holds more numbers than `A`, where neither `rank` nor ``tol=0`` asks for what it holds.
         """
+        check_tolerance(tol)
+        check_rank(rank, 0)
+        if issparse(A):
+            check_memory(prod(A.shape), torch.float64, f"The dense form of a sparse matrix of shape {A.shape}")
         A = _building.as_tensor(A, "A", 2)
-        if not torch.isfinite(A).all():
-            raise ValueError("A must not hold NaN or infinite values.")
+        compressed = cls._compress(A, tol, rank, levels)
+        if tol and rank is None and compressed.n_parameters > A.numel():
+            warnings.warn(
+                f"The HSSMatrix holds {compressed.n_parameters} numbers, the dense matrix {A.numel()}: off-diagonal "
+                f"blocks have ranks up to {compressed.rank}. If rows and columns stand for scattered points, an order "
+                "in which neighbours are close helps, as HSSMatrix.from_kernel finds it; else a larger tol, or fewer "
+                "levels.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return compressed
+
+    @classmethod
+    def _compress(cls, A, tol, rank, levels):
+        """:meth:`from_dense` of a tensor, for callers that know what they do."""
         row_tree, col_tree = _building.trees(A.shape[-2], A.shape[-1], levels, rank or 0)
         return cls(row_tree, col_tree, *_compression.compress_dense(A, row_tree, col_tree, tol, rank))
 
     @classmethod
+    def from_kernel(
+        cls, points, kernel: Callable, tol: float = 1e-8, rank: int | None = None, levels: int | str = "auto"
+    ) -> tuple["HSSMatrix", np.ndarray]:
+        """Compress the matrix of a kernel between scattered points, in an order in which neighbours are close.
+
+        Points are cut in two across the longest side of what they fill, again and again, as in a k-d tree. The kernel
+        is evaluated for all pairs and compressed by :meth:`from_dense`, so this costs O(n²) numbers.
+
+        Parameters
+        ----------
+        points : array-like of shape (n,) or (n, d)
+            The points.
+        kernel : callable
+            ``kernel(X, Y)`` returns the matrix, array or tensor, of the kernel between points X (n, d) and Y (n, d),
+            as those of scikit-learn do.
+        tol : float, default=1e-8
+            As in :meth:`from_dense`.
+        rank : int, default=None
+            Largest rank to keep, whatever `tol` says.
+        levels : int or "auto", default="auto"
+            Depth of the cluster tree. "auto" is the one that needs the fewest numbers.
+
+        Returns
+        -------
+        A : HSSMatrix
+            The kernel between ``points[order]``.
+        order : ndarray of shape (n,)
+            The permutation. The product of the kernel between `points` with x is ``y[order] = A @ x[order]``.
+
+        Raises
+        ------
+        ValueError
+            If `points` or the kernel hold NaN or infinite values, or shapes or parameters do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_hss.linalg import HSSMatrix
+        >>> points = np.random.RandomState(0).uniform(size=(500, 2))
+        >>> def kernel(X, Y):
+        ...     return np.exp(-np.linalg.norm(X[:, None] - Y, axis=-1) ** 2)
+        >>> A, order = HSSMatrix.from_kernel(points, kernel)
+        >>> x, y = np.ones(500), np.empty(500)
+        >>> y[order] = A @ x[order]
+        >>> np.allclose(y, kernel(points, points) @ x)
+        True
+        """
+        check_tolerance(tol)
+        check_rank(rank, 0)
+        points = _building.as_tensor(points, "points", 1).detach().cpu().numpy()
+        points = points[:, None] if points.ndim == 1 else points
+        if points.ndim != 2 or not points.shape[1]:
+            raise ValueError(f"points has shape {points.shape}; it must be (n,) or (n, d).")
+        n = len(points)
+        check_memory(n**2, torch.float64, f"The kernel between {n} points")
+        tree, _ = _building.trees(n, n, levels, rank or 0)
+        order = _building.bisect(points, tree)
+        dense = _building.as_tensor(kernel(points[order], points[order]), "kernel(X, X)", 2)
+        if dense.shape != (n, n):
+            raise ValueError(f"kernel(X, X) has shape {tuple(dense.shape)}; for {n} points, it must be {(n, n)}.")
+        A = cls._compress(dense, tol, rank, levels)
+        return _building.as_shallow_as_saves(A) if levels == "auto" else A, order
+
+    @classmethod
     def from_products(
         cls,
-        apply: Callable[[torch.Tensor], torch.Tensor],
-        apply_transposed: Callable[[torch.Tensor], torch.Tensor],
-        shape: tuple[int, int],
+        apply,
+        apply_transposed: Callable | None = None,
+        shape: tuple[int, int] | None = None,
         *,
         tol: float = 1e-10,
         rank: int | None = None,
@@ -206,10 +315,13 @@ class HSSMatrix:
 
         Parameters
         ----------
-        apply, apply_transposed : callable
-            Take a tensor (n_columns, k), respectively (n_rows, k), and return the product of the matrix, respectively
-            its transpose, with it.
-        shape : (n_rows, n_columns)
+        apply : callable or scipy.sparse.linalg.LinearOperator
+            Takes a tensor (n_columns, k) and returns the product of the matrix with it. A callable that knows no
+            tensors gets and returns arrays. An operator, anything with `shape`, `matmat` and `rmatmat`, needs neither
+            `apply_transposed` nor `shape`.
+        apply_transposed : callable, default=None
+            The same for the transpose: takes (n_rows, k).
+        shape : (n_rows, n_columns), default=None
             Size of the matrix.
         tol : float, default=1e-10
             Relative accuracy by which the rank is chosen.
@@ -227,8 +339,20 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If a product has the wrong shape or holds NaN or infinite values, or a parameter makes no sense.
+        TypeError
+            If a product is complex, or `dtype` neither float32 nor float64.
         """
-        row_tree, col_tree = _building.trees(*shape, levels, rank or 0)
+        check_tolerance(tol)
+        check_rank(rank)
+        check_dtype(dtype)
+        apply, apply_transposed, (n_rows, n_columns) = _building.products_of(apply, apply_transposed, shape)
+        row_tree, col_tree = _building.trees(n_rows, n_columns, levels, rank or 0)
+        _check_size(row_tree, col_tree, rank or 0, dtype)
         return cls(
             row_tree,
             col_tree,
@@ -319,14 +443,15 @@ class HSSMatrix:
         ).operator
 
     @classmethod
-    def from_banded(cls, l_and_u: tuple[int, int], ab, levels: int | str = "auto") -> "HSSMatrix":
+    def from_banded(cls, l_and_u, ab=None, levels: int | str = "auto") -> "HSSMatrix":
         """Banded matrix, exactly, of rank ``lower + upper``.
 
         Parameters
         ----------
-        l_and_u : (lower, upper)
-            Numbers of non-zero diagonals below and above the main one.
-        ab : array-like or Tensor of shape (\\*batch, lower + upper + 1, n)
+        l_and_u : (lower, upper) or sparse matrix of shape (n, n)
+            Numbers of non-zero diagonals below and above the main one. Or the matrix itself, in place of both this and
+            `ab`.
+        ab : array-like or Tensor of shape (\\*batch, lower + upper + 1, n), default=None
             The diagonals, as :func:`scipy.linalg.solve_banded` takes them: ``ab[upper + i - j, j] = A[i, j]``.
         levels : int or "auto", default="auto"
             Depth of the cluster tree.
@@ -334,8 +459,26 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If the numbers of diagonals do not fit, or `ab` holds NaN or infinite values.
+        TypeError
+            If `ab` is complex.
         """
-        lower, upper = l_and_u
+        if issparse(l_and_u):
+            if ab is not None:
+                raise ValueError("ab must be left out where a sparse matrix is given in place of (lower, upper).")
+            lower, upper, ab = _building.diagonals_of(l_and_u)
+        else:
+            try:
+                lower, upper = l_and_u
+            except (TypeError, ValueError):
+                raise ValueError("l_and_u must be a pair of integers (lower, upper), or a sparse matrix.") from None
+            lower, upper = count(lower, "lower"), count(upper, "upper")
+            if ab is None:
+                raise ValueError(f"ab is missing: l_and_u={l_and_u} needs {lower + upper + 1} diagonals.")
         ab = _building.as_tensor(ab, "ab", 2)
         if lower < 0 or upper < 0 or ab.shape[-2] != lower + upper + 1:
             raise ValueError(
@@ -343,6 +486,7 @@ class HSSMatrix:
             )
         n = ab.shape[-1]
         tree, _ = _building.trees(n, n, levels, lower + upper)
+        _check_size(tree, tree, lower + upper, ab.dtype, ab.shape[:-2])
         return cls(tree, tree, *_building.banded(lower, upper, ab, tree))
 
     @classmethod
@@ -354,7 +498,7 @@ class HSSMatrix:
         Parameters
         ----------
         c : array-like of shape (n_rows,)
-            First column.
+            First column. The matrix is of float32 if this and `r` are.
         r : array-like of shape (n_columns,), default=None
             First row, whose first entry is ignored as in :func:`scipy.linalg.toeplitz`. `c` if None.
         tol : float, default=1e-10
@@ -367,16 +511,33 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If `c` or `r` hold NaN or infinite values, or a parameter makes no sense.
+        TypeError
+            If they are complex.
         """
-        c = real_array(np.asarray(c, dtype=None)).astype(np.float64).ravel()
-        r = c if r is None else np.append(c[:1], real_array(np.asarray(r)).astype(np.float64).ravel()[1:])
+        c = _building.as_tensor(c, "c", 0).detach().cpu().ravel()
+        r = c if r is None else _building.as_tensor(r, "r", 0).detach().cpu().ravel()
+        dtype = torch.promote_types(c.dtype, r.dtype)
+        # Products in float64, whatever the type.
+        c, r = c.double().numpy(), torch.cat([c[:1].double(), r[1:].double()]).numpy()
 
         def product(first_column, first_row):
-            return lambda x: torch.from_numpy(matmul_toeplitz((first_column, first_row), x.numpy()))
+            return lambda x: matmul_toeplitz((first_column, first_row), np.asarray(x))
 
         generator = torch.Generator().manual_seed(0)
         return cls.from_products(
-            product(c, r), product(r, c), (len(c), len(r)), tol=tol, rank=rank, levels=levels, generator=generator
+            product(c, r),
+            product(r, c),
+            (len(c), len(r)),
+            tol=tol,
+            rank=rank,
+            levels=levels,
+            dtype=dtype,
+            generator=generator,
         )
 
     @classmethod
@@ -393,12 +554,21 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If the factors do not fit, or hold NaN or infinite values.
+        TypeError
+            If they are complex.
         """
         X, Y = _building.as_tensor(X, "X", 2), _building.as_tensor(Y, "Y", 2)
         if X.shape[-1] != Y.shape[-1]:
             raise ValueError(f"X has {X.shape[-1]} columns and Y {Y.shape[-1]}; both must have the same number.")
+        dtype = torch.promote_types(X.dtype, Y.dtype)
         row_tree, col_tree = _building.trees(X.shape[-2], Y.shape[-2], levels, X.shape[-1])
-        return cls(row_tree, col_tree, *_building.low_rank(X, Y, row_tree, col_tree))
+        _check_size(row_tree, col_tree, X.shape[-1], dtype, torch.broadcast_shapes(X.shape[:-2], Y.shape[:-2]))
+        return cls(row_tree, col_tree, *_building.low_rank(X.to(dtype), Y.to(dtype), row_tree, col_tree))
 
     @classmethod
     def from_diagonal(cls, d, levels: int | str = "auto") -> "HSSMatrix":
@@ -414,9 +584,17 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If `d` holds NaN or infinite values, or the matrix would not fit into memory.
+        TypeError
+            If `d` is complex.
         """
         d = _building.as_tensor(d, "d", 1)
         tree, _ = _building.trees(d.shape[-1], d.shape[-1], levels)
+        _check_size(tree, tree, 0, d.dtype, d.shape[:-1])
         return cls(tree, tree, *_building.diagonal(d, tree))
 
     @classmethod
@@ -444,8 +622,19 @@ class HSSMatrix:
         Returns
         -------
         HSSMatrix
+
+        Raises
+        ------
+        ValueError
+            If `n` is no integer of at least 1, or the matrix would not fit into memory.
+        TypeError
+            If `dtype` is neither float32 nor float64.
         """
-        return cls.from_diagonal(torch.ones(n, dtype=dtype, device=device), levels)
+        check_dtype(dtype)
+        n = count(n, "n", 1)
+        tree, _ = _building.trees(n, n, levels)
+        _check_size(tree, tree, 0, dtype)
+        return cls.from_diagonal(torch.ones(n, dtype=dtype, device=device), tree.levels)
 
     # Shape and type
 
@@ -503,8 +692,8 @@ class HSSMatrix:
     def __matmul__(self, x):
         """Product with a vector (n_columns,), a block of vectors (..., n_columns, k), or a further HSSMatrix.
 
-        Costs O(n r k). Batches broadcast as in :func:`torch.matmul`. A NumPy array in gives a NumPy array back. The
-        product with an HSSMatrix is one again, exact, of rank ``self.rank + x.rank``.
+        Costs O(n r k). Batches broadcast as in :func:`torch.matmul`. A tensor in gives a tensor back, any other
+        array-like a NumPy array. The product with an HSSMatrix is one again, exact, of rank ``self.rank + x.rank``.
         """
         if isinstance(x, HSSMatrix):
             if self.col_tree != x.row_tree:
@@ -512,14 +701,14 @@ class HSSMatrix:
                     f"The columns of the first factor, {self.col_tree}, are not the rows of the second, {x.row_tree}."
                 )
             return _arithmetic.multiply(self, self._same_kind(x))
-        if isinstance(x, np.ndarray):
-            x = torch.as_tensor(real_array(x), dtype=self.dtype, device=self.device)
-            return (self @ x).detach().cpu().numpy()
-        if not isinstance(x, torch.Tensor):
+        if not is_array_like(x):
             return NotImplemented
+        x, was_array = as_operand(x, self)
         check_operand(x, self.dtype, self.shape[-1])
-        if x.ndim == 1:
-            return (self @ x.unsqueeze(-1)).squeeze(-1)
+        y = self._product(x.unsqueeze(-1)).squeeze(-1) if x.ndim == 1 else self._product(x)
+        return as_given(y, was_array)
+
+    def _product(self, x):
         # Matrices of a batch are more blocks of the same size, so the whole batch is one sweep.
         batch = torch.broadcast_shapes(self.batch_shape, x.shape[:-2])
         D, U, V = list(self.D), list(self.U), list(self.V)
@@ -537,8 +726,9 @@ class HSSMatrix:
 
     def __rmatmul__(self, x):
         """Product of a row vector (n_rows,) or a block of them (..., k, n_rows) with the matrix."""
-        if not isinstance(x, np.ndarray | torch.Tensor):
+        if not is_array_like(x):
             return NotImplemented
+        x = x if isinstance(x, torch.Tensor) else real_array(x)
         if x.ndim < 2:
             return self.T @ x
         return (self.T @ x.swapaxes(-1, -2)).swapaxes(-1, -2)
@@ -573,17 +763,17 @@ class HSSMatrix:
 
     def __mul__(self, c):
         """Multiple by a number, or by one number per matrix of a batch."""
-        if isinstance(c, torch.Tensor) and not c.is_complex():
-            c = c.to(self.D[0])[..., None, None, None]
-        elif not isinstance(c, int | float | np.number):
+        if not is_factor(c):
             return NotImplemented
+        c = c.to(self.D[0])[..., None, None, None] if isinstance(c, torch.Tensor) else float(c)
         # A' is multiplied on its way up: scaling all D scales the matrix.
         return self._like([c * d for d in self.D], self.U, self.V)
 
     __rmul__ = __mul__
 
     def __truediv__(self, c):
-        return self * (1 / c)
+        """Quotient by a number, or by one number per matrix of a batch."""
+        return self * (1 / c) if is_factor(c) else NotImplemented
 
     def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "HSSMatrix":
         """Matrix of smaller ranks, by dropping directions whose singular values are small. In O(n r²).
@@ -601,6 +791,8 @@ class HSSMatrix:
         HSSMatrix
             With orthonormal bases. Ranks may differ from level to level.
         """
+        check_tolerance(tol)
+        check_rank(rank, 0)
         return _compression.truncate(self, tol, rank)
 
     def coarsen(self, levels: int) -> "HSSMatrix":
@@ -615,19 +807,25 @@ class HSSMatrix:
         -------
         HSSMatrix
         """
-        if not 0 <= levels <= self.levels:
+        if not 0 <= count(levels, "levels") <= self.levels:
             raise ValueError(f"levels={levels} must be between 0 and the present {self.levels}.")
         return _building.coarsen(self, levels)
 
     # Factorisation
 
-    def factor(self) -> "_ulv.ULVFactor":
+    def factor(self, *, warn: bool = True) -> "_ulv.ULVFactor":
         """ULV factorisation, made in O(n r²) at the first call and kept until generators change.
+
+        Parameters
+        ----------
+        warn : bool, default=True
+            Whether to warn of a matrix that is singular to working precision; the attribute `is_singular` of the factor
+            tells in any case.
 
         Returns
         -------
         ULVFactor
-            With ``solve``, ``solve_transposed``, ``slogdet``, ``condition`` and ``aslinearoperator``.
+            With ``solve``, ``solve_transposed``, ``slogdet``, ``condition``, ``is_singular`` and ``aslinearoperator``.
 
         Raises
         ------
@@ -637,27 +835,31 @@ class HSSMatrix:
         Warns
         -----
         scipy.linalg.LinAlgWarning
-            If it is singular to working precision.
+            If it is singular to working precision and `warn` is true.
         """
-        # Generators that were changed in place, by an optimiser perhaps, have a new version.
-        generators = (*self.D, *self.U, *self.V)
-        versions = tuple(0 if g.is_inference() else g._version for g in generators)
-        if self._factor is None or versions != self._factor_versions:
-            self._factor, self._factor_versions = _ulv.ULVFactor(self), versions
-        return self._factor
+        # Generators that were changed in place, by an optimiser perhaps, have a new version. Other threads may come in
+        # between, so the factor and its versions are read, and kept, as one.
+        versions = tuple(g._version for g in (*self.D, *self.U, *self.V))
+        kept = self._factor
+        if kept is None or kept[1] != versions:
+            self._factor = kept = _ulv.ULVFactor(self, warn=False), versions
+        factor = kept[0]
+        if warn:
+            factor._warn_if_singular()
+        return factor
 
     def solve(self, b):
         """Solve A x = b with the ULV factor that is kept, in O(n r) per right-hand side.
 
         Parameters
         ----------
-        b : Tensor or ndarray of shape (n,) or (..., n, k)
+        b : Tensor or array-like of shape (n,) or (..., n, k)
             Right-hand sides; batches broadcast.
 
         Returns
         -------
         Tensor or ndarray of the shape of `b`
-            Differentiable any number of times in `b` and in the generators.
+            A tensor if `b` is one. Differentiable any number of times in `b` and in the generators.
 
         Raises
         ------
@@ -669,13 +871,17 @@ class HSSMatrix:
         scipy.linalg.LinAlgWarning
             If it is singular to working precision.
         """
+        _ulv.check_square(self)
+        b, was_array = as_operand(b, self)
+        check_operand(b, self.dtype, self.shape[-1])
+        factor = self.factor(warn=False)
+        factor._warn_if_singular()
         generators = (*self.D, *self.U, *self.V)
-        tensors = (b, *generators) if isinstance(b, torch.Tensor) else generators
-        if isinstance(b, torch.Tensor) and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            if b.ndim == 1:
-                return self.solve(b.unsqueeze(-1)).squeeze(-1)
-            return _ulv.Solve.apply(self, False, b, *generators)
-        return self.factor().solve(b)
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (b, *generators))):
+            return as_given(factor.solve(b), was_array)
+        columns = b.unsqueeze(-1) if b.ndim == 1 else b
+        x = _ulv.Solve.apply(self, False, columns, *generators)
+        return as_given(x.squeeze(-1) if b.ndim == 1 else x, was_array)
 
     def inverse(self) -> "HSSMatrix":
         """Inverse as an HSSMatrix of the same rank, in O(n r²). To solve systems, :meth:`solve` is more accurate.
@@ -703,7 +909,7 @@ class HSSMatrix:
             The logarithm, minus infinity where the matrix is singular and not one of a batch.
         """
         try:
-            return self.factor().slogdet()
+            return self.factor(warn=False).slogdet()
         except np.linalg.LinAlgError:
             if self.batch_shape or not all(torch.isfinite(g).all() for g in self.D + self.U + self.V):
                 raise
@@ -718,7 +924,7 @@ class HSSMatrix:
         if (
             rows is Ellipsis
             or cols is Ellipsis
-            or not all(isinstance(k, int | np.integer | slice) for k in (rows, cols))
+            or not all(isinstance(k, int | np.integer | slice) and not isinstance(k, bool) for k in (rows, cols))
         ):
             raise TypeError("An HSSMatrix takes integers and slices, as in A[3, 10:20]; for lists, see A.block.")
         picked = [
@@ -790,6 +996,7 @@ class HSSMatrix:
         Tensor of shape (\\*batch, n_rows, n_columns)
             O(n²) numbers.
         """
+        check_memory(prod(self.shape), self.dtype, f"The dense form of an HSSMatrix of shape {self.shape}")
         dense = dense_form(self.D, self.U, self.V)
         # Now the rows and columns of small leaves still carry their padding.
         rows, cols = self.row_tree, self.col_tree
@@ -840,6 +1047,13 @@ class HSSMatrix:
         ----------
         path : str or path-like
             Name of the file, taken as it is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If its folder does not exist.
+        IsADirectoryError
+            If it is a folder.
         """
         _storage.save(self, path)
 
@@ -862,12 +1076,31 @@ class HSSMatrix:
         ------
         ValueError
             If the file does not hold an HSSMatrix.
+        FileNotFoundError
+            If there is no such file.
+        IsADirectoryError
+            If it is a folder.
         """
         return cls(*_storage.load(path, device))
 
     def __getstate__(self):
         # The factor is quickly made again, and as large as the matrix.
-        return {**vars(self), "_factor": None, "_factor_versions": ()}
+        return {**vars(self), "_factor": None}
+
+
+def _without_inference(generator):
+    """A generator that can be used anywhere: gradients need no part of inference tensors, which know no versions."""
+    if isinstance(generator, torch.Tensor) and generator.is_inference():
+        with torch.inference_mode(False):
+            return generator.clone()
+    return generator
+
+
+def _check_size(row_tree, col_tree, rank, dtype, batch_shape=()):
+    """Refuse matrices that this machine cannot hold."""
+    shapes = [shape for level in generator_shapes(row_tree, col_tree, rank) for shape, _ in level]
+    owner = f"An HSSMatrix of shape {(*batch_shape, row_tree.n, col_tree.n)} with levels={row_tree.levels}"
+    check_memory(prod(batch_shape) * sum(map(prod, shapes)), dtype, owner)
 
 
 def generator_shapes(

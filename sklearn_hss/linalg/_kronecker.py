@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from math import prod
 
-import numpy as np
 import torch
 
+from ._building import as_tensor
+from ._checks import check_dtype, check_parts, check_rank, check_tolerance, is_factor
 from ._hss_matrix import HSSMatrix
-from ._operands import as_linear_operator, check_operand, real_array
+from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like
 
 
 def modal_product(Z, W, mode):
@@ -39,7 +40,7 @@ class FieldOperator:
     """A linear map between fields on two grids; as a matrix it acts on fields flattened in C order.
 
     A subclass has the attributes ``grid_in``, ``grid_out``, ``dtype`` and ``device`` and the methods ``_apply``, on
-    fields in the last dimensions of a tensor, ``_transposed`` and ``_converted``.
+    fields in the last dimensions of a tensor, ``_transposed``, ``_converted`` and ``_scaled``.
     """
 
     grid_in: tuple[int, ...]
@@ -47,30 +48,32 @@ class FieldOperator:
     dtype: torch.dtype
     device: torch.device
 
-    def apply(self, Z: torch.Tensor) -> torch.Tensor:
+    def apply(self, Z):
         """Apply the map to fields.
 
         Parameters
         ----------
-        Z : Tensor of shape (\\*batch, \\*grid_in)
-            Fields, of the type of the map.
+        Z : Tensor or array-like of shape (\\*batch, \\*grid_in)
+            Fields. Tensors must be of the type of the map.
 
         Returns
         -------
-        Tensor of shape (\\*batch, \\*grid_out)
+        Tensor or ndarray of shape (\\*batch, \\*grid_out)
+            A tensor if `Z` is one.
 
         Raises
         ------
         ValueError
             If the fields are not on the grid.
         TypeError
-            If they are of another type.
+            If they are complex, or tensors of another type.
         """
+        Z, was_array = as_operand(Z, self)
         if tuple(Z.shape[-len(self.grid_in) :]) != self.grid_in:
             raise ValueError(f"Fields of shape {tuple(Z.shape)} do not end in the grid {self.grid_in} of the map.")
         if Z.dtype != self.dtype:
             raise TypeError(f"Fields of {Z.dtype} do not fit a map of {self.dtype}; convert one of them.")
-        return self._apply(Z)
+        return as_given(self._apply(Z), was_array)
 
     def _apply(self, Z):
         raise NotImplementedError
@@ -87,8 +90,19 @@ class FieldOperator:
         -------
         FieldOperator
             Of the same kind.
+
+        Raises
+        ------
+        TypeError
+            For types other than float32 and float64.
         """
-        return self._converted(lambda X: X.to(*args, **kwargs))
+
+        def convert(X):
+            X = X.to(*args, **kwargs)
+            check_dtype(X.dtype)
+            return X
+
+        return self._converted(convert)
 
     def _converted(self, convert):
         raise NotImplementedError
@@ -96,8 +110,14 @@ class FieldOperator:
     def _transposed(self):
         raise NotImplementedError
 
-    def __mul__(self, c):
+    def _scaled(self, c):
         raise NotImplementedError
+
+    def __mul__(self, c):
+        """Multiple by a number."""
+        if not is_factor(c) or (isinstance(c, torch.Tensor) and c.ndim):
+            return NotImplemented
+        return self._scaled(c if isinstance(c, torch.Tensor) else float(c))
 
     __rmul__ = __mul__
 
@@ -135,16 +155,16 @@ class FieldOperator:
     __array_ufunc__ = None
 
     def __matmul__(self, x):
-        """Product with a flat field (n_columns,) or with several in columns (n_columns, k), NumPy or torch."""
-        if isinstance(x, np.ndarray):
-            columns = torch.as_tensor(np.ascontiguousarray(real_array(x)), dtype=self.dtype, device=self.device)
-            return (self @ columns).detach().cpu().numpy()
-        if not isinstance(x, torch.Tensor):
+        """Product with a flat field (n_columns,) or with several in columns (n_columns, k), array-like or tensor."""
+        if not is_array_like(x):
             return NotImplemented
+        x, was_array = as_operand(x, self)
         check_operand(x, self.dtype, self.shape[1], f"a {type(self).__name__}")
         if x.ndim == 1:
-            return self.apply(x.view(self.grid_in)).reshape(-1)
-        return self.apply(x.mT.reshape(*x.shape[:-2], -1, *self.grid_in)).flatten(-len(self.grid_out)).mT
+            y = self._apply(x.reshape(self.grid_in)).reshape(-1)
+        else:
+            y = self._apply(x.mT.reshape(*x.shape[:-2], -1, *self.grid_in)).flatten(-len(self.grid_out)).mT
+        return as_given(y, was_array)
 
     def to_dense(self) -> torch.Tensor:
         """Expand to a dense matrix.
@@ -196,6 +216,8 @@ class KroneckerSum(FieldOperator):
     ------
     ValueError
         If the factors are not batches of equal size.
+    TypeError
+        If they are no HSS matrices of one type on one device.
 
     Examples
     --------
@@ -212,16 +234,20 @@ class KroneckerSum(FieldOperator):
 
     def __init__(self, factors: Sequence[HSSMatrix]) -> None:
         self.factors = tuple(factors)
+        for W in self.factors:
+            if not isinstance(W, HSSMatrix):
+                raise TypeError(f"factors must be HSS matrices, not of type {type(W).__name__}.")
         batches = [W.batch_shape for W in self.factors]
         if not batches or any(len(batch) != 1 or batch != batches[0] for batch in batches):
             raise ValueError(
                 f"factors have the batch shapes {batches}; every mode needs one batch of outer_rank matrices."
             )
+        check_parts(self.factors, "The factors of a KroneckerSum")
 
     @classmethod
     def from_dense(
         cls,
-        factors: Iterable[torch.Tensor],
+        factors: Iterable,
         tol: float = 1e-13,
         rank: int | Sequence[int] | None = None,
         levels: int | str | Sequence[int | str] = "auto",
@@ -230,7 +256,7 @@ class KroneckerSum(FieldOperator):
 
         Parameters
         ----------
-        factors : sequence of Tensors of shape (outer_rank, rows, columns)
+        factors : sequence of Tensors or array-likes of shape (outer_rank, rows, columns)
             One per mode.
         tol : float, default=1e-13
             Relative size of the singular values to drop from blocks.
@@ -243,7 +269,8 @@ class KroneckerSum(FieldOperator):
         -------
         KroneckerSum
         """
-        factors = list(factors)
+        check_tolerance(tol)
+        factors = [as_tensor(W, f"factors[{i}]", 3) for i, W in enumerate(factors)]
         ranks, depths = per_mode(rank, len(factors)), per_mode(levels, len(factors))
         return cls([_compressed(W, tol, *how) for W, *how in zip(factors, ranks, depths, strict=True)])
 
@@ -309,13 +336,8 @@ class KroneckerSum(FieldOperator):
     def _transposed(self):
         return KroneckerSum([W.T for W in self.factors])
 
-    def __mul__(self, c):
-        """Multiple by a number."""
-        if not isinstance(c, int | float | np.number):
-            return NotImplemented
+    def _scaled(self, c):
         return KroneckerSum([c * self.factors[0], *self.factors[1:]])
-
-    __rmul__ = __mul__
 
     def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "KroneckerSum":
         """Return a sum with factors of smaller HSS rank, as :meth:`HSSMatrix.truncate` does it to each.
@@ -365,7 +387,14 @@ class SymbolOperator(FieldOperator):
     n_parameters : int
         Numbers that determine the map: the generator entries of `inverse`, else the entries of bases and symbol.
     dtype, device
-        Type of the fields, and device.
+        Type of the fields, float32 or float64, and device.
+
+    Raises
+    ------
+    ValueError
+        If bases and symbol are of different sizes.
+    TypeError
+        If they are not of one precision on one device, or the symbol of complex bases is real.
 
     Examples
     --------
@@ -385,6 +414,10 @@ class SymbolOperator(FieldOperator):
         inverse: KroneckerSum | None = None,
     ) -> None:
         self.outputs, self.inputs, self.symbol, self.inverse = tuple(outputs), tuple(inputs), symbol, inverse
+        bases = (*self.outputs, *self.inputs)
+        check_parts([X.real for X in (symbol, *bases)], "Bases and symbol of a SymbolOperator")
+        if not symbol.is_complex() and any(X.is_complex() for X in bases):
+            raise TypeError("symbol must be complex where bases are, which come in pairs of conjugates.")
         sizes = [tuple(X.shape[1] for X in bases) for bases in (self.outputs, self.inputs)]
         if any(size != tuple(symbol.shape) for size in sizes):
             raise ValueError(
@@ -439,14 +472,9 @@ class SymbolOperator(FieldOperator):
     def _transposed(self):
         return SymbolOperator(self.inputs, self.outputs, self.symbol, None if self.inverse is None else self.inverse.T)
 
-    def __mul__(self, c):
-        """Multiple by a number."""
-        if not isinstance(c, int | float | np.number):
-            return NotImplemented
+    def _scaled(self, c):
         inverse = None if self.inverse is None or c == 0 else (1 / c) * self.inverse
-        return SymbolOperator(self.outputs, self.inputs, self.symbol * float(c), inverse)
-
-    __rmul__ = __mul__
+        return SymbolOperator(self.outputs, self.inputs, self.symbol * c, inverse)
 
     def _converted(self, convert):
         def move(X):
@@ -476,6 +504,13 @@ class LowRankOperator(FieldOperator):
     dtype, device
         Those of the fields.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many outputs as inputs.
+    TypeError
+        If they are not of one type, float32 or float64, on one device.
+
     Examples
     --------
     >>> import torch
@@ -486,6 +521,11 @@ class LowRankOperator(FieldOperator):
     """
 
     def __init__(self, outputs: torch.Tensor, inputs: torch.Tensor) -> None:
+        check_parts((outputs, inputs), "Outputs and inputs of a LowRankOperator")
+        if len(outputs) != len(inputs):
+            raise ValueError(
+                f"There are {len(outputs)} outputs and {len(inputs)} inputs; there must be as many of both."
+            )
         self.outputs, self.inputs = outputs, inputs
         self.grid_out, self.grid_in = tuple(outputs.shape[1:]), tuple(inputs.shape[1:])
         self.dtype, self.device = outputs.dtype, outputs.device
@@ -513,11 +553,8 @@ class LowRankOperator(FieldOperator):
     def _transposed(self):
         return LowRankOperator(self.inputs, self.outputs)
 
-    def __mul__(self, c):
-        """Multiple by a number."""
+    def _scaled(self, c):
         return LowRankOperator(c * self.outputs, self.inputs)
-
-    __rmul__ = __mul__
 
     def _converted(self, convert):
         return LowRankOperator(convert(self.outputs), convert(self.inputs))
@@ -542,6 +579,13 @@ class OperatorSum(FieldOperator):
     dtype, device
         Type of the fields, and device.
 
+    Raises
+    ------
+    ValueError
+        If there are no terms, or some on different grids.
+    TypeError
+        If they are not of one type on one device.
+
     Examples
     --------
     >>> import torch
@@ -556,6 +600,7 @@ class OperatorSum(FieldOperator):
         grids = [(term.grid_in, term.grid_out) for term in self.terms]
         if not grids or any(grid != grids[0] for grid in grids):
             raise ValueError(f"terms map between the grids {grids}; there must be at least one, and all the same.")
+        check_parts(self.terms, "The terms of an OperatorSum")
         self.grid_in, self.grid_out = grids[0]
         self.dtype, self.device = self.terms[0].dtype, self.terms[0].device
 
@@ -577,11 +622,8 @@ class OperatorSum(FieldOperator):
     def _transposed(self):
         return OperatorSum([term.T for term in self.terms])
 
-    def __mul__(self, c):
-        """Multiple by a number."""
+    def _scaled(self, c):
         return OperatorSum([c * term for term in self.terms])
-
-    __rmul__ = __mul__
 
     def _converted(self, convert):
         return OperatorSum([term._converted(convert) for term in self.terms])
@@ -594,7 +636,8 @@ def per_mode(value, n_modes):
 
 def _compressed(W, tol, rank, levels):
     """Batch of HSS matrices of a batch of dense ones; without levels, where "auto" finds these to save nothing."""
-    A = HSSMatrix.from_dense(W, tol, rank, levels)
+    check_rank(rank, 0)
+    A = HSSMatrix._compress(W, tol, rank, levels)
     if levels == "auto" and A.n_parameters >= W.numel():
-        return HSSMatrix.from_dense(W, tol=0, levels=0)
+        return HSSMatrix._compress(W, 0, None, 0)
     return A

@@ -17,7 +17,7 @@ from scipy.linalg import LinAlgWarning
 
 from ._blocks import leaf_mask, merge_diagonal, merge_rows, without_padding
 from ._cluster_tree import join_leaves, split_leaves
-from ._operands import as_linear_operator, check_operand, real_array
+from ._operands import as_given, as_linear_operator, as_operand, check_operand
 from ._product import dense_form
 
 # A reduced matrix of at most this size is factorised as a dense one: few large steps instead of many small ones.
@@ -92,11 +92,16 @@ class ULVFactor:
     ----------
     A : HSSMatrix
         The matrix, or a batch of them.
+    warn : bool, default=True
+        Whether to warn of a matrix that is singular to working precision; `is_singular` tells in any case.
 
     Attributes
     ----------
     shape : tuple of int
         (\\*batch, n, n).
+    is_singular : bool
+        Whether the matrix, or one of a batch, is singular to working precision, so that solutions may have no correct
+        digit.
     condition : float
         Estimate, from below, of the condition number in the Euclidean norm; of a batch, the largest.
 
@@ -104,11 +109,15 @@ class ULVFactor:
     ------
     numpy.linalg.LinAlgError
         If the matrix is singular.
+    TypeError
+        If `A` is no HSSMatrix.
+    ValueError
+        If it is not square.
 
     Warns
     -----
     scipy.linalg.LinAlgWarning
-        If the matrix is singular to working precision, so that solutions may have no correct digit.
+        If the matrix is singular to working precision and `warn` is true.
 
     Examples
     --------
@@ -121,19 +130,25 @@ class ULVFactor:
     True
     """
 
-    def __init__(self, A) -> None:
+    def __init__(self, A, warn: bool = True) -> None:
         check_square(A)
         self.tree, self.shape, self.dtype, self.device = A.row_tree, A.shape, A.dtype, A.device
         with torch.no_grad():
             self._factorise(*padded_identity(A))
             self.condition = self._estimate_condition(A)
-        # Written so that NaN warns, too.
-        if not self.condition * torch.finfo(self.dtype).eps < 1:
+        # Written so that NaN counts, too.
+        self.is_singular = not self.condition * torch.finfo(self.dtype).eps < 1
+        if warn:
+            self._warn_if_singular()
+
+    def _warn_if_singular(self):
+        """Warn in the name of the line that called the caller."""
+        if self.is_singular:
             warnings.warn(
                 f"The matrix is singular to working precision (condition number about {self.condition:.1e}): "
                 "solutions may have no correct digit.",
                 LinAlgWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def _factorise(self, D, U, V):
@@ -171,7 +186,7 @@ class ULVFactor:
 
         Parameters
         ----------
-        b : Tensor or ndarray of shape (n,) or (..., n, k)
+        b : Tensor or array-like of shape (n,) or (..., n, k)
             Right-hand sides; batches broadcast.
 
         Returns
@@ -186,7 +201,7 @@ class ULVFactor:
 
         Parameters
         ----------
-        b : Tensor or ndarray of shape (n,) or (..., n, k)
+        b : Tensor or array-like of shape (n,) or (..., n, k)
             Right-hand sides; batches broadcast.
 
         Returns
@@ -196,15 +211,13 @@ class ULVFactor:
         return self._apply(self._solve_transposed, b)
 
     def _apply(self, function, b):
-        if isinstance(b, np.ndarray):
-            b = torch.as_tensor(real_array(b), dtype=self.dtype, device=self.device)
-            return self._apply(function, b).cpu().numpy()
+        b, was_array = as_operand(b, self)
         check_operand(b, self.dtype, self.shape[-1])
         with torch.no_grad():
             x = b.unsqueeze(-1) if b.ndim == 1 else b
             x = x.expand(*torch.broadcast_shapes(self.shape[:-2], x.shape[:-2]), *x.shape[-2:])
             x = join_leaves(function(split_leaves(x, self.tree)), self.tree)
-            return x.squeeze(-1) if b.ndim == 1 else x
+            return as_given(x.squeeze(-1) if b.ndim == 1 else x, was_array)
 
     def _solve(self, h):
         known = []
@@ -293,11 +306,11 @@ def norm_estimate(x, apply, adjoint, steps=2):
 
 
 def check_square(A):
-    """Refuse what has no inverse by its shape or type."""
+    """Refuse what has no inverse by its shape."""
+    if not hasattr(A, "row_tree"):
+        raise TypeError(f"A must be an HSSMatrix, not of type {type(A).__name__}.")
     if A.shape[-1] != A.shape[-2]:
         raise ValueError(f"Only square matrices can be factorised and inverted; this one has shape {A.shape}.")
-    if A.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"Only float32 and float64 matrices can be factorised, not {A.dtype}; convert with .to().")
 
 
 def check_pivots(triangle):
@@ -364,7 +377,7 @@ class Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx, A, transposed, b, *generators):
         """Solve with the factor that A keeps."""
-        factor = A.factor()
+        factor = A.factor(warn=False)
         x = factor.solve_transposed(b) if transposed else factor.solve(b)
         ctx.A, ctx.transposed, ctx.b_shape = A, transposed, b.shape
         ctx.save_for_backward(x, *generators)

@@ -1,0 +1,126 @@
+"""What parameters and generators must be: one place for every kind of check."""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def count(value, name: str, least: int | None = None) -> int:
+    """Python integer of a parameter; True is none.
+
+    Raises
+    ------
+    ValueError
+        If `value` is no integer, or below `least`.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} must be an integer.") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}={number} must be at least {least}.")
+    return number
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Refuse types that the algorithms do not know: above all complex ones, of which they would lose half.
+
+    Raises
+    ------
+    TypeError
+        Unless `dtype` is float32 or float64.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"Only float32 and float64 matrices are supported, not {dtype}.")
+
+
+def check_parts(parts: Iterable[Any], owner: str) -> None:
+    """Refuse parts of a matrix (tensors or matrices) that are not of one supported type on one device.
+
+    Raises
+    ------
+    TypeError
+        Names the types and devices.
+    """
+    kinds: set[tuple[Any, Any]] = {(getattr(x, "dtype", type(x)), getattr(x, "device", None)) for x in parts}
+    for dtype, _ in kinds:
+        check_dtype(dtype)
+    if len(kinds) > 1:
+        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise TypeError(f"{owner} must be of one type, on one device; got {found}.")
+
+
+def is_factor(c) -> bool:
+    """Whether a matrix can be multiplied by `c`: by a real number, or by a tensor of some.
+
+    Raises
+    ------
+    TypeError
+        For truth values and complex numbers, which Python would take for numbers.
+    """
+    if isinstance(c, torch.Tensor):
+        kind = c.dtype
+        wrong = kind.is_complex or kind == torch.bool
+    else:
+        wrong = isinstance(c, bool | np.bool_ | complex | np.complexfloating)
+    if wrong:
+        raise TypeError(f"A matrix can be multiplied by real numbers, not by {c!r}.")
+    return isinstance(c, int | float | np.integer | np.floating | torch.Tensor)
+
+
+def check_tolerance(tol) -> None:
+    """Refuse tolerances that make no sense.
+
+    Raises
+    ------
+    ValueError
+        Unless `tol` is at least 0 and below 1.
+    """
+    if isinstance(tol, bool | str) or tol is None or not 0 <= tol < 1:
+        raise ValueError(f"tol={tol} must be at least 0 and below 1.")
+
+
+def check_rank(rank, least: int = 1) -> None:
+    """Refuse what is no largest rank.
+
+    Raises
+    ------
+    ValueError
+        Unless `rank` is None or an integer of at least `least`.
+    """
+    try:
+        if rank is not None:
+            count(rank, "rank", least)
+    except ValueError:
+        raise ValueError(f"rank={rank} must be None or an integer of at least {least}.") from None
+
+
+def check_memory(n_numbers: int, dtype: torch.dtype, owner: str) -> None:
+    """Refuse sizes that this machine cannot hold, before anything is allocated.
+
+    Raises
+    ------
+    ValueError
+        Names the size.
+    """
+    size = n_numbers * dtype.itemsize
+    if size > _memory():
+        raise ValueError(
+            f"{owner} would hold {n_numbers:.2g} numbers, {size / 2**30:.2g} GiB, which is more than the "
+            f"{_memory() / 2**30:.2g} GiB of memory of this machine."
+        )
+
+
+@cache
+def _memory():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows cannot be asked
+        return float("inf")
