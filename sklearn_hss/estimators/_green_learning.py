@@ -123,12 +123,12 @@ class GreenLearningRegressor(BaseNeuralRegressor):
     @property
     def greens_function_(self):
         """Learned Green's function in the units of the data."""
-        return self._values()[0] * (self.y_scale_[0] / self.x_scale_[0])
+        return self._values()[0] * float(self.y_scale_[0] / self.x_scale_[0])
 
     @property
     def homogeneous_solution_(self):
         """Learned homogeneous solution in the units of the data."""
-        return self._values()[1] * self.y_scale_[0]
+        return self._values()[1] * float(self.y_scale_[0])
 
     @property
     def quadrature_weights_(self):

@@ -456,6 +456,12 @@ def relative_error(prediction, Y, typical=None):
     return float(((prediction - Y).norm(dim=0) / sizes.clamp_min(1e-3 * typical or 1.0)).mean())
 
 
+def dimension(X):
+    """Dimension of the span of samples, up to rounding."""
+    s = torch.linalg.svdvals(X)
+    return int((s > 10 * _ROUNDING * s[:1]).sum())
+
+
 def asymmetry(X, Y):
     """How far S = Xᵀ Y = Xᵀ A X is from symmetric: 0 for symmetric A, 1 for antisymmetric A."""
     if X.shape[1] > len(X) + len(Y):
@@ -857,6 +863,8 @@ def search(groups, before, train, valid, settings, slow):
     """
     trials: list[Trial] = []
     n_train = train.X.shape[1]
+    # Samples that depend on others determine no more unknowns of a row.
+    n_independent = min(dimension(train.given.X), dimension(train.given.Y))
     for group in groups:
         lowest = min((t.error for t in [*before, *trials]), default=math.inf)
         is_slow = settings.solver == "auto" and any(c.solver == "gauss_newton" for c in group)
@@ -864,7 +872,7 @@ def search(groups, before, train, valid, settings, slow):
             continue
         best, misses = math.inf, 0
         for candidate in group:
-            if candidate.n_samples > n_train:
+            if candidate.n_samples > (n_train if candidate.half_bandwidth is None else n_independent):
                 break
             trials.append(assess(candidate, train, valid, settings))
             error = trials[-1].base_error
