@@ -76,3 +76,17 @@ def _refuse_masked_entries(values, name):
             _refuse_masked_entries(value, name)
         elif isinstance(value, np.ma.MaskedArray):
             _read(value, name)
+
+
+def refuse_complex(x, name):
+    """Raise for complex numbers, in scikit-learn's words but without the numbers.
+
+    Raises
+    ------
+    ValueError
+        Tells what to do instead.
+    """
+    if np.iscomplexobj(x):
+        raise ValueError(
+            f"Complex data not supported: {name} must be real; give real and imaginary parts as two channels."
+        )

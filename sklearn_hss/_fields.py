@@ -7,7 +7,7 @@ from numbers import Integral
 
 import numpy as np
 
-from ._containers import as_plain
+from ._containers import as_plain, refuse_complex
 
 # A vector of numbers that belongs to a field has fewer entries than this fraction of its points; more of them are taken
 # for a field on a grid of another size, which must come as one.
@@ -74,6 +74,7 @@ def as_rows(fields, name="X"):
             fields = np.asarray(fields)
         except ValueError:  # ragged, which scikit-learn explains
             return fields, None
+    refuse_complex(fields, name)
     shape = getattr(fields, "shape", None)
     if shape is None or len(shape) < 3:
         return fields, None if shape is None or len(shape) < 1 else tuple(shape[1:])

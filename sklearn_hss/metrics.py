@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 
-from ._containers import as_plain
+from ._containers import as_plain, refuse_complex
 from ._fields import check_mask
 
 
@@ -16,6 +16,8 @@ def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[lis
     if multioutput not in ("joint", "uniform_average", "raw_values"):
         raise ValueError(f"multioutput={multioutput!r} must be 'joint', 'uniform_average' or 'raw_values'.")
     fields, names = [as_plain(y_true, "y_true"), as_plain(y_pred, "y_pred")], ("y_true", "y_pred")
+    for y, name in zip(fields, names, strict=True):
+        refuse_complex(y, name)
     shapes = [np.shape(y) for y in fields]
     mask = check_mask(mask)
     if isinstance(mask, str):

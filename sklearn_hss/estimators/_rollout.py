@@ -14,7 +14,7 @@ from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._containers import as_plain
+from .._containers import as_plain, refuse_complex
 from .._fields import (
     Domain,
     FieldShape,
@@ -62,6 +62,7 @@ def _check_trajectories(X, estimator):
             "X is a list of trajectories of different lengths; here, all must have the same, or give pairs of states, "
             "X and y."
         )
+    refuse_complex(X, "X")
     X = check_array(
         X, **_CHECKS, ensure_2d=False, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
     )
