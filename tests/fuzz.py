@@ -3,9 +3,9 @@
     python tests/fuzz.py --cases 1000 --seed 0
 
 prints the counts, and every case that is not as it should be; the exit status is 1 if there is one. An error is clear
-if it is a ValueError or a TypeError (LinAlgError for a singular matrix, OSError for a file that is not there) that this
-package or scikit-learn raises itself, in a message of one or two sentences. On exact linear data with enough samples, a
-linear map must not be worse than predicting zero without a warning.
+if it is a ValueError or a TypeError (or IndexError for an index, LinAlgError for a singular matrix, OSError for a file
+that is not there) that this package or scikit-learn raises itself, in a message of one or two sentences. On exact
+linear data with enough samples, a linear map must not be worse than predicting zero without a warning.
 """
 
 import argparse
@@ -400,7 +400,7 @@ def is_clear(error):
     """Whether an error is a refusal: of the right kind, from us or from scikit-learn, in few words."""
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return True
-    if not isinstance(error, ValueError | TypeError):
+    if not isinstance(error, ValueError | TypeError | IndexError):
         return False
     last = traceback.extract_tb(error.__traceback__)[-1]
     package = Path(sklearn_hss.__file__).parent
