@@ -356,8 +356,8 @@ def find_domain(mask, X, y, inputs, outputs):
                 "grid."
             )
     blank = empty[1] if kept[1] is not None and (empty[1] & ~kept[1]).any() else None
-    kept = [None if inside is None or inside.all() else inside for inside in kept]
-    return Domain(*kept, None if blank is None else blank & ~kept[1])
+    inner, outer = (None if inside is None or inside.all() else inside for inside in kept)
+    return Domain(inner, outer, None if blank is None else blank & ~kept[1])
 
 
 def _is_nan(values):

@@ -112,7 +112,7 @@ def pairs(rng):
 
 def mangle(rng, array):
     """An array as people bring it: another type, container, layout, or with something in it that is no number."""
-    how = pick(rng, ["as it is"] * 40 + list(MANGLED))
+    how = pick(rng, ["as it is"] * 120 + list(MANGLED))
     return array if how == "as it is" else MANGLED[how](rng, array)
 
 

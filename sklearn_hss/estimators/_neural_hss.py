@@ -349,10 +349,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         before = copy.deepcopy(module.state_dict())
         module.install(found.operator)
         with torch.no_grad():
-            batches = F.T.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
+            inputs = F.T.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
             kind = {"device": self.net_.device, "dtype": getattr(torch, self._dtype.name)}
-            predictions = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in batches]
-            predictions = torch.from_numpy(self._domain.finish(torch.cat(predictions).numpy()))
+            batches = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in inputs]
+            predictions = torch.from_numpy(self._domain.finish(torch.cat(batches).numpy()))
             error = relative_error(predictions.nan_to_num().T, U)
         if self.init == "auto" and not error < 0.1:  # rank and precision of the layers do not suffice
             module.load_state_dict(before)

@@ -441,14 +441,16 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self._domain.finish(states[..., :n_state].reshape(-1, n_state))
+        states[..., :n_state] = self._domain.finish(states[..., :n_state].reshape(-1, n_state)).reshape(
+            len(X), n_steps + 1, n_state
+        )
         return states.reshape(len(X), n_steps + 1, *self._input_shape)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X, y=None, sample_weight=None, *, multioutput="uniform_average"):
         """Coefficient of determination R² of rollouts, or of single steps if `y` is given.
 
         Both sums of squares, of the residuals and of the states about the mean state, run over trajectories, times and
-        grid points together. The initial states, which are given, do not count.
+        grid points together, for every channel. The initial states, which are given, do not count.
 
         Parameters
         ----------
@@ -458,15 +460,17 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             The states one step later.
         sample_weight : array-like of shape (n_trajectories,) or (n_samples,), default=None
             Weights of the trajectories, or of the pairs.
+        multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
+            The mean over the channels, or an array with one number for each.
 
         Returns
         -------
-        float
+        float or ndarray of shape (n_channels,)
             1 for a perfect prediction, 0 for one no better than the mean state; minus infinity if a rollout becomes
             infinite or NaN. Of single steps, persistence has a score near 1 already.
         """
         if y is not None:
-            return super().score(X, y, sample_weight)
+            return super().score(X, y, sample_weight, multioutput=multioutput)
         check_consistent_length(X, sample_weight)
         true, predicted = (states[:, 1:] for states in self._true_and_predicted(X))
         if not np.isfinite(predicted).all():
@@ -474,7 +478,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         n_steps, n_state = true.shape[1:]
         weight = None if sample_weight is None else np.repeat(sample_weight, n_steps)
         channels = self._target_fields.n_channels or 1
-        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight, channels)
+        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight, channels, multioutput)
 
     def _true_and_predicted(self, X):
         """Trajectories and their rollouts, both (n_trajectories, n_times, n_values), for `score` and the scorers.

@@ -19,10 +19,18 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
         Channels, of as many values each, one after the other.
     multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
         The mean over the channels, or an array with one number for each.
+
+    Raises
+    ------
+    ValueError
+        If `multioutput` is something else.
     """
+    if multioutput not in ("uniform_average", "raw_values"):
+        raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
     if len(y_true) < 2:
         return r2_score(y_true, y_pred)  # warns, and is NaN
-    channels = [_channel_r2(*pair, sample_weight) for pair in zip(*_split(n_channels, y_true, y_pred), strict=True)]
+    parts = zip(*_split(n_channels, y_true, y_pred), strict=True)
+    channels = [_channel_r2(true, predicted, sample_weight) for true, predicted in parts]
     return np.array(channels) if multioutput == "raw_values" else float(np.mean(channels))
 
 
@@ -77,8 +85,6 @@ class FieldRegressorMixin(RegressorMixin):
         ValueError
             If `y` has not the size of the predictions, or `multioutput` is something else.
         """
-        if multioutput not in ("uniform_average", "raw_values"):
-            raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
         prediction = self.predict(X)
         check_consistent_length(X, y, sample_weight)
         y = np.asarray(as_rows(y, "y")[0])

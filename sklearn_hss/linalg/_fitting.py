@@ -231,7 +231,8 @@ def fit_hss(
     check_settings(settings, len(Y), len(X), adjoint is not None)
     check_ratio(X, Y)
     # A symmetric operator is its own adjoint.
-    samples = Data(X, Y, *((None, None) if symmetric is True or adjoint is None else adjoint), inside=inside)
+    P, Z = (None, None) if symmetric is True or adjoint is None else adjoint
+    samples = Data(X, Y, P, Z, inside=inside)
     ones = torch.ones_like(X[0]) if weights is None else weights
     order = torch.from_numpy((random_state or np.random.RandomState(0)).permutation(X.shape[1]))
     problem = Problem(samples, ones, order, settings, centred=intercept is True)
@@ -286,7 +287,7 @@ class Problem:
     @property
     def size(self):
         """Mean norm of the held-out outputs, in the units of the user."""
-        return self.scale[1] * float(self.valid.Y.norm(dim=0).mean())
+        return math.inf if self.valid is None else self.scale[1] * float(self.valid.Y.norm(dim=0).mean())
 
     def search(self, slow):
         """Try the candidates that are fast, or those that are not."""

@@ -428,7 +428,7 @@ class HSSMatrix:
             raise ValueError("X and Y must not hold NaN or infinite values.")
         if adjoint is not None:
             adjoint = tuple(_building.as_tensor(M, name, 2).double() for M, name in zip(adjoint, "PZ", strict=True))
-        return fit_hss(
+        found = fit_hss(
             X,
             Y,
             adjoint=adjoint,
@@ -440,7 +440,10 @@ class HSSMatrix:
             alpha=alpha,
             noise=noise,
             random_state=np.random.RandomState(random_state),
-        ).operator
+        )
+        for doubt in found.doubts:
+            warnings.warn(doubt, UserWarning, stacklevel=2)
+        return found.operator
 
     @classmethod
     def from_banded(cls, l_and_u, ab=None, levels: int | str = "auto") -> "HSSMatrix":
