@@ -196,9 +196,9 @@ def estimator_call(rng):
         parameters["grid_shape"] = pick(rng, [grid, grid[::-1], grid[:1], int(np.prod(grid)), 0, (4, 4)])
     X_given, Y_given = mangle(rng, X), mangle(rng, Y)
     weight = pick(rng, [None] * 8 + [np.ones(len(X)), rng.randint(0, 2, len(X)), -np.ones(len(X)), np.ones(3)])
-    model = getattr(sklearn_hss, name)(**parameters)
 
     def call():
+        model = getattr(sklearn_hss, name)(**parameters)
         model.fit(X_given, Y_given, **({} if weight is None else {"sample_weight": weight}))
         results = [model.predict(X_given) if hasattr(model, "predict") else model.transform(X_given)]
         if hasattr(model, "score") and len(X) > 1:
@@ -225,15 +225,13 @@ def rollout_call(rng):
     states = mangle(rng, np.stack([X * decay**step for step in range(int(rng.randint(1, 5)))], axis=1))
     inner = sklearn_hss.HSSRegressor(random_state=0)
     mask = {"mask": pick(rng, ["auto", rng.uniform(size=grid) > 0.3])} if rng.uniform() < 0.2 else {}
-    model = sklearn_hss.RolloutRegressor(inner, residual=bool(rng.randint(2)), **mask)
-    n_steps = pick(rng, [0, 1, 5, -1, 1.5, True])
+    residual, n_steps = bool(rng.randint(2)), pick(rng, [0, 1, 5, -1, 1.5, True])
 
     def call():
-        model.fit(states)
-        start = X
-        return [np.nan_to_num(model.rollout(start, n_steps)), *([model.score(states)] if len(X) > 1 else [])]
+        model = sklearn_hss.RolloutRegressor(inner, residual=residual, **mask).fit(states)
+        return [np.nan_to_num(model.rollout(X, n_steps)), *([model.score(states)] if len(X) > 1 else [])]
 
-    return f"{model} on trajectories {describe(states)}, {n_steps} steps", call
+    return f"RolloutRegressor(residual={residual}, {mask}) on trajectories {describe(states)}, {n_steps} steps", call
 
 
 def scaler_call(rng):

@@ -111,7 +111,8 @@ def make_burgers(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the modes cannot be represented on the grid.
+        If a parameter is out of its range, the modes cannot be represented on the grid, or the data do not fit into
+        the memory or the disk of this machine.
     RuntimeError
         If the time integration fails; the message names the trajectory.
 

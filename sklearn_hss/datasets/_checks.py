@@ -6,11 +6,26 @@ from operator import index
 import numpy as np
 from sklearn.utils import check_array
 
+from .._containers import as_plain
+
+
+def as_integer(value):
+    """`value` as an int, if it is one.
+
+    Raises
+    ------
+    TypeError
+        If it is none; True and False are none.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{value} is no integer.")
+    return index(value)
+
 
 def check_modes(modes, highest, n_points):
     """`modes` as a pair of ints (first, last) of which the last is at most `highest`."""
     try:
-        first, last = (index(k) for k in modes)
+        first, last = (as_integer(k) for k in modes)
     except (TypeError, ValueError):
         raise ValueError(f"modes={modes!r} must be a pair of integers (first, last).") from None
     if not 1 <= first <= last:
@@ -39,8 +54,33 @@ def count_steps(name, step, interval, what):
     return n_steps
 
 
+def real_array(values, name):
+    """Given values as an array of float64 in C order.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str
+
+    Raises
+    ------
+    ValueError
+        If they are not real, finite numbers in an array.
+    """
+    values = as_plain(values, name)
+    if isinstance(values, list | tuple):
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"{name} is no array of numbers ({error}).") from None
+        values = as_plain(values, name)
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} is complex; it must be real.")
+    return check_array(values, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name=name)
+
+
 def check_fields(fields, name, expected):
-    """Given fields as an array of floats in C order.
+    """Given fields as by :func:`real_array`, and of the right shape.
 
     Parameters
     ----------
@@ -49,11 +89,10 @@ def check_fields(fields, name, expected):
     expected : tuple of int or str
         The shape; names stand for sizes that are not fixed.
     """
-    shape = np.shape(fields)
+    fields = real_array(fields, name)
+    shape = fields.shape
     if len(shape) != len(expected) or any(
         isinstance(wanted, int) and n != wanted for n, wanted in zip(shape, expected, strict=True)
     ):
         raise ValueError(f"{name} has shape {shape}; it must be ({', '.join(map(str, expected))}).")
-    if np.iscomplexobj(fields):
-        raise ValueError(f"{name} is complex; it must be real.")
-    return check_array(fields, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name=name)
+    return fields

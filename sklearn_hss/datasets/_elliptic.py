@@ -1,16 +1,17 @@
 """Data of linear elliptic equations: draw right-hand sides, solve, keep the points of the coarse grid."""
 
 from functools import partial
-from operator import index
+from math import prod
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
+from .._containers import as_plain
 from .._devices import resolve_device
 from ._box import axis_grid, box_solver
-from ._checks import check_fields, check_modes
+from ._checks import as_integer, check_fields, check_modes, real_array
 from ._forcing import gaussian_random_field, sine_forcing
-from ._generation import Plan, generate
+from ._generation import Plan, check_size, generate
 from ._sparse import (
     NotConverged,
     check_positive,
@@ -55,7 +56,8 @@ def make_elliptic_data(
     """
     kind = forcing if isinstance(forcing, str) else "given"
     if kind == "given":
-        sizes = [f"n_{i}" for i in range(1, np.ndim(forcing))] or ["n_points"]
+        forcing = real_array(forcing, "forcing")
+        sizes = [f"n_{i}" for i in range(1, forcing.ndim)] or ["n_points"]
         forcing = check_fields(forcing, "forcing", ("n_samples", *sizes))
         n_samples, *n_points = forcing.shape
         random_state = 0  # nothing is random
@@ -77,6 +79,10 @@ def make_elliptic_data(
         default = (3, 23) if len(shape) > 2 else (1, 10)
         modes = check_modes(default if modes is None else modes, (min(shape) - 1) // (1 if half_waves else 2), n_points)
     device = _check_device(device, len(shape) == 3 and domain == "box" and diffusivity is None)
+    shapes = {"F": shape, "U": shape}
+    parameters = {"n_samples": n_samples, "n_points": shape, "refinement": refinement}
+    # One field of the fine grid at least is worked on at a time, with its transform and the solution of the equation.
+    n_bytes = check_size(parameters, n_samples, shapes, working=3 * prod(fine), data_home=data_home)
 
     def prepare():
         solver = _solver(fine, boundary, order, wavenumber, domain, hole_radius, diffusivity, device)
@@ -118,16 +124,15 @@ def make_elliptic_data(
 
         return Plan(
             n_samples=n_samples,
-            batch_size=max(1, _BATCH // int(np.prod(fine))),
-            shapes={"F": shape, "U": shape},
+            batch_size=max(1, _BATCH // prod(fine)),
+            shapes=shapes,
             draw=draw,
             solve=solve,
         )
 
     recipe = {
         "generator": generator,
-        "n_samples": n_samples,
-        "n_points": shape,
+        **parameters,
         "domain": domain,
         "hole_radius": hole_radius if domain == "perforated" else None,
         "diffusivity": diffusivity,
@@ -137,11 +142,11 @@ def make_elliptic_data(
         "modes": modes if kind == "sine" else None,
         "length_scale": length_scale if kind == "grf" else None,
         "order": order,
-        "refinement": refinement,
         "device": device and device.type,
         "random_state": random_state,
     }
-    F, U = generate(prepare, recipe, n_jobs=n_jobs if device is None else 1, verbose=verbose, data_home=data_home)
+    n_jobs = n_jobs if device is None else 1
+    F, U = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
     return F, U, domain_mask(domain, shape, boundary, hole_radius)
 
 
@@ -178,7 +183,7 @@ def _named(solve, rows, f):
 
 def _check_shape(n_points):
     try:
-        shape = tuple(index(n) for n in np.atleast_1d(n_points))
+        shape = tuple(as_integer(n) for n in (n_points if isinstance(n_points, list | tuple) else [n_points]))
     except (TypeError, ValueError):
         shape = ()
     if not shape or min(shape) < 2:
@@ -197,9 +202,10 @@ def _check_boundary(boundary, domain):
 def _check_diffusivity(diffusivity, n_samples, shape):
     if diffusivity is None or callable(diffusivity):
         return diffusivity
-    diffusivity = check_array(
-        diffusivity, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name="diffusivity"
-    )
+    diffusivity = as_plain(diffusivity, "diffusivity")
+    given, diffusivity = diffusivity, real_array(diffusivity, "diffusivity")
+    if np.asarray(given).dtype == bool:
+        raise ValueError("diffusivity holds booleans, such as a mask; it must hold positive numbers.")
     if diffusivity.shape not in (shape, (n_samples, *shape)):
         raise ValueError(
             f"diffusivity has shape {diffusivity.shape}; it must be {shape}, one value per grid point, or "

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 from .._parameters import Count
 from ._checks import check_fields, check_modes, count_steps
 from ._forcing import gaussian_random_field
-from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, generate
+from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, check_size, generate, report
 
 EVOLUTION_CONSTRAINTS: dict[str, list] = {
     "n_samples": [Count(1)],
@@ -215,6 +215,18 @@ def make_evolution(
         lag = count_steps("store_every", store_every, step, f"step={step:g}")
         if lag > n_steps:
             raise ValueError(f"step={step} is longer than the trajectories; choose one of at most t_final={t_final}.")
+    shapes: dict[str, tuple[int, ...]] = {"U": (n_steps + 1, n_points)}
+    parameters = {
+        "n_samples": n_samples,
+        "n_points": n_points,
+        "refinement": refinement,
+        "t_final": t_final,
+        "store_every": store_every,
+    }
+    # Pairs are copies, and so in memory even where the trajectories are on the disk.
+    n_copied = 0 if return_trajectories else 2 * n_samples * (n_steps + 1 - lag) * n_points
+    working = n_copied + (n_steps + 1) * n_fine
+    n_bytes = check_size(parameters, n_samples, shapes, working=working, data_home=data_home)
     equation = Equation(n_intervals, boundary == "periodic", float(diffusivity), float(beta))
     unknowns = slice(None) if equation.periodic else slice(1, n_intervals)
     if given is not None:
@@ -236,27 +248,23 @@ def make_evolution(
         solve_batch = _batch_solver(equation, unknowns, times, refinement, solver, rtol, atol)
         # SciPy's BDF is Python code.
         prefer = "processes" if solver == "bdf" else "threads"
-        return Plan(n_samples, _BATCH, {"U": (len(times), n_points)}, draw, solve_batch, prefer=prefer)
+        return Plan(n_samples, _BATCH, shapes, draw, solve_batch, prefer=prefer)
 
     recipe = {
         "generator": generator,
-        "n_samples": n_samples,
-        "n_points": n_points,
+        **parameters,
         "diffusivity": diffusivity,
         "beta": beta,
         "boundary": boundary,
-        "t_final": t_final,
-        "store_every": store_every,
         "initial": initial if given is None else given,
         "modes": modes if given is None and initial == "sine" else None,
         "length_scale": length_scale if given is None and initial == "grf" else None,
-        "refinement": refinement,
         "solver": solver,
         "rtol": rtol if solver == "bdf" else None,
         "atol": atol if solver == "bdf" else None,
         "random_state": random_state,
     }
-    (U,) = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home)
+    (U,) = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
     if return_trajectories:
         return times, U
     return tuple(np.array(states).reshape(-1, n_points) for states in (U[:, :-lag], U[:, lag:]))
@@ -274,6 +282,7 @@ def _batch_solver(equation, unknowns, times, refinement, solver, rtol, atol) -> 
         for trajectory, state in zip(U, states, strict=True):
             fine[:, unknowns] = state
             trajectory[:] = fine[:, ::refinement]
+            report(1)
         return (U,)
 
     def _numbered_bdf(i, u):

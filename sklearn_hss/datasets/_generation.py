@@ -6,10 +6,10 @@ import shutil
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from math import prod
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
 from sklearn.utils._param_validation import Interval
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
+from .._endings import check_ending, python_waits
+from .._files import delete_abandoned, partial_name
+from .._memory import check_memory, gibibytes
 from .._parameters import Count
 
 POSITIVE = [Interval(Real, 0, None, closed="neither")]
@@ -35,13 +38,27 @@ GENERATION_CONSTRAINTS: dict[str, list] = {
 # Goes into the names of the folders: data of an older release are not taken for those of the present solvers.
 _FORMAT = 1
 _RECIPE = "recipe.json"
-# Folders of generations that were killed are deleted when nothing was written to them for this many seconds.
+# Folders of processes that may be alive, on another machine, are deleted when nothing was written to them for so many
+# seconds.
 _ABANDONED = 24 * 3600.0
 
-# Bars cannot travel to where the jobs run; threads find theirs here.
-_BARS: dict[int, tqdm] = {}
-_LOCK = threading.Lock()
+
+@dataclass
+class _Call:
+    """A call of :func:`generate` that is at work: its bar, and the threads that run one of its jobs."""
+
+    bar: tqdm
+    threads: set[int] = field(default_factory=set)
+
+
+# Bars cannot travel to where the jobs run; threads find their call here.
+_CALLS: dict[int, _Call] = {}
+_LOCK = threading.Condition()
 _job = threading.local()
+
+
+class _Ended(Exception):
+    """Raised in a job whose call has ended, by an error or an interrupt. Nobody waits for its result."""
 
 
 @dataclass
@@ -77,6 +94,7 @@ class Plan:
     prefer: str = "threads"
 
 
+@python_waits()
 def generate(
     prepare: Callable[[], Plan],
     recipe: dict[str, Any],
@@ -84,6 +102,7 @@ def generate(
     n_jobs: int | None = None,
     verbose: int = 1,
     data_home: str | os.PathLike | None = None,
+    n_bytes: int = 0,
 ) -> tuple[np.ndarray, ...]:
     """Generate the arrays of a data set, or take them from the disk.
 
@@ -95,6 +114,8 @@ def generate(
         Everything that determines the data: the name of the generator under "generator", and its parameters.
     n_jobs, verbose, data_home
         As in the public generators.
+    n_bytes : int, default=0
+        Size of the arrays, from :func:`check_size`.
 
     Returns
     -------
@@ -112,15 +133,22 @@ def generate(
     home = Path(data_home).expanduser()
     folder = home / f"{recipe['generator']}-{digest(recipe)}"
     if not folder.exists():
-        plan = prepare()
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"data_home={str(data_home)!r} is no folder that can be written to ({error}).") from error
-        _delete_abandoned(home)
-        partial = home / f"{folder.name}.partial-{uuid.uuid4().hex}"
-        partial.mkdir()
+        free = shutil.disk_usage(home).free
+        if n_bytes > free:
+            raise ValueError(
+                f"{_size_parameters(recipe)} needs {gibibytes(n_bytes)}, and the disk of data_home={str(data_home)!r} "
+                f"has {gibibytes(free)} left; ask for less, or take another disk."
+            )
+        plan = prepare()
+        delete_abandoned(folder)
+        _delete_forgotten(home)
+        partial = partial_name(folder)
         try:
+            partial.mkdir()
             with ExitStack() as files:
                 sinks = [_file_sink(files, partial, plan, name) for name in plan.shapes]
                 _fill(plan, sinks, recipe, n_jobs, verbose)
@@ -139,6 +167,45 @@ def generate(
         return tuple(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in names)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} is damaged ({error}); delete it, and the data will be generated again.") from error
+
+
+def check_size(
+    parameters: Mapping[str, Any],
+    n_samples: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: Any = np.float64,
+    *,
+    working: int = 0,
+    data_home: str | os.PathLike | None = None,
+) -> int:
+    """Refuse data that do not fit into the memory of this machine, before any work.
+
+    Parameters
+    ----------
+    parameters : dict
+        Those of the generator that the size depends on, for the message.
+    n_samples : int
+    shapes : dict of str to tuple
+        As of :class:`Plan`.
+    dtype : dtype, default=float64
+    working : int, default=0
+        Numbers of float64 that are in memory beside the arrays, at least.
+    data_home
+        As in the public generators. Where it is given, the arrays are not in memory.
+
+    Returns
+    -------
+    int
+        Size of the arrays in bytes, for :func:`generate`.
+    """
+    n_bytes = n_samples * sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
+    check_memory(8 * working + (n_bytes if data_home is None else 0), _size_parameters(parameters))
+    return n_bytes
+
+
+def _size_parameters(recipe):
+    names = ("n_samples", "n_points", "refinement", "t_final", "store_every", "len(states)")
+    return ", ".join(f"{name}={recipe[name]}" for name in names if name in recipe)
 
 
 def digest(recipe):
@@ -171,7 +238,7 @@ def _file_sink(files, folder, plan, name):
     return lambda rows, values: file.write(np.ascontiguousarray(values, plan.dtype).data)
 
 
-def _delete_abandoned(home):
+def _delete_forgotten(home):
     for partial in home.glob("make_*.partial-*"):
         with suppress(OSError):
             newest = max(file.stat().st_mtime for file in [partial, *partial.iterdir()])
@@ -199,23 +266,42 @@ def _fill(plan, sinks, recipe, n_jobs, verbose):
     options = {"prefer": plan.prefer, "require": "sharedmem" if plan.prefer == "threads" else None}
     solve = plan.solve if plan.prefer == "threads" else joblib.wrap_non_picklable_objects(plan.solve)
     jobs = (joblib.delayed(_solve)(solve, rows, plan.draw(rows), os.getpid(), id(bar)) for rows in batches)
-    with _SINGLE_THREAD, bar:
-        _BARS[id(bar)] = bar
+    with _SINGLE_THREAD, bar, _at_work(bar):
+        backend, _ = get_active_backend(**options)
+        return_as = "generator" if backend.supports_return_generator else "list"  # not all that users plug in do
+        results = joblib.Parallel(n_jobs=n_jobs, return_as=return_as, **options)(jobs)
         try:
-            backend, _ = get_active_backend(**options)
-            return_as = "generator" if backend.supports_return_generator else "list"  # not all that users plug in do
-            results = joblib.Parallel(n_jobs=n_jobs, return_as=return_as, **options)(jobs)
             for rows, (fields, reported) in zip(batches, results, strict=True):
                 for sink, values in zip(sinks, fields, strict=True):
                     sink(rows, values)
                 with _LOCK:
-                    _move(bar, rows.stop - rows.start - reported)
+                    _move(_call(id(bar)).bar, rows.stop - rows.start - reported)
         finally:
-            del _BARS[id(bar)]
+            if return_as == "generator":  # else jobs would go on for as long as somebody keeps the traceback
+                results.close()
+
+
+@contextmanager
+def _at_work(bar):
+    """Context in which the jobs of a call may run. It is left when none runs any more, also by an error.
+
+    Python may be about to end, after an interrupt; a thread that is in compiled code then would abort the process.
+    """
+    call = _CALLS[id(bar)] = _Call(bar)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            del _CALLS[id(bar)]
+            # The present thread has left its job, however it was interrupted.
+            _LOCK.wait_for(lambda: not call.threads - {threading.get_ident()})
 
 
 def report(n_samples):
-    """Move the progress bar on from within a batch, by samples or parts of them; silent in other processes."""
+    """Move the progress bar on from within a batch, by samples or parts of them; silent in other processes.
+
+    Here a job ends early whose call has ended by an error.
+    """
     advance = getattr(_job, "advance", None)
     if advance is not None:
         advance(n_samples)
@@ -226,26 +312,38 @@ def _move(bar, n_samples):
     bar.update(min(n_samples, bar.total - bar.n))
 
 
-def _solve(solve, rows, drawn, parent, bar_id):
+def _call(call_id):
+    check_ending()
+    if call_id not in _CALLS:
+        raise _Ended
+    return _CALLS[call_id]
+
+
+def _solve(solve, rows, drawn, parent, call_id):
     if os.getpid() != parent:
         with _SINGLE_THREAD:
             return solve(rows, drawn), 0.0
-    if "torch" in sys.modules:  # every thread has its own number of OpenMP threads
-        sys.modules["torch"].set_num_threads(1)
     reported = 0.0
 
     def advance(n_samples):
         nonlocal reported
         reported += n_samples
         with _LOCK:
-            if bar_id in _BARS:  # not if the call has ended early, by an error
-                _move(_BARS[bar_id], n_samples)
+            _move(_call(call_id).bar, n_samples)
 
-    _job.advance = advance
+    with _LOCK:
+        call = _call(call_id)
+        call.threads.add(threading.get_ident())
     try:
+        if "torch" in sys.modules:  # every thread has its own number of OpenMP threads
+            sys.modules["torch"].set_num_threads(1)
+        _job.advance = advance
         return solve(rows, drawn), reported
     finally:
         _job.advance = None
+        with _LOCK:
+            call.threads.discard(threading.get_ident())
+            _LOCK.notify_all()
 
 
 class _SingleThread:
@@ -263,7 +361,7 @@ class _SingleThread:
             if self._depth == 0:
                 torch = sys.modules.get("torch")
                 self._torch_threads = torch.get_num_threads() if torch else None
-                self._limits = threadpool_limits(limits=1)
+                self._limits = ThreadpoolController().limit(limits=1)
             self._depth += 1
 
     def __exit__(self, *error):

@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Sequence
+from math import prod
 from numbers import Real
-from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._containers import as_plain
 from .._devices import resolve_device
-from ._checks import check_fields, count_steps
-from ._generation import Plan, generate
+from ._checks import as_integer, check_fields, count_steps
+from ._generation import Plan, check_size, generate
 from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, wavenumbers
 
 #: Feed rate f and kill rate k of the paper's six patterns.
@@ -123,7 +124,7 @@ def make_gray_scott(
     Raises
     ------
     ValueError
-        If a parameter is out of its range.
+        If a parameter is out of its range, or the data do not fit into the memory or the disk of this machine.
     RuntimeError
         If a simulation becomes infinite or NaN.
 
@@ -163,6 +164,21 @@ def make_gray_scott(
         given = check_fields(initial, "initial", ("n_samples", 2, "n_1", "n_2"))
         n_samples, _, *n_points = given.shape
     n_points = check_grid(n_points)
+    states = as_plain(states, "states")
+    parameters = {"n_samples": n_samples, "n_points": n_points}
+    channels = 2 + 2 * parameter_channels
+    shapes: dict[str, tuple[int, ...]] = {"X": (channels, *n_points), "Y": (2, *n_points)}
+    if return_trajectories:
+        shapes = {"U": (len(states), channels, *n_points)}
+    # The states in the middle of a time step are as many, of two substances each.
+    n_bytes = check_size(
+        {**parameters, "len(states)": len(states)} if return_trajectories else parameters,
+        n_samples,
+        shapes,
+        dtype,
+        working=len(states) + 12 * prod(n_points),
+        data_home=data_home,
+    )
     stored = _check_states(states, return_trajectories)
     pairs = _check_pattern(pattern)
     if len(diffusivities) != 2 or not all(isinstance(d, Real) and 0 < float(d) < np.inf for d in diffusivities):
@@ -186,8 +202,6 @@ def make_gray_scott(
         else:
             draw, field = given.__getitem__, np.asarray
 
-        channels = 2 + 2 * parameter_channels
-
         def solve(rows, drawn):
             U = np.empty((rows.stop - rows.start, len(stored), channels, *n_points), dtype)
             U[:, :, 2:] = rates[rows][:, None, : channels - 2, None, None]
@@ -196,15 +210,11 @@ def make_gray_scott(
                 U[:, j, :2] = state
             return (U,) if return_trajectories else (U[:, 0], U[:, 1, :2])
 
-        shapes: dict[str, tuple[int, ...]] = {"X": (channels, *n_points), "Y": (2, *n_points)}
-        if return_trajectories:
-            shapes = {"U": (len(stored), channels, *n_points)}
         return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
 
     recipe = {
         "generator": "make_gray_scott",
-        "n_samples": n_samples,
-        "n_points": n_points,
+        **parameters,
         "rates": rates,
         "initial": initial if given is None else given,
         "families": len(pairs),  # how many samples come before the next family of initial states
@@ -218,7 +228,7 @@ def make_gray_scott(
         "random_state": random_state if given is None else 0,  # nothing is random about given states
     }
     n_jobs = n_jobs if torch_device.type == "cpu" else 1
-    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home)
+    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
     if return_trajectories:
         return _STATE * stored, arrays[0]
     return arrays[0], arrays[1]
@@ -226,7 +236,7 @@ def make_gray_scott(
 
 def _check_states(states, return_trajectories):
     try:
-        stored = np.array([index(j) for j in states])
+        stored = np.array([as_integer(j) for j in states])
     except TypeError:
         stored = np.array([-1])
     if len(stored) == 0 or stored.min() < 0 or np.any(np.diff(stored) <= 0):

@@ -84,8 +84,8 @@ def make_helmholtz(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the modes cannot be represented on the grid, or the wavenumber is resonant,
-        so that f does not determine u.
+        If a parameter is out of its range, the modes cannot be represented on the grid, the data do not fit into the
+        memory or the disk of this machine, or the wavenumber is resonant, so that f does not determine u.
 
     See Also
     --------

@@ -1,6 +1,7 @@
 """The Navier-Stokes equations in two dimensions."""
 
 import os
+from math import prod
 from numbers import Real
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from .._devices import resolve_device
 from ._checks import check_fields, count_steps
 from ._forcing import torus_random_field
-from ._generation import POSITIVE, Plan, generate
+from ._generation import POSITIVE, Plan, check_size, generate
 from ._spectral import (
     SPECTRAL_CONSTRAINTS,
     batch_size,
@@ -115,7 +116,7 @@ def make_navier_stokes(
     Raises
     ------
     ValueError
-        If a parameter is out of its range.
+        If a parameter is out of its range, or the data do not fit into the memory or the disk of this machine.
     RuntimeError
         If a simulation becomes infinite or NaN.
 
@@ -150,9 +151,17 @@ def make_navier_stokes(
     n_points = check_grid(n_points)
     if return_trajectories:
         n_stored = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
-        steps = count_steps("dt", dt, store_every, f"store_every={store_every:g}") * np.arange(n_stored + 1)
+        stride = count_steps("dt", dt, store_every, f"store_every={store_every:g}")
+        shapes: dict[str, tuple[int, ...]] = {"W": (n_stored + 1, *n_points)}
     else:
-        steps = np.array([0, count_steps("dt", dt, t_final, f"t_final={t_final:g}")])
+        n_stored, stride = 1, count_steps("dt", dt, t_final, f"t_final={t_final:g}")
+        shapes = {"W_0": n_points, "W_T": n_points}
+    parameters = {"n_samples": n_samples, "n_points": n_points}
+    in_time = {"t_final": t_final, "store_every": store_every} if return_trajectories else {}
+    # The states in the middle of a time step are as many.
+    working = n_stored + 6 * prod(n_points)
+    n_bytes = check_size({**parameters, **in_time}, n_samples, shapes, dtype, working=working, data_home=data_home)
+    steps = stride * np.arange(n_stored + 1)
     if isinstance(forcing, str):
         diagonal = 2 * np.pi * np.add.outer(*(np.arange(n) / n for n in n_points))
         q = 0.1 * (np.sin(diagonal) + np.cos(diagonal))
@@ -181,15 +190,11 @@ def make_navier_stokes(
             states = trajectory(stepper, initial_scale * field(drawn), advection, steps, rows.start)
             return (np.stack(list(states), axis=1),) if return_trajectories else tuple(states)
 
-        shapes: dict[str, tuple[int, ...]] = {"W_0": n_points, "W_T": n_points}
-        if return_trajectories:
-            shapes = {"W": (len(steps), *n_points)}
         return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
 
     recipe = {
         "generator": "make_navier_stokes",
-        "n_samples": n_samples,
-        "n_points": n_points,
+        **parameters,
         "viscosity": viscosity,
         "dt": dt,
         "steps": steps,
@@ -202,7 +207,7 @@ def make_navier_stokes(
         "random_state": random_state if given is None else 0,  # nothing is random about given fields
     }
     n_jobs = n_jobs if torch_device.type == "cpu" else 1
-    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home)
+    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
     if return_trajectories:
         return np.linspace(0, t_final, len(steps)), arrays[0]
     return arrays[0], arrays[1]

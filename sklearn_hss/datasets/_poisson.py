@@ -136,8 +136,8 @@ def make_poisson(
     data_home : str or path, default=None
         Folder to keep the data in. They are written there as they are generated, one file per array, and returned as
         read-only memory maps; the same call finds them there again. A folder gets its name when its data are complete,
-        so what a killed process leaves behind is never taken for data (and is deleted by calls of the next day). Needs
-        an int as `random_state`.
+        so what a killed process leaves behind is never taken for data, and is deleted by the next call that generates
+        them; what one on another machine leaves, a day later. Needs an int as `random_state`.
 
     Returns
     -------
@@ -152,7 +152,8 @@ def make_poisson(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the modes cannot be represented on the grid.
+        If a parameter is out of its range, the modes cannot be represented on the grid, or the data do not fit into
+        the memory, or what is left of the disk, of this machine.
     RuntimeError
         If the iterative solver of a variable diffusivity in three dimensions does not converge; it names the sample.
 

@@ -14,6 +14,7 @@ import scipy.io
 from sklearn.utils._param_validation import validate_params
 
 from .._parameters import Count
+from ._checks import as_integer
 
 # Bytes that are read at a time.
 _BLOCK = 2**26
@@ -83,7 +84,7 @@ def load_the_well(
         If a path does not exist.
     ValueError
         If a file is damaged or does not have the layout of The Well, files do not fit together, or lack what is asked
-        for.
+        for, or if what is read holds values that stand for missing data, or is packed.
 
     See Also
     --------
@@ -91,6 +92,10 @@ def load_the_well(
 
     Notes
     -----
+    Values that stand for missing data are those that the attributes ``_FillValue`` and ``missing_value`` of an array
+    name, and HDF5's own fill value, unless it is zero: parts of such an array that nobody has written are zeros in HDF5
+    too, and are read as such.
+
     The arrays have the precision of the files, which is single. HDF5 can be memory-mapped only where an array lies in
     one piece and uncompressed in its file. So the results are read-only memory maps where they are a part of one such
     array, and arrays in memory otherwise: one file, one scalar field, no parameter channels, increasing states at equal
@@ -229,11 +234,16 @@ def load_diffusionpde(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If a file is damaged or not of one of these kinds, files do not fit together, or lack what is asked for.
+        If a file is damaged or not of one of these kinds, files do not fit together, or lack what is asked for, or if
+        what is read holds values that stand for missing data, or is packed.
 
     See Also
     --------
     load_the_well : Reader of The Well.
+
+    Notes
+    -----
+    Values that stand for missing data in HDF5 are those of :func:`load_the_well`.
 
     References
     ----------
@@ -310,15 +320,39 @@ def _numbers(where, item):
         raise ValueError(f"{where} is {kind}; expected is an array of real numbers.")
     if 0 in item.shape:
         raise ValueError(f"{where} has no values, but the shape {tuple(item.shape)}.")
+    for attribute, neutral in (("scale_factor", 1), ("add_offset", 0)):
+        value = getattr(item, "attrs", {}).get(attribute, neutral)
+        if np.any(value != neutral):
+            raise ValueError(f"{where} is packed, with {attribute}={value}; store the numbers themselves.")
     return item
+
+
+def _fill_values(dataset):
+    """Numbers that stand for missing data: those that netCDF declares, and HDF5's own where it is not zero."""
+    declared = [dataset.attrs.get("_FillValue"), dataset.attrs.get("missing_value"), dataset.fillvalue or None]
+    values = [value for each in declared if each is not None for value in np.ravel(each)]
+    return [value for value in values if value.dtype.kind in "biuf" and not np.isnan(value)]
+
+
+def _present(dataset, key):
+    """The values of a part of an array in HDF5, none of which may be missing. NaN speaks for itself."""
+    values = dataset[key]
+    for fill in _fill_values(dataset):
+        n_missing = np.count_nonzero(values == fill)
+        if n_missing:
+            raise ValueError(
+                f"{dataset.name!r} of {dataset.file.filename} holds {n_missing} times its fill value {fill:g}, which "
+                "stands for missing data; write data there, or leave these samples out."
+            )
+    return values
 
 
 def _is_integer(value):
     try:
-        index(value)
+        as_integer(value)
     except TypeError:
         return False
-    return not isinstance(value, bool)
+    return True
 
 
 def _find_files(path, suffixes):
@@ -430,11 +464,11 @@ def _describe_well_file(h5py, path, fields, parameters):
                 raise ValueError(f"{path} has 'dimensions/{name}' of shape (); expected is one value per point.")
         axes = {}
         for name in names:
-            coordinates = dimensions[name][()]
+            coordinates = _present(dimensions[name], ())
             if coordinates.ndim > 1 and not (coordinates == coordinates[0]).all():
                 raise ValueError(f"{path} has a grid that varies along {name!r}, which is not supported.")
             axes[name] = coordinates.reshape(-1, coordinates.shape[-1])[0]
-        times = np.atleast_2d(dimensions["time"][()])
+        times = np.atleast_2d(_present(dimensions["time"], ()))
         if times.ndim > 2 or len(times) not in (1, n_trajectories):
             raise ValueError(f"{path} has times of shape {times.shape} for {n_trajectories} trajectories.")
         shape = (n_trajectories, times.shape[1])
@@ -506,7 +540,7 @@ def _read_parameter(path, dataset, shape):
         raise ValueError(
             f"{path} has {dataset.name!r} of shape {dataset.shape}; expected are {np.prod(stored)} values."
         )
-    return np.broadcast_to(dataset[()].reshape(stored), shape)
+    return np.broadcast_to(_present(dataset, ()).reshape(stored), shape)
 
 
 def _check_fit(files, file):
@@ -541,7 +575,7 @@ def _map(h5py, files):
         dataset = source[field.key]
         in_one_piece = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
         offset = dataset.id.get_offset() if in_one_piece else None
-        if offset is None or source.userblock_size or not dataset.dtype.isnative:
+        if offset is None or source.userblock_size or not dataset.dtype.isnative or _fill_values(dataset):
             return None
         return np.memmap(file.path, dataset.dtype, "r", offset, dataset.shape)[: file.n_rows]
 
@@ -560,7 +594,7 @@ def _read(source, fields, states, out):
                     wanted += (slice(None),) * (dataset.ndim - len(wanted) - len(component)) + component
                     n_samples = len(target) if field.sample_varying else 1
                     n_states = target.shape[1] if field.time_varying else 1
-                    target[...] = dataset[wanted].reshape(n_samples, n_states, *sizes)
+                    target[...] = _present(dataset, wanted).reshape(n_samples, n_states, *sizes)
             channel += 1
 
 
@@ -623,15 +657,17 @@ class _Stored(NamedTuple):
         return W
 
 
-class _Reversed:
-    """Array that MATLAB wrote into HDF5, with its axes in the opposite order."""
+class _Present:
+    """Array in HDF5 none of whose values may be missing. What MATLAB wrote has its axes in the opposite order."""
 
     def __init__(self, dataset):
-        self.dataset = dataset
-        self.shape, self.dtype = dataset.shape[::-1], dataset.dtype
+        self.dataset, self.is_reversed = dataset, "MATLAB_class" in dataset.attrs
+        self.shape, self.dtype = dataset.shape[:: -1 if self.is_reversed else 1], dataset.dtype
 
     def __getitem__(self, key):
-        return self.dataset[key[::-1]].T
+        if self.is_reversed:
+            return _present(self.dataset, key[::-1]).T
+        return _present(self.dataset, key)
 
 
 def _contiguous(array):
@@ -652,7 +688,7 @@ def _open_diffusionpde(path) -> Iterator[_Stored]:
         with _open_hdf5(_import_h5py(f"load_diffusionpde of {path}"), path) as file:
             names = _pick_arrays(path, file)
             arrays = [_numbers(f"{name!r} of {path}", file.get(name)) for name in names]
-            yield _checked(path, names, [_Reversed(x) if "MATLAB_class" in x.attrs else x for x in arrays])
+            yield _checked(path, names, list(map(_Present, arrays)))
     else:
         with _reading(path, "a file of MATLAB, HDF5 or NumPy (.npy)"):
             known = [name for name, _, _ in scipy.io.whosmat(path)]

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, cg, splu
 
+from .._containers import as_plain
 from ._box import axis_grid, box_solver
 
 # The disk that is taken out of the square, and the corner of the square that is taken off.
@@ -127,7 +128,8 @@ def face_diffusivity(diffusivity, shape, boundary):
         if callable(diffusivity):
             at = (np.arange(n - 1) + 1.0 if boundary == "neumann" else np.arange(n) + 0.5) / n
             grid = np.meshgrid(*axes[:axis], at, *axes[axis + 1 :], indexing="ij", sparse=True)
-            a, faces_shape = np.asarray(diffusivity(*grid)), np.broadcast_shapes(*(x.shape for x in grid))
+            a = np.asarray(as_plain(diffusivity(*grid), "The array that diffusivity returned"))
+            faces_shape = np.broadcast_shapes(*(x.shape for x in grid))
             fits = a.ndim <= len(faces_shape) and all(
                 n in (1, m) for n, m in zip(a.shape[::-1], faces_shape[::-1], strict=False)
             )

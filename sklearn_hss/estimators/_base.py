@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
+from .._endings import check_ending, python_waits
 from .._fields import (
     Domain,
     FieldShape,
@@ -224,6 +225,7 @@ class _Batches:
         n = len(self.dataset)
         order = None if self.rng is None else self.rng.permutation(n)
         for start in range(0, n, self.batch_size):
+            check_ending()
             rows = slice(start, start + self.batch_size)
             yield self.dataset.batch(rows if order is None else order[rows])
 
@@ -499,7 +501,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, *, restart, n_epochs, min_samples, partial=False):
         before = self.__dict__.copy()
         # The caller may be in a context without gradients, which training needs.
-        with torch.inference_mode(False), torch.enable_grad():
+        with python_waits(), torch.inference_mode(False), torch.enable_grad():
             try:
                 train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
             except BaseException:

@@ -12,6 +12,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._endings import python_waits
 from .._fields import (
     Domain,
     as_rows,
@@ -82,11 +83,11 @@ _PARAMETERS = """
         "als" and "least_squares".
     tol : float, default=1e-12
         Relative size below which singular values of blocks of the inputs count as zero.
-    random_state : int, RandomState instance or None, default=None
-        Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
     fit_intercept : bool or "auto", default="auto"
         Whether there is a solution for f = 0, u = A f + c, which is learned, too. "auto" finds out where no linear map
         fits exactly, by the error on held-out samples.
+    random_state : int, RandomState instance or None, default=None
+        Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
     grid_shape : int or tuple of int, default=None
         Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
         shape of the mask, where there is one, else all dimensions of `X` but the first.
@@ -221,7 +222,7 @@ class BaseHSSMap(BaseEstimator):
         """
         before = self.__dict__.copy()
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with python_waits(), torch.inference_mode(False), torch.enable_grad():
                 doubts = self._fit(X, y, sample_weight, adjoint)
         except BaseException:
             # An earlier fit stays as it was.
@@ -320,7 +321,7 @@ class BaseHSSMap(BaseEstimator):
         operator, intercept = found.operator, found.intercept
         self._channel_scales = scales
         if scales is not None:
-            operator = operator.rescale_channels(scales[1], 1 / scales[0])
+            operator = operator._with_channels_in(scales[1], 1 / scales[0])
             if intercept is not None:
                 intercept = (intercept.view(len(scales[1]), -1) * scales[1][:, None]).flatten()
         self._intercept = None if intercept is None else intercept.numpy()

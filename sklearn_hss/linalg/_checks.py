@@ -1,13 +1,13 @@
 """What parameters and generators must be: one place for every kind of check."""
 
-import os
 from collections.abc import Iterable
-from functools import cache
 from operator import index
 from typing import Any
 
 import numpy as np
 import torch
+
+from .. import _memory
 
 
 def count(value, name: str, least: int | None = None) -> int:
@@ -110,17 +110,4 @@ def check_memory(n_numbers: int, dtype: torch.dtype, owner: str) -> None:
     ValueError
         Names the size.
     """
-    size = n_numbers * dtype.itemsize
-    if size > _memory():
-        raise ValueError(
-            f"{owner} would hold {n_numbers:.2g} numbers, {size / 2**30:.2g} GiB, which is more than the "
-            f"{_memory() / 2**30:.2g} GiB of memory of this machine."
-        )
-
-
-@cache
-def _memory():
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows cannot be asked
-        return float("inf")
+    _memory.check_memory(n_numbers * dtype.itemsize, owner)

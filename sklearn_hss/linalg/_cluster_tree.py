@@ -121,9 +121,14 @@ class ClusterTree:
         return tuple(i * self.n >> level for i in range(2**level + 1))
 
 
-@lru_cache(maxsize=128)
 def _padding_index(tree, device):
     """Position of each index among the padded leaves, and the index that each padded position holds (n if none)."""
+    # What export and compilation make are stand-ins for tensors, which are of no use outside.
+    make = _make_padding_index if torch.compiler.is_compiling() else _kept_padding_index
+    return make(tree, device)
+
+
+def _make_padding_index(tree, device):
     slots = np.full((tree.n_leaves, tree.max_leaf_size), tree.n)
     for leaf, (start, size) in enumerate(zip(tree.offsets(tree.levels), tree.leaf_sizes, strict=False)):
         slots[leaf, :size] = np.arange(start, start + size)
@@ -134,6 +139,9 @@ def _padding_index(tree, device):
             torch.as_tensor(np.flatnonzero(slots < tree.n), device=device),
             torch.as_tensor(slots, device=device),
         )
+
+
+_kept_padding_index = lru_cache(maxsize=128)(_make_padding_index)
 
 
 def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:

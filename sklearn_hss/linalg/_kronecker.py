@@ -121,19 +121,8 @@ class FieldOperator:
 
     __rmul__ = __mul__
 
-    def rescale_channels(self, rows, columns):
-        """Map between fields whose first mode, the channels, is in other units.
-
-        Parameters
-        ----------
-        rows, columns : Tensors of shape (grid_out[0],) and (grid_in[0],)
-            Factors of the outputs and of the inputs.
-
-        Returns
-        -------
-        FieldOperator
-            Of the same kind.
-        """
+    def _with_channels_in(self, rows, columns):
+        """The map between fields whose first mode, the channels, is in other units, by factors of rows and columns."""
         raise NotImplementedError
 
     @property
@@ -328,8 +317,7 @@ class KroneckerSum(FieldOperator):
             result = result + multilinear(Z, [W[k] for W in dense])
         return result
 
-    def rescale_channels(self, rows, columns):
-        """Map between fields whose first mode, the channels, is in other units."""
+    def _with_channels_in(self, rows, columns):
         channels = HSSMatrix.from_dense(rows[:, None] * self.factors[0].to_dense() * columns, levels=0)
         return KroneckerSum([channels, *self.factors[1:]])
 
@@ -461,9 +449,8 @@ class SymbolOperator(FieldOperator):
         field = multilinear(self.symbol * coefficients, [X.to(kind) for X in self.outputs])
         return field.real if kind.is_complex else field
 
-    def rescale_channels(self, rows, columns):
-        """Map between fields whose first mode, the channels, is in other units."""
-        inverse = None if self.inverse is None else self.inverse.rescale_channels(1 / columns, 1 / rows)
+    def _with_channels_in(self, rows, columns):
+        inverse = None if self.inverse is None else self.inverse._with_channels_in(1 / columns, 1 / rows)
         outputs, inputs = (
             [factor[:, None] * bases[0], *bases[1:]] for factor, bases in ((rows, self.outputs), (columns, self.inputs))
         )
@@ -542,8 +529,7 @@ class LowRankOperator(FieldOperator):
         coefficients = Z.flatten(-len(self.grid_in)) @ self.inputs.flatten(1).mT
         return (coefficients @ self.outputs.flatten(1)).unflatten(-1, self.grid_out)
 
-    def rescale_channels(self, rows, columns):
-        """Map between fields whose first mode, the channels, is in other units."""
+    def _with_channels_in(self, rows, columns):
         outputs, inputs = (
             torch.einsum("c,kc...->kc...", factor, fields)
             for factor, fields in ((rows, self.outputs), (columns, self.inputs))
@@ -615,9 +601,8 @@ class OperatorSum(FieldOperator):
     def _apply(self, Z):
         return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
 
-    def rescale_channels(self, rows, columns):
-        """Map between fields whose first mode, the channels, is in other units."""
-        return OperatorSum([term.rescale_channels(rows, columns) for term in self.terms])
+    def _with_channels_in(self, rows, columns):
+        return OperatorSum([term._with_channels_in(rows, columns) for term in self.terms])
 
     def _transposed(self):
         return OperatorSum([term.T for term in self.terms])

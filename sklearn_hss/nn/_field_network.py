@@ -81,8 +81,10 @@ class FieldNetwork(nn.Module):
 
     def _kept(self, module, compute):
         """What `compute` returns; without gradients, what it returned before, unless weights of `module` changed."""
-        # Under autocast, results have another type.
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(next(module.parameters()).device.type):
+        # An export wants all operations; under autocast, results have another type.
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return compute()
+        if torch.is_autocast_enabled(next(module.parameters()).device.type):
             return compute()
         # Compared by value, because torch counts some changes only (not those through `.data`).
         weights = nn.utils.parameters_to_vector(module.parameters())

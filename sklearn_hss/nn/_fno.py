@@ -128,6 +128,9 @@ class FNO(FieldNetwork):
     layer there, and pads fields that are not periodic. So a network of depth 1 is affine, and only ``depth - 1``
     activations make it nonlinear.
 
+    The network goes through ``torch.export``, but into no ONNX file: the exporter has no products of the complex
+    numbers that the Fourier transforms give. All other networks of this module can be exported there.
+
     References
     ----------
     Li et al., Fourier neural operator for parametric partial differential equations, ICLR 2021.
@@ -182,7 +185,7 @@ class FNO(FieldNetwork):
     def _body(self, x):
         """Map (n_samples, in_channels, *grid_in) to (n_samples, out_channels, *grid_out)."""
         if self.coordinates:
-            x = torch.cat([x, self.places.expand(len(x), *self.places.shape)], dim=1)
+            x = torch.cat([x, self.places.expand(x.shape[0], *self.places.shape)], dim=1)
         x = self.lifting(x)
         for i, (spectral, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
             x = spectral(x) + pointwise(x)

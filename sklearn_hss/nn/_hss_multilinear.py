@@ -21,6 +21,8 @@ _SMALL = 2**15
 # Costs in multiples of a flop of large matrix products, fitted to bench_layer.py: of an entry of a factor that is
 # materialised; and in products with HSS matrices, of a flop and of moving a number of the field.
 _DENSE_ENTRY, _HSS_FLOP, _HSS_MOVE = 300, 1.5, 250
+# Number of samples from which on forming the entries of factors costs nothing in comparison.
+_MANY = 10**6
 
 
 class _DenseProduct(torch.autograd.Function):
@@ -152,8 +154,8 @@ def _dense_product(x, factors, recompute):
     return _DenseProduct.apply(x, recompute, tuple(W.shape[-2] for W in factors), *_groups(factors))
 
 
-def _hss_product(x, factors):
-    """Product of x (batch, C, *grid) with factors (C, terms), mode by mode."""
+def _mode_by_mode(x, factors):
+    """Product of x (batch, C, *grid) with factors (C, terms), HSS matrices or dense ones, mode by mode."""
     z = x.transpose(0, 1).unsqueeze(1)  # (C, terms, batch, *grid)
     for mode, W in reversed(list(enumerate(factors))):
         z = z.movedim(mode + 3, 2)
@@ -323,6 +325,8 @@ class HSSMultilinear(nn.Module):
         """The contraction of least cost, per channel, for a number of samples."""
         if self.contraction != "auto":
             return self.contraction
+        if not isinstance(batch, int):  # left open in an export, whose factors are constants that are formed once
+            batch = _MANY
         channels, dense, hss = self.channels or 1, 0.0, 0.0
         shape = [*self.in_shape]
         for j in reversed(range(len(shape))):
@@ -364,12 +368,16 @@ class HSSMultilinear(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.to(dtype))
         fields = x.reshape(-1, *(channels or (1,)), *self.in_shape)
-        if self._contraction(len(fields)) == "dense":
-            y = _dense_product(fields, self.factors, self.recompute)
+        factors, dense = self.factors, self._contraction(fields.shape[0]) == "dense"
+        if torch.compiler.is_compiling():
+            # What is exported fits batches of all sizes, so nothing may go by the size of this one.
+            y = _mode_by_mode(fields, [W.to_dense() for W in factors] if dense else factors)
+        elif dense:
+            y = _dense_product(fields, factors, self.recompute)
         elif self.recompute and torch.is_grad_enabled():
-            y = checkpoint(_hss_product, fields, self.factors, use_reentrant=False)
+            y = checkpoint(_mode_by_mode, fields, factors, use_reentrant=False)
         else:
-            y = _hss_product(fields, self.factors)
+            y = _mode_by_mode(fields, factors)
         y = y.reshape(*x.shape[: x.ndim - len(wanted)], *channels, *self.out_shape)
         return y if self.bias is None else y + self.bias
 

@@ -2,6 +2,7 @@ import errno
 import functools
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,18 +223,20 @@ def test_a_killed_generation_is_never_taken_for_data(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     (partial,) = tmp_path.iterdir()
+    elsewhere = shutil.copytree(partial, partial.with_name(partial.name.split(".")[0] + ".partial-elsewhere-1-0"))
 
     kept = make_poisson(1000, 64, random_state=0, data_home=tmp_path)
     for one, other in zip(kept, make_poisson(1000, 64, random_state=0), strict=True):
         np.testing.assert_array_equal(one, other)
-    # Somebody could still be at work there; a day later nobody is.
-    assert partial.exists()
-    (folder,) = set(tmp_path.iterdir()) - {partial}
-    folder.rename(tmp_path / "elsewhere")
-    for path in [*partial.iterdir(), partial]:
+    # On another machine, somebody could still be at work; a day later nobody is.
+    assert not partial.exists()
+    assert elsewhere.exists()
+    (folder,) = set(tmp_path.iterdir()) - {elsewhere}
+    folder.rename(tmp_path / "kept")
+    for path in [*elsewhere.iterdir(), elsewhere]:
         os.utime(path, (0, 0))
     make_poisson(1000, 64, random_state=0, data_home=tmp_path)
-    assert not partial.exists()
+    assert not elsewhere.exists()
 
 
 def test_of_two_at_the_same_data_the_first_to_finish_wins(tmp_path):
