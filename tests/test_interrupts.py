@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -176,3 +178,35 @@ def test_rollouts_and_scalers_survive_errors():
     with pytest.raises(ValueError, match="infinity"):
         scaler.fit(np.where(DATA.X > 1, np.inf, DATA.X))
     np.testing.assert_array_equal(scaler.scale_, scale)
+
+
+TRAINING_IN_THREADS = """
+import joblib, numpy as np
+from sklearn.model_selection import cross_val_score
+from skorch.callbacks import Callback
+from sklearn_hss import FNORegressor
+
+class Tell(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            print("training", flush=True)
+
+X = np.random.RandomState(0).standard_normal((64, 64))
+with joblib.parallel_config("threading", n_jobs=2):
+    cross_val_score(FNORegressor(width=16, max_epochs=10**6, callbacks=[Tell()]), X, X, cv=2)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_an_interrupt_of_training_in_threads_does_not_abort_python():
+    command = [sys.executable, "-c", TRAINING_IN_THREADS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "training\n"
+        child.send_signal(signal.SIGINT)
+        try:
+            _, errors = child.communicate(timeout=120)
+        finally:
+            child.kill()
+    assert child.returncode in (-signal.SIGINT, 130), errors[-2000:]
+    assert "KeyboardInterrupt" in errors
+    assert "terminate called" not in errors

@@ -54,6 +54,16 @@ def test_where_there_is_no_offset_none_is_fitted():
     assert relative_l2_error(U[200:], fitted(F[:40], U[:40], fit_intercept=True).predict(F[200:])) < 1e-10
 
 
+@pytest.mark.parametrize("data", [(F[:12], np.full((12, 64), 3.0)), (problem(8, (6, 7)).X, np.full((8, 6, 7), -1e5))])
+def test_constant_targets(data):
+    X, Y = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = fitted(X, Y)
+    assert_allclose(model.predict(X), Y, rtol=1e-12)
+    assert model.held_out_error_ == 0
+
+
 def test_weights_with_an_offset():
     weight = np.r_[np.full(10, 3.0), np.ones(20)]
     repeated = np.repeat(np.arange(30), weight.astype(int))

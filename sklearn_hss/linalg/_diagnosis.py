@@ -42,7 +42,7 @@ def likeliest_cause(X, Y, grid, ones, centred):
     for unexplained, constant, size in residuals(X, Y, grid, ones):
         if unexplained.shape[1] < _ENOUGH:
             continue
-        if float(unexplained.norm()) < _EXPLAINED * size:
+        if float(unexplained.norm()) <= _EXPLAINED * size:
             return few
         along = (unexplained * constant).sum(-1).square() / constant.square().sum(-1).clamp_min(1e-16)
         if not centred and float(along.sum()) > 0.9 * float(unexplained.square().sum()):

@@ -26,6 +26,8 @@ from ._local_inverse import LocalInverse, fit_local_inverse
 _EXACT, _GOOD_BAND = 1e-11, 1e-10
 # Errors below the first are those of exact samples; a correction does not save a fit with one above the second.
 _ACCURATE, _HOPELESS = 1e-6, 0.3
+# What fits make of rounding errors, and what is no longer taken for that.
+_AMPLIFIED, _NOTICEABLE = 300.0, 1e-2
 # A richer candidate is kept only if it divides the held-out error by this.
 _WORTHWHILE = 3.0
 _MAX_HALF_BANDWIDTH = 8
@@ -103,7 +105,15 @@ class Settings:
     @property
     def accurate(self):
         """Error on held-out samples below which these are as good as exact."""
-        return max(_ACCURATE, 10 * (self.noise or 0))
+        return accurate(self.noise)
+
+
+def accurate(noise):
+    """Error on held-out samples below which these are as good as exact, for numbers of a relative error `noise`.
+
+    Fits amplify rounding; but an error that users would notice is none of rounding.
+    """
+    return max(_ACCURATE, min(_AMPLIFIED * (noise or 0), _NOTICEABLE))
 
 
 @dataclass(frozen=True)
@@ -400,7 +410,14 @@ def about_mean(data, ones, centred, mean=None):
         return data, (0.0, 0.0)
     if mean is None:
         mean = tuple(M @ (ones / ones.square().sum()) for M in (data.X, data.Y))
-    return replace(data, X=data.X - torch.outer(mean[0], ones), Y=data.Y - torch.outer(mean[1], ones)), mean
+    X, Y = (without(M, torch.outer(m, ones)) for M, m in zip((data.X, data.Y), mean, strict=True))
+    return replace(data, X=X, Y=Y), mean
+
+
+def without(M, constant):
+    """The difference; zero where nothing but rounding is left of a constant."""
+    left = M - constant
+    return torch.where(left.abs() <= _ROUNDING * constant.abs().max(), 0, left)
 
 
 def scaled(data, settings):

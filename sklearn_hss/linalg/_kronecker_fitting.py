@@ -22,7 +22,7 @@ import torch
 
 from ._cluster_tree import ClusterTree
 from ._diagnosis import likeliest_cause
-from ._fitting import Data, asymmetry, check_ratio, least_squares, relative_error
+from ._fitting import Data, accurate, asymmetry, check_ratio, least_squares, relative_error, without
 from ._fitting import Settings as RidgeSettings
 from ._kronecker import (
     FieldOperator,
@@ -166,7 +166,7 @@ class Settings:
     @property
     def accurate(self):
         """Error on held-out samples below which these are as good as exact."""
-        return max(_ACCURATE, 10 * self.noise)
+        return accurate(self.noise)
 
     def error(self, prediction, Y, typical=None):
         """Mean relative error of predicted fields, inside."""
@@ -497,7 +497,7 @@ def about_mean(samples, ones, centred, mean=None):
     if mean is None:
         weights = ones / ones.square().sum()
         mean = tuple(torch.tensordot(weights, M, dims=1) for M in samples)
-    return tuple(M - torch.tensordot(ones, m, dims=0) for M, m in zip(samples, mean, strict=True)), mean
+    return tuple(without(M, torch.tensordot(ones, m, dims=0)) for M, m in zip(samples, mean, strict=True)), mean
 
 
 def enough(X, Y, n_unknowns, per_unknown=_PER_UNKNOWN):
