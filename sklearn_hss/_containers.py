@@ -86,7 +86,7 @@ def refuse_complex(x, name):
     ValueError
         Tells what to do instead.
     """
-    if np.iscomplexobj(x):
+    if getattr(getattr(x, "dtype", None), "kind", None) == "c":
         raise ValueError(
             f"Complex data not supported: {name} must be real; give real and imaginary parts as two channels."
         )
