@@ -7,13 +7,28 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 # Networks of this size gain nothing from more threads, and threads on busy cores wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test paper check format doc oldest clean
+.PHONY: demo test test-slow test-all test-rounding paper check format doc oldest clean
 
 demo: $(VENV)/installed-plot
 	$(BIN)/python examples/plot_quickstart.py
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# What takes minutes: all of scikit-learn's checks for all networks, scripts of the paper, tables of convergence, and
+# random calls of everything public.
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python tests/fuzz.py --cases 1000
+
+test-all: test test-slow
+
+# The numerical tests under other instruction sets and with other seeds: minutes per run, kept in .rounding, so that it
+# goes on where it was stopped. Bounds must leave a factor of ROOM.
+SEEDS ?= 0 1 2 3 4 5 6 7 8 9
+ROOM ?= 1
+test-rounding: $(VENV)/installed-test
+	$(BIN)/python tests/rounding.py --seeds $(SEEDS) --room $(ROOM)
 
 # Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "paper" wants a GPU.
 BUDGET ?= cpu

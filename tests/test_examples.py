@@ -19,9 +19,15 @@ from sklearn_hss import FNORegressor
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+# Those that take seconds; all others are slow, new ones too.
+QUICK = ["plot_grid_search", "plot_greens_function", "plot_quickstart", "bench_fit", "bench_training", "figure_5"]
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("plot_*.py")), ids=lambda path: path.stem)
+def quick_or_slow(name, *values):
+    return pytest.param(*values, id=name, marks=() if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("path", [quick_or_slow(path.stem, path) for path in sorted(EXAMPLES.glob("plot_*.py"))])
 def test_example(path, monkeypatch, tmp_path):
     train = BaseNeuralRegressor._train
 
@@ -38,37 +44,39 @@ def test_example(path, monkeypatch, tmp_path):
     assert all(picture.stat().st_size > 5_000 for picture in pictures)
 
 
+BENCHMARKS = [
+    ("bench_datasets", {"FRACTION": 0.002}, ()),
+    ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, ()),
+    (
+        "bench_kronecker",
+        {"SEEDS": (0,), "N_POINTS": 32, "N_TEST": 5},
+        (("paper", "rank"),),  # the other tables take minutes
+    ),
+    (
+        "bench_layer",
+        {
+            "GRIDS": [((16, 16), 4, 2, False, (0.75, 0.60)), ((8, 8, 8), 2, 2, True, None)],
+            "CONTRACTIONS": [((64,), 8, 1, 2, 2, 16), ((32, 32), 4, 8, 2, 2, None)],
+            "STEPS": [((64,), 4, 3), ((16, 16), 4, 2)],
+        },
+        (),
+    ),
+    ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
+    (
+        "bench_nonlinear",
+        {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
+        (),
+    ),
+    (
+        "bench_training",
+        {"FITS": [(FNORegressor(width=4, modes=4, depth=1), 16, 8, 4, 1, 1.15)], "STEPS": [((32,), 2)]},
+        (),
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "constants", "arguments"),
-    [
-        ("bench_datasets", {"FRACTION": 0.002}, ()),
-        ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, ()),
-        (
-            "bench_kronecker",
-            {"SEEDS": (0,), "N_POINTS": 32, "N_TEST": 5},
-            (("paper", "rank"),),  # the other tables take minutes
-        ),
-        (
-            "bench_layer",
-            {
-                "GRIDS": [((16, 16), 4, 2, False, (0.75, 0.60)), ((8, 8, 8), 2, 2, True, None)],
-                "CONTRACTIONS": [((64,), 8, 1, 2, 2, 16), ((32, 32), 4, 8, 2, 2, None)],
-                "STEPS": [((64,), 4, 3), ((16, 16), 4, 2)],
-            },
-            (),
-        ),
-        ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
-        (
-            "bench_nonlinear",
-            {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
-            (),
-        ),
-        (
-            "bench_training",
-            {"FITS": [(FNORegressor(width=4, modes=4, depth=1), 16, 8, 4, 1, 1.15)], "STEPS": [((32,), 2)]},
-            (),
-        ),
-    ],
+    ("name", "constants", "arguments"), [quick_or_slow(benchmark[0], *benchmark) for benchmark in BENCHMARKS]
 )
 def test_benchmark(name, constants, arguments, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
@@ -93,7 +101,7 @@ def paper(monkeypatch):
 PAPER = ["table_1", "table_2", "figure_2", "figure_3", "figure_5", "figure_6", "figures_7_8_9"]
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [quick_or_slow(name, name) for name in PAPER])
 def test_paper(name, paper, tmp_path, capsys):
     arguments = ["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path)]
     if name == "figure_6":  # the other models of Table 1 thrice
@@ -145,6 +153,7 @@ def test_paper_search_goes_on_where_it_was_stopped(paper, tmp_path, monkeypatch)
         scores(model, "estimator__alpha", [3.0])
 
 
+@pytest.mark.slow
 def test_paper_goes_on_after_a_kill(tmp_path):
     command = [sys.executable, str(EXAMPLES / "paper" / "table_1.py"), "--budget", "smoke", "--n-jobs", "1"]
     command += ["--models", "ridge", "FNO", "--output", str(tmp_path)]
@@ -197,6 +206,7 @@ def test_paper_keys_tell_fits_apart(paper, tmp_path):
     assert not any(str(tmp_path) in key for key in keys)
 
 
+@pytest.mark.slow
 def test_paper_search_on_a_cluster(paper, tmp_path):
     pytest.importorskip("distributed")
     figure_5 = paper("figure_5")
@@ -208,6 +218,7 @@ def test_paper_search_on_a_cluster(paper, tmp_path):
     np.testing.assert_array_equal(*scores)
 
 
+@pytest.mark.slow
 def test_paper_in_one_go(paper, tmp_path, capsys):
     run_all = paper("run_all")
     run_all.main(["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path), "--models", "Green Learning"])

@@ -293,11 +293,13 @@ def test_data_that_cannot_be_used():
         scaler.fit(X, sample_weight=np.ones(4))
     scaler.fit(X)
     X[0, 0, 0] = np.nan
-    outside = FieldScaler(mask=MASK).fit(fields(5, *GRID))
-    assert not MASK[0, 0]
-    for method in (scaler.fit, scaler.partial_fit, scaler.transform, outside.fit, outside.transform):
+    for method in (scaler.fit, scaler.partial_fit, scaler.transform):
         with pytest.raises(ValueError, match="Input X contains NaN"):
             method(X)
+    outside = FieldScaler(mask=MASK).fit(fields(5, *GRID))
+    assert not MASK[0, 0]
+    for method in (outside.fit, outside.partial_fit, outside.transform):
+        method(X)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,6 +24,9 @@ _KNOWN = 1e-6
 # Weight of the wish that neighbouring rows be alike: for exact samples, it decides only what these leave open. Where
 # the model does not fit them, it is raised to a multiple of the misfit, within bounds. The rows at the ends are freer.
 _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
+# Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
+# Without it, combinations that are open would be as large as a misfit divided by rounding.
+_OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
 
 
 def unfold(Z, mode):
@@ -187,7 +190,7 @@ def fit_weighted_local_sum(F, U, half_bandwidth, *, periodic=False, max_iter=20)
                 for j, (of_mode, a) in enumerate(zip(columns, weights, strict=True))
             ]
         # The weights, not yet right, are to blame for the misfit: rows must not be made alike because of it.
-        coefficients = _solve_rowwise(columns, F, most_alike=1e-5)
+        coefficients = _solve_rowwise(columns, F, most_alike=1e-5, centred=V is not None)
         if V is not None:
             steps = [c[-1] / a for c, a in zip(coefficients, weights, strict=True)]
             # A constant factor may stand with the weights or with the matrices: with the latter.
@@ -228,8 +231,8 @@ def _banded(coefficients, periodic):
     return matrices
 
 
-def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE):
-    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares.
+def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
+    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares; the last ones centred, if told so.
 
     Returns
     -------
@@ -265,11 +268,17 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE):
     ends = torch.tensor([_AT_ENDS], dtype=F.dtype)
     weak = torch.cat([torch.cat([ends, F.new_ones(max(n - 3, 0)), ends])[: n - 1] for n in lengths])
     D = weak[:, None] * torch.block_diag(*[torch.eye(n, dtype=F.dtype).diff(dim=0) for n in lengths])
+    # Weights and matrices may exchange constant factors, which the penalties would drive to extremes.
+    means = F.new_zeros(n_modes if centred else 0, len(gram))
+    ends_of_modes = np.cumsum([len(of_mode) * n for of_mode, n in zip(columns, sizes, strict=True)])
+    for row, end, n in zip(means, ends_of_modes, sizes, strict=False):
+        row[end - n : end] = (largest / n).sqrt()
     # The factor of the normal equations only preconditions, so that their squared condition number does no harm.
     shift = 1e-14 * len(gram) * largest * torch.eye(len(gram), dtype=F.dtype)
 
-    def solution(strength):
-        R = torch.linalg.cholesky(gram + strength**2 * (D.mT @ D) + shift, upper=True)
+    def solution(strength, ridge):
+        strength, ridge = strength * float(largest.sqrt()), ridge * float(largest.sqrt())
+        R = torch.linalg.cholesky(gram + strength**2 * (D.mT @ D) + means.mT @ means + shift, upper=True)
 
         def solve(v, transposed=False):
             matrix = R.mT if transposed else R
@@ -277,20 +286,21 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE):
 
         def preconditioned(z):
             c = solve(z)
-            return torch.cat([forward(c).reshape(-1), strength * unalike(c)])
+            return torch.cat([forward(c).reshape(-1), strength * unalike(c), ridge * c, means @ c])
 
         def preconditioned_adjoint(r):
-            fit, wish = r[: F.numel()].view(F.shape), r[F.numel() :]
-            return solve(adjoint(fit) + strength * unalike_adjoint(wish), transposed=True)
+            fit, alike, small, mean = r.split([F.numel(), len(D), len(gram), len(means)])
+            gradient = adjoint(fit.view(F.shape)) + strength * unalike_adjoint(alike) + ridge * small + means.mT @ mean
+            return solve(gradient, transposed=True)
 
-        target = torch.cat([F.reshape(-1), F.new_zeros(len(D))])
+        target = torch.cat([F.reshape(-1), F.new_zeros(len(D) + len(gram) + len(means))])
         return solve(least_squares(preconditioned, preconditioned_adjoint, target, len(gram), max_iter=120))
 
-    c = solution(_ALIKE * float(largest.sqrt()))
+    c = solution(_ALIKE, _OPEN)
     misfit = float((F - forward(c)).norm() / F.norm())
     if misfit > 1e-10:
         # What the samples contradict by that much, they do not determine any better.
-        c = solution(min(_PER_MISFIT * misfit, most_alike) * float(largest.sqrt()))
+        c = solution(min(_PER_MISFIT * misfit, most_alike), min(_OPEN_PER_MISFIT * misfit, _OPEN_PER_MISFIT))
     parts = iter(c.split(lengths))
     return [torch.stack([next(parts) / s for s in of_mode]) for of_mode in scales]
 

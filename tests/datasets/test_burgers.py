@@ -48,10 +48,10 @@ def by_cole_hopf():
 
 def test_order_at_the_viscosity_of_the_paper(by_cole_hopf, check_order):
     errors = []
-    for refinement in (2, 4, 8):
+    for refinement in (1, 2, 4):
         _, U = make_burgers(4, refinement=refinement, t_final=2, random_state=0, **TIGHT)
         errors.append(np.sqrt(np.mean((U - by_cole_hopf) ** 2)))
-    check_order("Burgers, initial states of the paper, against Cole-Hopf", [512, 1024, 2048], errors, 2)
+    check_order("Burgers, initial states of the paper, against Cole-Hopf", [256, 512, 1024], errors, 2)
 
 
 def test_default_is_within_a_few_thousandths_of_cole_hopf(by_cole_hopf):
@@ -118,9 +118,9 @@ def test_energy_shrinks_on_a_grid_that_does_not_resolve_the_fronts():
 
 
 def test_odd_states_stay_odd_and_satisfy_both_boundary_conditions():
-    _, dirichlet = make_burgers(3, random_state=0, t_final=2, **TIGHT)
+    _, dirichlet = make_burgers(2, 128, random_state=0, t_final=2, **TIGHT)
     np.testing.assert_allclose(dirichlet[..., :0:-1], -dirichlet[..., 1:], atol=1e-7)
-    _, periodic = make_burgers(3, boundary="periodic", random_state=0, t_final=2, **TIGHT)
+    _, periodic = make_burgers(2, 128, boundary="periodic", random_state=0, t_final=2, **TIGHT)
     np.testing.assert_allclose(dirichlet, periodic, atol=1e-6)
 
 

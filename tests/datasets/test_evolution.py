@@ -85,16 +85,16 @@ def test_groups_of_the_docstring_are_the_trajectories(make):
 @pytest.mark.parametrize("initial", ["sine", "gaussian", "grf"])
 @pytest.mark.parametrize("boundary", ["dirichlet", "periodic"])
 def test_random_initial_states_have_maximum_one_and_satisfy_the_boundary_condition(make, initial, boundary):
-    arguments = {**SMALL, "initial": initial, "boundary": boundary, "refinement": 1}
-    _, U = quiet(make, 20, return_trajectories=True, **arguments)
+    arguments = {**SMALL, "initial": initial, "boundary": boundary, "refinement": 1, "t_final": 0.4}
+    _, U = quiet(make, 8, return_trajectories=True, **arguments)
     np.testing.assert_allclose(np.abs(U[:, 0]).max(axis=1), 1, rtol=1e-9)
     at_ends = U[:, :, [0, -1]] if make is make_heat else U[:, :, :1]
     if boundary == "dirichlet":
         np.testing.assert_array_equal(at_ends, 0)
     elif initial != "sine":
         assert np.abs(at_ends).min() > 0
-    assert len({states.tobytes() for states in U[:, 0]}) == 20
-    other = quiet(make, 20, return_trajectories=True, **{**arguments, "random_state": 1})[1]
+    assert len({states.tobytes() for states in U[:, 0]}) == 8
+    other = quiet(make, 8, return_trajectories=True, **{**arguments, "random_state": 1})[1]
     assert np.abs(U[:, 0] - other[:, 0]).max() > 0.1
 
 
@@ -146,8 +146,9 @@ def test_a_sine_given_at_both_ends_is_zero_there_up_to_rounding():
 
 
 @BOTH
-def test_any_number_of_jobs_gives_the_same_bits(make):
-    arguments = {**SMALL, "n_samples": 2 * _evolution._BATCH + 3, "return_trajectories": True}
+def test_any_number_of_jobs_gives_the_same_bits(make, monkeypatch):
+    monkeypatch.setattr(_evolution, "_BATCH", 4)
+    arguments = {**SMALL, "n_samples": 2 * _evolution._BATCH + 3, "t_final": 0.4, "return_trajectories": True}
     _, serial = quiet(make, n_jobs=1, **arguments)
     _, parallel = quiet(make, n_jobs=2, **arguments)
     np.testing.assert_array_equal(serial, parallel)

@@ -203,7 +203,7 @@ def test_covariance_of_the_initial_fields():
     carried = (np.abs(k[:, None]) < n // 2) & (np.abs(k) < n // 2)
     carried[0, 0] = False
     coefficients = spectra(W)
-    assert np.abs(coefficients[:, ~carried]).max() < 1e-17  # mean zero, nothing that the grid cannot carry
+    assert np.abs(coefficients[:, ~carried]).max() < 1e-16  # mean zero, nothing that the grid cannot carry
     scaled = coefficients[:, carried] / np.sqrt(eigenvalues[carried])
     # |c|² / lambda is exponentially distributed: mean and standard deviation 1.
     means = (np.abs(scaled) ** 2).mean(0)
@@ -247,7 +247,7 @@ def test_initial_scale():
 
 
 def test_default_time_step_is_accurate_enough():
-    for scale, bound in [(1.0, 1e-10), (LI, 1e-8)]:
+    for scale, bound in [(1.0, 1e-9), (LI, 1e-7)]:
         W, exact = (
             make_navier_stokes(4, (64, 64), initial_scale=scale, random_state=1, **options)[1]
             for options in ({}, {"dt": 0.005})

@@ -55,7 +55,7 @@ def test_parameter_counts(n, parameters, expected):
     assert fitted.n_features_in_ == n * n
 
 
-@pytest.mark.parametrize(("grid", "init"), [((12, 16), "random"), ((9, 13), "auto"), ((8, 6, 10), "random")])
+@pytest.mark.parametrize(("grid", "init"), [((12, 16), "random"), ((5, 7), "auto"), ((8, 6, 10), "random")])
 def test_flat_fields_give_the_same_bits(grid, init):
     X = white(5, *grid)
     Y = np.flip(X, axis=-1) + X**2
@@ -105,7 +105,8 @@ def test_predictions_are_those_of_the_module():
     X, Y = white(4, 2, 12, 16), white(4, 12, 16, seed=1)
     fitted = model(grid_shape=(12, 16), width=3).fit(X, Y)
     with torch.no_grad():
-        expected = fitted.net_.module_(torch.from_numpy(X / np.abs(X).max())).numpy() * np.abs(Y).max()
+        scaled = torch.from_numpy(X / np.abs(X).max(axis=(0, 2, 3), keepdims=True))
+        expected = fitted.net_.module_(scaled).numpy() * np.abs(Y).max()
     np.testing.assert_allclose(fitted.predict(X), expected, rtol=1e-12)
     assert fitted.net_.module_.in_channels == 2
     assert fitted.net_.module_.out_channels is None
@@ -142,8 +143,8 @@ def test_options_train(fields, options):
     # A "cp" layer of eight terms keeps eight numbers of a field, of which little can be made.
     assert losses[-1] < (1 if options.get("lifting") == "cp" else 0.5) * losses[0]
     assert fitted.slopes_.shape == ((0,) if options.get("activation") == "gelu" else (3,))
-    twin = clone(fitted).fit(F, F**2 + F)
-    np.testing.assert_array_equal(twin.predict(F), fitted.predict(F))
+    first, second = (clone(fitted).set_params(max_epochs=2).fit(F, F**2 + F) for _ in range(2))
+    np.testing.assert_array_equal(first.predict(F), second.predict(F))
 
 
 def test_recompute_changes_nothing(fields):
@@ -165,13 +166,13 @@ def test_validation_and_weights(fields):
 # The start from the linear map
 
 
-@pytest.mark.parametrize("n_samples", [4, 16])
+@pytest.mark.parametrize("n_samples", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_linear_start_needs_no_training(paper, n_samples):
     F, U = paper
     fitted = model(init="linear").fit(F[:n_samples], U[:n_samples])
     assert fitted.init_ == "linear"
     assert fitted.n_iter_ == 0
-    assert fitted.history_ == []
+    assert [row["epoch"] for row in fitted.history_] == [0]
     assert relative_l2_error(U[16:], fitted.predict(F[16:])) < 1e-4
     np.testing.assert_array_equal(fitted.slopes_, 1)
     # It is a linear map.
@@ -263,7 +264,7 @@ def test_grid_search(fields):
     assert len(np.unique(scores[0])) == 8
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 def test_the_same_numbers_in_parallel(fields, backend):
     F, U = fields
     arguments = {"scoring": relative_l2_scorer, "cv": KFold(4)}
@@ -321,7 +322,7 @@ def test_parameters_that_do_not_fit(fields, parameters, message):
 
 def test_data_that_do_not_fit(fields):
     F, U = fields
-    for Y in (U[:, 0], U[:, 0, 0], flat(U)[:, :7]):
+    for Y in (flat(U)[:, :100], flat(U)[:, :190]):
         with pytest.raises(ValueError, match=r"y has fields of shape .*, which do not fit the grid \(12, 16\)"):
             model().fit(F, Y)
     with pytest.raises(ValueError, match=r"y has fields of shape \(12, 16\), which do not fit the grid \(2, 12, 16\)"):
@@ -358,7 +359,7 @@ def test_zero_fields(fields):
 
 
 @pytest.mark.parametrize("make", [make_poisson, make_helmholtz])
-@pytest.mark.parametrize("n", [4, 16])
+@pytest.mark.parametrize("n", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_linear_start_keeps_its_generators_small(make, n):
     F, U = make(24, (64, 64), random_state=0)
     fitted = NeuralHSSRegressor(init="linear", max_epochs=1, random_state=0).fit(F[:n], U[:n])

@@ -51,15 +51,11 @@ from sklearn_hss.metrics import (
 # The best linear fit to few states of noise is none.
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = )")
 
-ESTIMATORS = [
-    RolloutRegressor(Ridge()),
-    RolloutRegressor(Ridge(), residual=False, scale=None),
-    RolloutRegressor(ResNetRegressor(width=8, depth=2, max_epochs=100, lr=1e-2, random_state=0)),
-]
+ESTIMATORS = [RolloutRegressor(Ridge()), RolloutRegressor(Ridge(), residual=False, scale=None)]
 
 TINY = {"max_epochs": 2, "random_state": 0}
 REGRESSORS = {
-    "NeuralHSS": NeuralHSSRegressor(**TINY),
+    "NeuralHSS": NeuralHSSRegressor(init="random", **TINY),
     "HSS": HSSRegressor(random_state=0),
     "FNO": FNORegressor(width=4, depth=1, **TINY),
     "FactFormer": FactFormerRegressor(width=8, head_dim=4, **TINY),
@@ -82,7 +78,13 @@ def test_check_estimator(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks(ESTIMATORS[:2])
+@pytest.mark.slow
+@parametrize_with_checks([RolloutRegressor(ResNetRegressor(width=8, depth=2, max_epochs=100, lr=1e-2, random_state=0))])
+def test_check_estimator_around_a_network(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(ESTIMATORS)
 def test_check_estimator_with_metadata_routing(estimator, check):
     with sklearn.config_context(enable_metadata_routing=True):
         check(estimator)
@@ -210,12 +212,15 @@ def test_every_regressor(heat, name, dtype):
     np.testing.assert_array_equal(pickled.rollout(U[8:, 0], 3), rollouts)
 
 
-@pytest.mark.parametrize("state", [(6, 5), (2, 6, 5), (2, 8), (3, 4, 4)])
-@pytest.mark.parametrize("name", [*REGRESSORS, *OTHERS])
+# All states with one network, one linear map and one regressor of rows; all regressors with one state.
+STATES = [(6, 5), (2, 6, 5), (2, 8), (3, 4, 4)]
+PAIRS = [(name, state) for name in ("FNO", "HSS", "Ridge") for state in STATES]
+PAIRS += [(name, (6, 5)) for name in (*REGRESSORS, *OTHERS) if (name, (6, 5)) not in PAIRS]
+
+
+@pytest.mark.parametrize(("name", "state"), PAIRS)
 def test_grids_and_channels(name, state):
     with_channels = state[0] == 2
-    if name == "GreenLearning" and state != (6, 5):
-        pytest.skip("for one or two dimensions, without channels")
     U = trajectories(6, 3, *state)
     regressor = clone({**REGRESSORS, **OTHERS}[name])
     if with_channels and name in REGRESSORS:
@@ -270,7 +275,7 @@ def test_who_takes_fields():
 )
 def test_wrapped_regressors_see_the_grid(wrap):
     U = trajectories(5, 3, 4, 6)
-    regressor = NeuralHSSRegressor(**TINY)
+    regressor = NeuralHSSRegressor(init="random", **TINY)
     model = RolloutRegressor(wrap(regressor)).fit(U)
     inner = model.estimator_
     while not isinstance(inner, NeuralHSSRegressor):
@@ -281,7 +286,7 @@ def test_wrapped_regressors_see_the_grid(wrap):
 
 def test_flattened_states_need_the_grid():
     U = trajectories(5, 3, 4, 6)
-    regressor = make_pipeline(StandardScaler(), NeuralHSSRegressor(**TINY))
+    regressor = make_pipeline(StandardScaler(), NeuralHSSRegressor(init="random", **TINY))
     message = r"States of shape \(4, 6\) are flattened, because not all of Pipeline takes them as they are; tell "
     with pytest.raises(ValueError, match=message + r"estimator__neuralhssregressor the grid by grid_shape"):
         RolloutRegressor(regressor).fit(U)
@@ -622,7 +627,7 @@ def test_bad_rollouts():
         model.rollout(U[:, 0, :5], 1)
     with pytest.raises(ValueError, match="Input u0 contains NaN"):
         model.rollout(NAN[:, 1], 1)
-    grids = RolloutRegressor(NeuralHSSRegressor(**TINY)).fit(trajectories(4, 3, 4, 6))
+    grids = RolloutRegressor(NeuralHSSRegressor(init="random", **TINY)).fit(trajectories(4, 3, 4, 6))
     with pytest.raises(
         ValueError, match=r"X has fields of shape \(6, 4\), but the fit was on fields of shape \(4, 6\)"
     ):

@@ -22,11 +22,13 @@ from sklearn_hss import (
 # The checks fit noise, which no linear map explains.
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = )")
 
-# Small baselines: the checks fit some sixty times, and look at how well on few points.
-ESTIMATORS = [
+LINEAR = [HSSRegressor(), HSSTransformer()]
+
+# What the checks look at is in the base class of all networks: one of them is checked every time, the others as slow
+# tests. They are small, because the checks fit some sixty times, and look at how well on few points.
+NETWORK = NeuralHSSRegressor(depth=1, max_epochs=50, lr=1e-2)
+NETWORKS = [
     NeuralHSSRegressor(),
-    HSSRegressor(),
-    HSSTransformer(),
     FactFormerRegressor(width=8, head_dim=4, max_epochs=20, batch_size=50, lr=1e-2),
     FNORegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
     GreenLearningRegressor(width=8, depth=2, max_epochs=100, lr=1e-2),
@@ -35,21 +37,41 @@ ESTIMATORS = [
 ]
 
 
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks([*LINEAR, NETWORK])
 def test_check_estimator(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks([*LINEAR, NETWORK])
 def test_check_estimator_with_metadata_routing(estimator, check):
     with sklearn.config_context(enable_metadata_routing=True):
         check(estimator)
 
 
+@pytest.mark.slow
+@parametrize_with_checks(NETWORKS)
+def test_check_network(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(NETWORKS)
+def test_check_network_with_metadata_routing(estimator, check):
+    with sklearn.config_context(enable_metadata_routing=True):
+        check(estimator)
+
+
 @pytest.mark.skipif("SCIPY_ARRAY_API" in os.environ, reason="this is the subprocess")
-def test_check_estimator_with_scipy_array_api():
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("test_check_estimator", "not NeuralHSSRegressor"),
+        pytest.param("test_check_network", "Regressor", marks=pytest.mark.slow),
+    ],
+)
+def test_checks_with_scipy_array_api(name, kept):
     # SciPy reads the variable when it is imported, so this takes a new process.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not metadata_routing"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{name}", "-k", kept]
     result = subprocess.run(
         command, env={**os.environ, "SCIPY_ARRAY_API": "1"}, capture_output=True, text=True, check=False
     )

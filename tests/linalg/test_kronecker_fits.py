@@ -121,12 +121,39 @@ def test_three_white_samples_determine_a_banded_sum(name):
     assert relative(operator.apply(F[3:]), U[3:]) < 1e-10
 
 
+WIDE = [second_difference(15) @ second_difference(15) / 100, second_difference(12)]
+
+
 def test_wider_bands():
-    matrices = [second_difference(15) @ second_difference(15) / 100, second_difference(12)]
     F = randn(10, 15, 12)
-    U = solved(sparse_sum(matrices), F)
+    U = solved(sparse_sum(WIDE), F)
     assert relative(diagonalised(fit_local_sum(F[:4], U[:4], 2), symmetric=False).apply(F[4:]), U[4:]) < 1e-9
     assert relative(diagonalised(fit_local_sum(F[:4], U[:4], 1), symmetric=False).apply(F[4:]), U[4:]) > 1e-2
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("half_bandwidth", [1, 2, 3])
+@pytest.mark.parametrize("fit", [fit_local_sum, fit_weighted_local_sum])
+def test_what_the_samples_leave_open_stays_of_the_size_of_the_rest(fit, half_bandwidth, periodic):
+    # Too narrow a band, the right one, and a wider one; a multiple of the identity is open in all of them.
+    F = randn(4, 15, 12)
+    found = fit(F, solved(sparse_sum(WIDE), F), half_bandwidth, periodic=periodic)
+    matrices = found[0] if fit is fit_weighted_local_sum else found
+    for A, true in zip(matrices, WIDE, strict=True):
+        assert A.abs().max() < 1e4 * dense(true).abs().max()
+
+
+FORMS = [("inverse", "banded"), ("inverse", "eigenbasis"), ("forward", "als"), ("forward", "least_squares")]
+
+
+@pytest.mark.parametrize(("form", "solver"), FORMS)
+@pytest.mark.parametrize("n_samples", [1, 4])
+def test_no_form_has_huge_entries(form, solver, n_samples):
+    F, A = randn(n_samples, 15, 12), sparse_sum(WIDE)
+    operator = quietly(F, solved(A, F), form=form, solver=solver).operator
+    assert operator.to_dense().abs().max() < 1e4 * torch.linalg.inv(dense(A)).abs().max()
+    if getattr(operator, "inverse", None) is not None:
+        assert operator.inverse.to_dense().abs().max() < 1e4 * dense(A).abs().max()
 
 
 def test_periodic_bands():
@@ -160,16 +187,16 @@ def separable(n, m):
     return sp.kron(Ka, Mb) + sp.kron(Ma, Kb), a, b
 
 
-@pytest.mark.parametrize(("draw", "level"), [(randn, 1e-9)])
-def test_separable_coefficients(draw, level):
+@pytest.mark.parametrize("draw", [randn, smooth])
+def test_separable_coefficients(draw):
     A, a, b = separable(19, 24)
     F, test = draw(8, 19, 24), draw(10, 19, 24, seed=1)
     U = solved(A, F)
     matrices, weights = fit_weighted_local_sum(F, U, 1)
     for found, true in zip(weights, (a, b), strict=True):
-        np.testing.assert_allclose(found / found.mean(), true / true.mean(), rtol=1e-2 if draw is smooth else 1e-6)
+        np.testing.assert_allclose(found / found.mean(), true / true.mean(), rtol=1e-10)
     operator = diagonalised(matrices, symmetric=True, weights=weights)
-    assert relative(operator.apply(test), solved(A, test)) < level
+    assert relative(operator.apply(test), solved(A, test)) < 1e-10
     # Without weights there is no such sum.
     plain = diagonalised(fit_local_sum(F, U, 1), symmetric=False)
     assert relative(plain.apply(test), solved(A, test)) > 1e-2
@@ -520,6 +547,7 @@ def test_the_residual_tells_valid_inverse_forms_from_others(draw):
     for A, valid in (
         (sparse_sum([second_difference(13), second_difference(16)]), True),
         (sparse_sum([convection(13, 5.0), second_difference(16)]), True),
+        (separable(13, 16)[0], True),
         (nonseparable(13, 16), False),
     ):
         found = quietly(F, solved(A, F), form="inverse", solver="banded")
@@ -563,8 +591,8 @@ def test_completion():
 
 @pytest.mark.parametrize(("draw", "n_samples"), [(randn, 12), (smooth, 12), (smooth, 40)])
 def test_noise(draw, n_samples):
-    F, test = draw(n_samples, 11, 12), draw(30, 11, 12, seed=1)
-    A = sparse_sum([second_difference(11), second_difference(12)])
+    F, test = draw(n_samples, 7, 8), draw(30, 7, 8, seed=1)
+    A = sparse_sum([second_difference(7), second_difference(8)])
     U = solved(A, F)
     noisy = U + 0.01 * U.square().mean().sqrt() * randn(*U.shape, seed=2)
     exact = solved(A, test)
@@ -577,12 +605,6 @@ def test_noise(draw, n_samples):
     # Held-out errors of few noisy samples are an estimate only: never the worst, and near the best form.
     assert errors["auto"] <= 1.2 * max(errors["inverse"], errors["forward"], errors["ridge"])
     assert errors["auto"] <= 2 * min(errors["inverse"], errors["forward"])
-
-
-def test_smooth_samples_find_separable_coefficients_too():
-    test_separable_coefficients(smooth, 1e-6)
-    F = smooth(8, 13, 16)
-    assert quietly(F, solved(separable(13, 16)[0], F), form="inverse", solver="banded").residual <= 1e-4
 
 
 @pytest.mark.parametrize("n_samples", [3, 10, 40])

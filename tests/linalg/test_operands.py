@@ -160,7 +160,8 @@ def test_operands_of_every_kind(container, tmp_path):
         assert type(result) is np.ndarray, entrance
         assert result.dtype == np.float64, entrance
         expected = function(torch.from_numpy(x.astype(float))).numpy()
-        np.testing.assert_array_equal(result, expected, err_msg=entrance)
+        # Other strides may take other routines, which round differently.
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12 * abs(expected).max(), err_msg=entrance)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -333,11 +334,9 @@ def test_impossible_bands_are_refused():
             HSSMatrix.from_banded((lower, 1), np.ones((3, 4)))
     with pytest.raises(TypeError, match="ab is complex"):
         HSSMatrix.from_banded(S * 1j)
-    with pytest.raises(ValueError, match=r"diagonals of 1000000000 points would hold 1e\+18 numbers"):
+    with pytest.raises(ValueError, match=r"diagonals of 1000000000 points needs .* GiB of memory"):
         HSSMatrix.from_banded(scipy.sparse.coo_array(([1.0], ([10**9 - 1], [0])), shape=(10**9, 10**9)))
-    with pytest.raises(
-        ValueError, match=r"dense form of a sparse matrix of shape \(1000000000, 1000000000\) would hold"
-    ):
+    with pytest.raises(ValueError, match=r"dense form of a sparse matrix of shape \(1000000000, 1000000000\) needs"):
         HSSMatrix.from_dense(scipy.sparse.coo_array((10**9, 10**9)))
 
 

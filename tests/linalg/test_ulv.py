@@ -212,8 +212,8 @@ def test_residuals_are_small_even_for_condition_1e12(spectrum, every_dense_size)
     dense = left * values @ right
     A = HSSMatrix.from_dense(dense, tol=0, levels=3)
     b = randn(n, 2)
-    assert backward_error(dense, A.solve(b), b) < 1e-14
-    assert backward_error(dense.T, A.factor().solve_transposed(b), b) < 1e-14
+    assert backward_error(dense, A.solve(b), b) < 1e-13
+    assert backward_error(dense.T, A.factor().solve_transposed(b), b) < 1e-13
     assert 1e11 < A.factor().condition < 1.1e12
 
 
@@ -223,7 +223,7 @@ def test_residuals_of_an_ill_conditioned_differential_operator():
     A = HSSMatrix.from_banded((2, 2), np.tile(diagonals[:, None], n))
     dense = scipy.sparse.diags(list(diagonals), offsets=[-2, -1, 0, 1, 2], shape=(n, n)).toarray()
     x, b = A.solve(np.ones((n, 1))), np.ones((n, 1))
-    assert backward_error(dense, x, b) < 1e-14
+    assert backward_error(dense, x, b) < 1e-13
     assert A.factor().condition > 1e10
 
 

@@ -93,8 +93,14 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("arguments", SMALL)
-@pytest.mark.parametrize(("contraction", "recompute"), [("dense", False), ("dense", True), ("hss", False)])
+WAYS = [("dense", False), ("dense", True), ("hss", False)]
+
+
+# Every way with one layer, every layer with one way.
+@pytest.mark.parametrize(
+    ("arguments", "contraction", "recompute"),
+    [*((SMALL[0], *way) for way in WAYS), *((layer, "dense", False) for layer in SMALL[1:])],
+)
 def test_derivatives(arguments, contraction, recompute):
     torch.manual_seed(0)
     layer = HSSMultilinear(

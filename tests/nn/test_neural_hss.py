@@ -156,7 +156,11 @@ def test_shapes(m, channels, extras):
     if width is None:
         extras = {name: value for name, value in extras.items() if name != "local_depth"}
     in_grid, out_grid = (8, 9, 10)[:m], (9, 8, 12)[:m]
-    for lifting, projection in itertools.product(KINDS, ["auto", *KINDS]) if m < 3 else zip(KINDS, KINDS, strict=True):
+    # Every lifting and every projection, and with plain layers in one dimension every pair of them.
+    every_pair = m == 1 and not extras
+    for lifting, projection in (
+        itertools.product(KINDS, ["auto", *KINDS]) if every_pair else zip(KINDS, [*KINDS[1:], "auto"], strict=True)
+    ):
         net = NeuralHSS(
             in_grid,
             out_grid,
