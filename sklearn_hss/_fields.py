@@ -6,6 +6,8 @@ from math import prod
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils.validation import _check_sample_weight
 
 from ._containers import as_plain, refuse_complex
 
@@ -92,7 +94,7 @@ def check_grid_shape(grid_shape):
     if grid_shape is None:
         return None
     sizes = (grid_shape,) if isinstance(grid_shape, Integral) else tuple(grid_shape)
-    if not sizes or any(not isinstance(n, Integral) or n < 1 for n in sizes):
+    if not sizes or any(not isinstance(n, Integral) or isinstance(n, bool | np.bool_) or n < 1 for n in sizes):
         raise ValueError(f"grid_shape={grid_shape!r} must be a positive integer or a tuple of these, such as (64, 64).")
     return tuple(int(n) for n in sizes)
 
@@ -154,7 +156,7 @@ def output_shape(shape, inputs, grid_shape):
     n_modes = len(inputs.grid)
     if len(shape) < 2 and n_modes == 1 and (inputs.n_channels is None or prod(shape) % inputs.grid[0]):
         return FieldShape((prod(shape),))
-    if n_modes > 1 and len(shape) < 2 and prod(shape) < _VECTOR * prod(inputs.grid):
+    if n_modes > 1 and len(shape) < 2 and (not shape or prod(shape) < _VECTOR * prod(inputs.grid)):
         return FieldShape((prod(shape), *[1] * (n_modes - 1)))
     if len(shape) == n_modes > 1 and (grid_shape is None or shape != grid_shape):
         return FieldShape(shape)
@@ -201,7 +203,10 @@ def check_same_fields(shape, seen, name):
 
 def rounding_unit(*arrays):
     """Relative spacing of the numbers in the least precise of the arrays, as they came."""
-    kinds = [np.dtype(getattr(array, "dtype", None) or np.float64) for array in arrays]
+    kinds = [
+        np.result_type(*array.dtypes) if hasattr(array, "dtypes") else np.dtype(getattr(array, "dtype", np.float64))
+        for array in arrays
+    ]
     return max(float(np.finfo(kind if kind.kind == "f" else np.float64).eps) for kind in kinds)
 
 
@@ -247,8 +252,8 @@ class Domain:
 
 def fill_outside(rows, inside):
     """Rows with zeros where they are not `inside`, names of columns included; None leaves them alone."""
-    if inside is None:
-        return rows
+    if inside is None or issparse(rows) or np.shape(rows)[-1:] != inside.shape:
+        return rows  # scikit-learn tells the user about these
     filled = np.where(inside, np.asarray(rows), np.zeros((), np.asarray(rows).dtype))
     if hasattr(rows, "iloc"):  # names of the columns must survive
         return type(rows)(filled, index=rows.index, columns=rows.columns)
@@ -284,14 +289,16 @@ def masked_grid(mask, grid_shape, shape):
     if not isinstance(mask, np.ndarray) or shape is None:
         return grid_shape
     if grid_shape is None:
-        fits = mask.shape in (shape, shape[1:]) or (len(shape) == 1 and shape[0] % mask.size == 0)
+        # Flat fields of one dimension have no channels without a grid_shape.
+        flat = len(shape) == 1 and mask.ndim > 1 and shape[0] % mask.size == 0
+        fits = mask.shape in (shape, shape[1:]) or flat
         return mask.shape if fits else None
     if mask.size == prod(grid_shape) and mask.shape != grid_shape:
         raise ValueError(f"mask has shape {mask.shape} and grid_shape is {grid_shape}; they must be equal.")
     return grid_shape
 
 
-def inside_domain(mask, X, y, shapes, grid_shape):
+def inside_domain(mask, X, y, shapes, grid_shape, sample_weight=None):
     """Inputs and outputs with zeros outside of the domain, and the domain; refuses NaN inside.
 
     Parameters
@@ -302,6 +309,8 @@ def inside_domain(mask, X, y, shapes, grid_shape):
     shapes : pair of tuples of int or None
         Shapes of an input and of an output, as from :func:`as_rows`.
     grid_shape : tuple of int or None
+    sample_weight : array-like of shape (n_samples,), default=None
+        Samples of weight zero say nothing about the domain.
 
     Returns
     -------
@@ -316,7 +325,12 @@ def inside_domain(mask, X, y, shapes, grid_shape):
     domain = Domain()
     if mask is not None and None not in shapes:
         inputs = input_shape(shapes[0], grid_shape)
-        domain = find_domain(mask, X, y, inputs, output_shape(shapes[1], inputs, grid_shape))
+        kept = np.ones(np.shape(X)[0], bool) if sample_weight is None else np.ravel(sample_weight) != 0
+        some, of_some = (
+            np.asarray(rows)[kept] if np.shape(rows)[:1] == kept.shape and not kept.all() and kept.any() else rows
+            for rows in (X, y)
+        )
+        domain = find_domain(mask, some, of_some, inputs, output_shape(shapes[1], inputs, grid_shape))
     return (*domain.fill(X, y, mask), domain)
 
 
@@ -340,7 +354,7 @@ def find_domain(mask, X, y, inputs, outputs):
     ValueError
         If the mask fits neither.
     """
-    if mask is None:
+    if mask is None or issparse(X) or issparse(y):  # scikit-learn refuses sparse data
         return Domain()
     X, y = (np.asarray(rows).reshape(len(rows), -1) for rows in (X, y))
     empty = [_is_nan(rows).all(axis=0) for rows in (X, y)]
@@ -355,9 +369,9 @@ def find_domain(mask, X, y, inputs, outputs):
                 f"mask has shape {mask.shape}, but the fields are on the grid {outputs.grid}; it must be that of the "
                 "grid."
             )
-    blank = empty[1] if kept[1] is not None and (empty[1] & ~kept[1]).any() else None
+    blank = empty[1] & ~kept[1] if kept[1] is not None else np.zeros(1, bool)
     inner, outer = (None if inside is None or inside.all() else inside for inside in kept)
-    return Domain(inner, outer, None if blank is None else blank & ~kept[1])
+    return Domain(inner, outer, blank if blank.any() else None)
 
 
 def _is_nan(values):
@@ -389,9 +403,25 @@ def refuse_nan(rows, name, mask):
                 f"{where}; where these lie outside of the domain, pass mask= (a boolean grid, True inside) or "
                 "mask='auto'."
             )
+        if isinstance(mask, str):
+            raise ValueError(f"{where}, but not in all training samples, so that mask='auto' takes them for data.")
         raise ValueError(f"{where}, inside of the mask; fill them, or leave these points out of the mask.")
 
 
 def domain_mask(domain, outputs):
     """Points of the outputs inside the domain, (\\*grid), None where all are: those that are in any channel."""
     return None if domain.outputs is None else domain.outputs.reshape(-1, *outputs.grid).any(axis=0)
+
+
+def check_weight(sample_weight, X, dtype=np.float64):
+    """Weights of the samples, not negative and not all zero.
+
+    Raises
+    ------
+    ValueError
+        If they are something else.
+    """
+    weight = _check_sample_weight(as_plain(sample_weight, "sample_weight"), X, dtype=dtype, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight

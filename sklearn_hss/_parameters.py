@@ -1,5 +1,6 @@
-"""Constraints of parameters that scikit-learn has not."""
+"""Help for estimators that scikit-learn has not."""
 
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -20,3 +21,14 @@ class Count(Interval):
     def is_satisfied_by(self, val):
         """Whether `val` is such an integer."""
         return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Context in which an error, or an interrupt, leaves an estimator as it was before: an earlier fit stays."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__ = before
+        raise

@@ -43,6 +43,7 @@ def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[lis
             f"shape {true.shape}."
         )
     if sample_weight is not None:
+        sample_weight = as_plain(sample_weight, "sample_weight")
         sample_weight = _check_sample_weight(sample_weight, true, ensure_non_negative=True)
         kept = sample_weight > 0  # an infinite ratio of weight zero does not count
         if kept.any():
@@ -171,22 +172,27 @@ def trajectory_l2_error(
     return _summary(errors, multioutput)
 
 
-def _fitted_mask(estimator):
-    """The mask of a fitted estimator, or of the one inside a search, a pipeline or around transformed targets."""
+def _inside(estimator):
+    """Values of a flat target inside the domain of a fitted estimator, or of the one inside a search or pipeline."""
     for name in ("best_estimator_", "regressor_", "estimator_"):
-        if hasattr(estimator, name) and not hasattr(estimator, "mask_"):
-            return _fitted_mask(getattr(estimator, name))
+        if hasattr(estimator, name) and not hasattr(estimator, "_domain"):
+            return _inside(getattr(estimator, name))
     if hasattr(estimator, "steps"):
-        return _fitted_mask(estimator.steps[-1][1])
-    return getattr(estimator, "mask_", None)
+        return _inside(estimator.steps[-1][1])
+    domain = getattr(estimator, "_domain", None)
+    return None if domain is None else domain.outputs
 
 
 class _FieldScorer:
     """Minus the relative L2 error of predictions, inside of the estimator's mask."""
 
     def __call__(self, estimator, X, y, sample_weight=None):
-        prediction = estimator.predict(X)
-        return -relative_l2_error(y, prediction, sample_weight=sample_weight, mask=_fitted_mask(estimator))
+        prediction, inside = estimator.predict(X), _inside(estimator)
+        if inside is not None:
+            y = np.asarray(as_plain(y, "y"))
+            inside = inside.reshape(prediction.shape[1:])
+            y, prediction = (np.where(inside, fields.reshape(prediction.shape), 0) for fields in (y, prediction))
+        return -relative_l2_error(y, prediction, sample_weight=sample_weight)
 
     def __repr__(self):
         return "relative_l2_scorer"

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from ._fields import (
     FieldShape,
@@ -14,13 +14,14 @@ from ._fields import (
     check_grid_shape,
     check_mask,
     check_same_fields,
+    check_weight,
     fill_outside,
     find_domain,
     input_shape,
     masked_grid,
     refuse_nan,
 )
-from ._parameters import Count
+from ._parameters import Count, unchanged_on_error
 
 __all__ = ["FieldScaler"]
 
@@ -133,7 +134,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     The neural regressors of this package divide inputs and targets by their largest magnitude themselves (their
-    parameter ``scale``). This class is for other models, for Z-scores, channels of different units, and masks.
+    parameter ``scale``), channel by channel. This class is for other models, and for Z-scores.
 
     As a step of a :class:`sklearn.pipeline.Pipeline` it scales the inputs. For the targets, wrap the regressor in
     :class:`sklearn.compose.TransformedTargetRegressor` with ``transformer=FieldScaler()``:
@@ -208,7 +209,8 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             For data or parameters that cannot be used; an earlier fit then stays as it was.
         """
-        return self._learn(X, sample_weight, restart=True)
+        with unchanged_on_error(self):
+            return self._learn(X, sample_weight, restart=True)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -235,7 +237,8 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             For data or parameters that cannot be used, such as fields on another grid.
         """
-        return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
+        with unchanged_on_error(self):
+            return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
 
     def _learn(self, X, sample_weight, restart):
         rows, shape = as_rows(X)
@@ -251,9 +254,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         rows = fill_outside(rows, _values(points, fields))
         refuse_nan(rows, "X", mask)
         X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        weight = check_weight(sample_weight, X)
         validate_data(self, rows, reset=restart, skip_check_array=True)
 
         kept = weight > 0

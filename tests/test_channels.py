@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 
 from sklearn_hss import FNORegressor, GreenLearningRegressor, HSSRegressor, NeuralHSSRegressor, RolloutRegressor
 from sklearn_hss.datasets import make_poisson
+from sklearn_hss.estimators._score import field_r2
 from sklearn_hss.metrics import relative_l2_error, trajectory_l2_error
 
 F, U = make_poisson(60, 32, forcing="grf", length_scale=0.3, random_state=0)
@@ -89,3 +90,12 @@ def test_rollouts_have_a_scale_per_channel(model):
     if isinstance(model, HSSRegressor):
         error = relative_l2_error(states[:, 2], rollouts.rollout(UNEVEN, 2)[:, 2], multioutput="raw_values")
         np.testing.assert_array_less(error, 1e-6)
+
+
+def test_a_channel_that_does_not_vary_is_measured_by_itself():
+    static = np.broadcast_to(U[:1], U.shape)
+    both = np.stack([U, static], axis=1)
+    for error, expected in ((0.0, 1.0), (1e-3, 1 - 1e-6), (1.0, 0.0)):
+        predicted = np.stack([U, (1 - error) * static], axis=1).reshape(60, -1)
+        found = field_r2(both.reshape(60, -1), predicted, n_channels=2, multioutput="raw_values")
+        np.testing.assert_allclose(found, [1.0, expected], atol=1e-9)

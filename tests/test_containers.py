@@ -212,3 +212,16 @@ def test_a_memory_map_is_not_copied_for_validation(tmp_path):
     model._split = lambda *arguments, **options: kept.append(split(*arguments, **options)) or kept[-1]
     model.fit(mapped, mapped)
     assert all(np.shares_memory(part[0], mapped) for part in kept[0])
+
+
+def test_weights_are_containers_too():
+    weight = np.ma.array(np.ones(10), mask=[True] + [False] * 9)
+    for call in (
+        lambda: NETWORKS[0].fit(SMALL.X, SMALL.Y, sample_weight=weight),
+        lambda: LINEAR[0].fit(SMALL.X, SMALL.Y, sample_weight=weight),
+        lambda: FieldScaler().fit(SMALL.X, sample_weight=weight),
+        lambda: relative_l2_error(SMALL.X, SMALL.Y, sample_weight=weight),
+        lambda: clone(LINEAR[0]).fit(SMALL.X, SMALL.Y).score(SMALL.X, SMALL.Y, sample_weight=weight),
+    ):
+        with pytest.raises(ValueError, match="sample_weight is a masked array"):
+            call()

@@ -93,3 +93,5 @@ def test_true_is_no_integer(model):
     for name in COUNTS & set(model.get_params()):
         with pytest.raises(ValueError, match=f"The '{name}' parameter"):
             clone(model).set_params(**{name: True}).fit(LINE.X, LINE.Y)
+    with pytest.raises(ValueError, match="grid_shape"):
+        clone(model).set_params(grid_shape=(True, 32)).fit(LINE.X, LINE.Y)

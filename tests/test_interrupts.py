@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback
 
-from sklearn_hss import FieldScaler, HSSRegressor, NeuralHSSRegressor, RolloutRegressor
+from sklearn_hss import FieldScaler, HSSRegressor, NeuralHSSRegressor, RolloutRegressor, preprocessing
 from sklearn_hss.estimators import _base, _linear, _neural_hss
 
 DATA = problem(12, (6, 7))
@@ -173,7 +173,21 @@ def test_rollouts_and_scalers_survive_errors():
     with pytest.raises(Interrupted):
         model.fit(states)
     np.testing.assert_array_equal(model.predict(DATA.X), prediction)
+    with pytest.raises(TypeError, match="n_steps must be an integer"):
+        model.rollout(DATA.X, True)
     scaler = FieldScaler().fit(DATA.X)
+    state, measure = dict(vars(scaler)), preprocessing._measure
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    preprocessing._measure = interrupt
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            scaler.fit(DATA.X[:, :3])
+    finally:
+        preprocessing._measure = measure
+    assert vars(scaler) == state
     scale = scaler.scale_.copy()
     with pytest.raises(ValueError, match="infinity"):
         scaler.fit(np.where(DATA.X > 1, np.inf, DATA.X))

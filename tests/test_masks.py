@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from entrances import NETWORKS, apply, name_of, problem
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -66,7 +67,7 @@ def test_auto_finds_the_mask(model, value):
 def test_nan_inside_names_the_mask(model):
     bad = X.copy()
     bad[3, 0, 0] = np.nan
-    for mask, advice in ((None, "pass mask="), (MASK, "inside of the mask"), ("auto", "inside of the mask")):
+    for mask, advice in ((None, "pass mask="), (MASK, "inside of the mask"), ("auto", "not in all training")):
         message = f"contains NaN at 1 of 42 values in 1 of 12 samples.*{advice}"
         with pytest.raises(ValueError, match=f"Input X {message}"):
             fitted(model, mask, bad, Y)
@@ -138,7 +139,7 @@ def test_scaler(method, mask):
     bad = X.copy()
     bad[0, 0, 0] = np.nan
     for call in (scaler.fit, scaler.transform):
-        with pytest.raises(ValueError, match="inside of the mask"):
+        with pytest.raises(ValueError, match=r"inside of the mask|not in all training samples"):
             call(bad)
     with pytest.raises(ValueError, match="infinity"):
         scaler.transform(np.where(np.isnan(bad), np.inf, bad))
@@ -159,6 +160,46 @@ def test_rollouts(inner):
     bad[0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="inside of the mask"):
         RolloutRegressor(clone(inner), mask=MASK).fit(bad)
+
+
+@pytest.mark.parametrize("model", [NETWORKS[0], LINEAR[0], FieldScaler()], ids=name_of)
+def test_shapes_that_do_not_fit_meet_the_usual_errors(model):
+    model = clone(model).set_params(mask=MASK).fit(X, Y)
+    with pytest.raises(ValueError, match="X has 1 features"):
+        apply(model, np.ones((5, 1)))
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        model.fit(scipy.sparse.csr_array(X.reshape(12, -1)), Y.reshape(12, -1))
+
+
+def test_a_flat_mask_is_not_cut_into_channels():
+    model = clone(LINEAR[0])
+    coarse = Y[:, 0, :3]
+    for mask in (np.array([True, True, False]), np.array([True] * 20 + [False])):
+        with pytest.raises(ValueError, match="mask has shape"):
+            clone(model).set_params(mask=mask).fit(X.reshape(12, -1), X.reshape(12, -1))
+    outputs = np.array([True, True, False])
+    fitted_model = clone(model).set_params(mask=outputs).fit(X.reshape(12, -1), np.where(outputs, coarse, np.nan))
+    assert fitted_model.grid_shape_ == (42,)
+
+
+def test_channels_on_domains_of_their_own():
+    pair = np.stack([spoilt(X, np.nan), np.where(MASK[:, ::-1], X, np.nan)], axis=1)
+    model = clone(NETWORKS[0]).set_params(mask="auto", grid_shape=(6, 7)).fit(pair, pair)
+    np.testing.assert_array_equal(np.isnan(model.predict(pair)), np.isnan(pair))
+    assert np.isfinite(relative_l2_scorer(model, pair, pair))
+
+
+def test_samples_of_weight_zero_say_nothing_about_the_domain():
+    inputs, outputs = np.concatenate([X, X[:1]]), np.concatenate([Y, np.ones((1, 6, 7))])
+    for model in (NETWORKS[0], LINEAR[0]):
+        fitted_model = clone(model).set_params(mask="auto").fit(inputs, outputs, sample_weight=np.r_[np.ones(12), 0])
+        np.testing.assert_array_equal(fitted_model.mask_, MASK)
+
+
+def test_a_warm_start_keeps_its_mask():
+    model = clone(NETWORKS[0]).set_params(mask=MASK, warm_start=True).fit(X, Y)
+    with pytest.raises(ValueError, match="mask differs from that of the earlier fit"):
+        model.set_params(mask=None).fit(X, Y)
 
 
 def test_composition():

@@ -193,3 +193,8 @@ def test_every_fit_with_an_intercept_is_a_fit_without():
     Y = U[:40] + U.mean()
     model = clone(HSSRegressor(random_state=0)).fit(X, Y)
     assert model.residual_ < 1e-8
+
+
+def test_settings_that_do_not_suit_are_named():
+    with pytest.warns(UserWarning, match="Likeliest cause: .* not of one of the form asked for"):
+        fitted(F[:200], U[:200], solver="banded", form="forward")

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
@@ -30,6 +30,7 @@ from .._fields import (
     check_grid_shape,
     check_mask,
     check_same_fields,
+    check_weight,
     domain_mask,
     input_shape,
     inside_domain,
@@ -39,7 +40,7 @@ from .._fields import (
     rounding_unit,
     warn_of_channels_last,
 )
-from .._parameters import Count
+from .._parameters import Count, unchanged_on_error
 from ..nn._counting import count_parameters
 from ._score import FieldRegressorMixin
 
@@ -402,6 +403,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     _target_shape: tuple[int, ...]
     _shapes: tuple[FieldShape, FieldShape]
     _domain: Domain
+    _mask: np.ndarray | str | None
     _start_error: float
     _start_row: list[dict]
 
@@ -502,12 +504,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         before = self.__dict__.copy()
         # The caller may be in a context without gradients, which training needs.
         with python_waits(), torch.inference_mode(False), torch.enable_grad():
-            try:
+            with unchanged_on_error(self):
                 train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
-            except BaseException:
-                # Nothing was trained, so an earlier fit must stay as it was.
-                self.__dict__ = before
-                raise
             try:
                 if restart and self._start_error <= _NOTHING_LEFT:
                     self._keep_start(train, valid)
@@ -536,9 +534,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
         if restart:
             self._rounding = rounding_unit(X, y)
-            X, y, domain = inside_domain(mask, X, y, (x_shape, shape), grid_shape)
+            X, y, domain = inside_domain(mask, X, y, (x_shape, shape), grid_shape, sample_weight)
         else:
             check_same_fields(x_shape, self._shapes[0], "X")
+            if not np.array_equal(np.asarray(mask), np.asarray(self._mask)):
+                raise ValueError(
+                    "mask differs from that of the earlier fit, which cannot be continued with it; start again with "
+                    "warm_start=False, or set it back."
+                )
             domain = self._domain
             X, y = domain.fill(X, y, mask)
         X, y = validate_data(
@@ -564,7 +567,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         module, arguments, fitted = self._make_module(*shapes)
         if restart:
             self._dtype = np.dtype(self.dtype or X.dtype)
-            self._shapes, self._domain, self._start_row = shapes, domain, []
+            self._shapes, self._domain, self._mask, self._start_row = shapes, domain, mask, []
             self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
             self.x_scale_, self.y_scale_ = (
@@ -609,9 +612,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _drop_unweighted(self, X, y, sample_weight):
         if sample_weight is None:
             return X, y, None
-        sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        if not sample_weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        sample_weight = check_weight(sample_weight, X, X.dtype)
         # Without the samples of weight zero, batches and scales are those of data without these samples.
         kept = sample_weight > 0
         if not kept.all():
@@ -759,7 +760,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        prediction = self.net_.predict(self._fields((X,))).astype(X.dtype, copy=False)
+        prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
         channels = prediction.reshape(len(X), len(self.y_scale_), -1)
         channels *= self.y_scale_[:, None].astype(X.dtype)
         return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import lsmr
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._endings import python_waits
 from .._fields import (
@@ -19,6 +19,7 @@ from .._fields import (
     check_grid_shape,
     check_mask,
     check_same_fields,
+    check_weight,
     domain_mask,
     input_shape,
     inside_domain,
@@ -28,9 +29,9 @@ from .._fields import (
     rounding_unit,
     warn_of_channels_last,
 )
-from .._parameters import Count
+from .._parameters import Count, unchanged_on_error
 from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
-from ..linalg._fitting import HSSFit, fit_hss
+from ..linalg._fitting import HSSFit, check_ratio, fit_hss
 from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
 from ._score import FieldRegressorMixin
 
@@ -206,9 +207,9 @@ class BaseHSSMap(BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. A weight of 2 acts as a second copy of the sample would.
         adjoint : tuple (P, Z) of array-likes, default=None
-            Samples of the transposed operator, ``Z[i] = operator.T @ P[i]``: P of shape (n_adjoint, n_outputs), Z of
-            shape (n_adjoint, n_points). With them the closed form applies to operators that are not symmetric. For
-            one-dimensional fields only.
+            Samples of the transposed operator, ``Z[i] = operator.T @ P[i]``: P of shape (n_adjoint, n_outputs), zero
+            outside of the mask, Z of shape (n_adjoint, n_points). With them the closed form applies to operators that
+            are not symmetric. For one-dimensional fields only.
 
         Returns
         -------
@@ -220,26 +221,20 @@ class BaseHSSMap(BaseEstimator):
         ValueError
             For data or parameters that cannot be used, before any fitting.
         """
-        before = self.__dict__.copy()
-        try:
-            with python_waits(), torch.inference_mode(False), torch.enable_grad():
-                doubts = self._fit(X, y, sample_weight, adjoint)
-        except BaseException:
-            # An earlier fit stays as it was.
-            self.__dict__ = before
-            raise
+        with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
+            doubts = self._fit(X, y, sample_weight, adjoint)()
         for doubt in doubts:
             warnings.warn(doubt, UserWarning, stacklevel=3)
         return self
 
     def _fit(self, X, y, sample_weight, adjoint):
-        """Fit, and return what the user should be warned of."""
+        """Fit, and return the function that tells what the user should be warned of."""
         checks = {"dtype": [np.float64, np.float32], "order": "C"}
         mask = check_mask(self.mask)
         (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
         noise = rounding_unit(X, y)
-        X, y, domain = inside_domain(mask, X, y, (x_shape, y_shape), grid_shape)
+        X, y, domain = inside_domain(mask, X, y, (x_shape, y_shape), grid_shape, sample_weight)
         X, y = validate_data(
             self, X, y, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
         )
@@ -251,10 +246,10 @@ class BaseHSSMap(BaseEstimator):
         outputs = output_shape(target_shape, inputs, grid_shape)
         X, y = X.astype(np.float64, copy=False), y.reshape(len(y), -1).astype(np.float64, copy=False)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-            if not sample_weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-        adjoint = self._check_adjoint(adjoint, inputs, outputs)
+            sample_weight = check_weight(sample_weight, X)
+        if self.fit_intercept is True and len(X) < 2:
+            raise ValueError(f"fit_intercept=True needs at least 2 samples, not n_samples = {len(X)}.")
+        adjoint = self._check_adjoint(adjoint, inputs, outputs, domain)
         F, U, weights = weighted_columns(X, y, sample_weight)
         settings = {
             "rank": self.rank,
@@ -309,10 +304,13 @@ class BaseHSSMap(BaseEstimator):
         ]
         if len(shapes[0]) == 1:  # one channel of a one-dimensional field
             return self._fit_matrix(F, U, settings), None
+        check_ratio(F, U)
         fields, scales = [F.mT.reshape(-1, *shapes[0]), U.mT.reshape(-1, *shapes[1])], None
         if with_channels:
             settings = {**settings, "levels": (0, *[self.levels] * len(inputs.grid))}
             scales = [channel_scales(Z) for Z in fields]
+            for x_scale, y_scale in ((scales[0].min(), scales[1].max()), (scales[0].max(), scales[1].min())):
+                check_ratio(x_scale, y_scale)
             fields = [Z / s.view(-1, *[1] * len(inputs.grid)) for Z, s in zip(fields, scales, strict=True)]
         return fit_kronecker(*fields, outer_rank=self.outer_rank, **settings), scales
 
@@ -340,7 +338,7 @@ class BaseHSSMap(BaseEstimator):
             self.completion_, self._seen, self._inactive = found.completion, found.seen, found.inactive
         self.rank_, self.levels_, self.outer_rank_ = structure
 
-    def _check_adjoint(self, adjoint, inputs, outputs):
+    def _check_adjoint(self, adjoint, inputs, outputs, domain):
         if adjoint is None:
             return None
         if not (inputs.is_flat and outputs.is_flat):
@@ -350,6 +348,7 @@ class BaseHSSMap(BaseEstimator):
             P, Z = adjoint
         except (TypeError, ValueError):
             raise ValueError("adjoint must be a pair (P, Z) of arrays, with Z = P @ operator.") from None
+        P, Z = domain.fill_outputs(as_rows(P, "P")[0]), domain.fill_inputs(as_rows(Z, "Z")[0])
         P, Z = (check_array(array, dtype=np.float64, input_name=name) for name, array in (("P", P), ("Z", Z)))
         check_consistent_length(P, Z)
         if (P.shape[1], Z.shape[1]) != (n_outputs, n_points):
@@ -411,7 +410,7 @@ def weighted_columns(X, y, sample_weight=None):
     -------
     F, U : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
     weights : Tensor of shape (n_samples,)
-        What they have been multiplied with.
+        The factors.
     """
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     kept = weight > 0

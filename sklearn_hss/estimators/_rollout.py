@@ -12,7 +12,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._containers import as_plain, refuse_complex
 from .._fields import (
@@ -22,12 +22,14 @@ from .._fields import (
     check_grid_shape,
     check_mask,
     check_same_fields,
+    check_weight,
     domain_mask,
     find_domain,
     masked_grid,
     on_grid,
     refuse_nan,
 )
+from .._parameters import unchanged_on_error
 from ..preprocessing import FieldScaler
 from ._base import max_scales
 from ._linear import BaseHSSMap
@@ -240,12 +242,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         ValueError
             For data or parameters that cannot be used; an earlier fit then stays as it was.
         """
-        before = self.__dict__.copy()
-        try:
+        with unchanged_on_error(self):
             return self._fit(X, y, sample_weight, fit_params)
-        except BaseException:
-            self.__dict__ = before
-            raise
 
     def _fit(self, X, y, sample_weight, fit_params):
         if sample_weight is not None:
@@ -271,9 +269,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self._domain, self.mask_ = domain, domain_mask(domain, self._target_fields)
         kept: slice | np.ndarray = slice(None)
         if "sample_weight" in fit_params:
-            weight = _check_sample_weight(fit_params["sample_weight"], X, dtype=X.dtype, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
+            weight = check_weight(fit_params["sample_weight"], X, X.dtype)
             fit_params["sample_weight"], kept = weight, weight > 0
 
         # One name, so that the states are gone when their increments are there.
@@ -407,6 +403,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             If rollouts become infinite or NaN; the message has their number and the first such step. Or else, if they
             grow to a hundred times the largest state in `u0` and in the training data, first ones aside.
         """
+        if isinstance(n_steps, bool | np.bool_):
+            raise TypeError(f"n_steps must be an integer, not {n_steps}.")
         n_steps = check_scalar(n_steps, "n_steps", Integral, min_val=0)
         X = self._check_states(u0, "u0")
         states = np.empty((len(X), n_steps + 1, X.shape[1]), X.dtype)
@@ -473,11 +471,11 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             return super().score(X, y, sample_weight, multioutput=multioutput)
         check_consistent_length(X, sample_weight)
         true, predicted = (states[:, 1:] for states in self._true_and_predicted(X))
+        channels = self._target_fields.n_channels or 1
         if not np.isfinite(predicted).all():
-            return -np.inf
+            return np.full(channels, -np.inf) if multioutput == "raw_values" else -np.inf
         n_steps, n_state = true.shape[1:]
         weight = None if sample_weight is None else np.repeat(sample_weight, n_steps)
-        channels = self._target_fields.n_channels or 1
         return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight, channels, multioutput)
 
     def _true_and_predicted(self, X):

@@ -5,7 +5,11 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 
+from .._containers import as_plain
 from .._fields import as_rows
+
+# Deviations from the mean field, relative to the largest value, that are rounding errors.
+_CONSTANT = 1e-13
 
 
 def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="uniform_average"):
@@ -28,7 +32,8 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
     if multioutput not in ("uniform_average", "raw_values"):
         raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
     if len(y_true) < 2:
-        return r2_score(y_true, y_pred)  # warns, and is NaN
+        undefined = r2_score(y_true, y_pred)  # warns, and is NaN
+        return np.full(n_channels, undefined) if multioutput == "raw_values" else undefined
     parts = zip(*_split(n_channels, y_true, y_pred), strict=True)
     channels = [_channel_r2(true, predicted, sample_weight) for true, predicted in parts]
     return np.array(channels) if multioutput == "raw_values" else float(np.mean(channels))
@@ -44,6 +49,10 @@ def _channel_r2(y_true, y_pred, sample_weight):
     scale = max(float(np.abs(y_true).max(initial=0.0)), np.finfo(np.float64).tiny)
     y_true, y_pred = y_true / scale, np.clip(y_pred / scale, -1e100, 1e100)
     mean = np.average(y_true, axis=0, weights=sample_weight)
+    if np.abs(y_true - mean).max(initial=0.0) <= _CONSTANT:
+        # Nothing varies, and rounding must not be the measure: the error is relative to the fields themselves.
+        left, size = (np.average(np.square(Z).sum(1), weights=sample_weight) for Z in (y_true - y_pred, y_true))
+        return 1 - left / size if size else float(left == 0)
     if sample_weight is not None:
         sample_weight = np.repeat(sample_weight, y_true.shape[1])
     # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
@@ -60,7 +69,8 @@ class FieldRegressorMixin(RegressorMixin):
         """Coefficient of determination R² of the predicted fields.
 
         Both sums of squares, of the residuals and of the targets about their mean field, run over samples and grid
-        points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own.
+        points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own. Of a
+        channel that is the same in all samples, the sums are those of residuals and targets.
         Every channel has one, so that none is hidden by another of larger numbers. Points outside of the mask do not
         count.
 
@@ -86,6 +96,7 @@ class FieldRegressorMixin(RegressorMixin):
             If `y` has not the size of the predictions, or `multioutput` is something else.
         """
         prediction = self.predict(X)
+        sample_weight = as_plain(sample_weight, "sample_weight")
         check_consistent_length(X, y, sample_weight)
         y = np.asarray(as_rows(y, "y")[0])
         if y.size != prediction.size:

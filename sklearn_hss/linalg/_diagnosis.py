@@ -10,17 +10,17 @@ _DEPENDENT = 1e-8
 _EXPLAINED = 1e-3
 # Mean square of the differences of neighbours, in units of twice the mean square: 1 for white noise.
 _ROUGH = 0.4
-# Residuals, or combinations of samples, that a test needs at least.
-_ENOUGH = 3
+# Degrees of freedom that a test needs, and samples that it takes at most.
+_ENOUGH, _MOST = 3, 300
 
 
 def likeliest_cause(X, Y, grid, ones, centred):
     """One sentence on why the samples are not explained.
 
-    Combinations of samples whose inputs cancel have outputs that cancel, too, if the map is linear; what these leave is
-    a multiple of the sum of the weights where there is an offset, rough where there is noise, and smooth where the map
-    is not linear. Where no inputs cancel, the same is tried on a local law, f at a point as a combination of u and its
-    differences there, which has few unknowns.
+    Combinations of samples whose inputs cancel have outputs that cancel, too, if the map is linear. If these do not,
+    they are a multiple of the sum of the weights where there is an offset, rough where there is noise, and smooth where
+    the map is not linear. Where no inputs cancel, the same is tried on a local law, f at a point as a combination of u
+    and its differences there, which has few unknowns.
 
     Parameters
     ----------
@@ -38,73 +38,79 @@ def likeliest_cause(X, Y, grid, ones, centred):
     str
     """
     n_samples = X.shape[1]
+    # As many as tell the causes apart, and no more than fit into memory.
+    X, Y, ones = X[:, :_MOST], Y[:, :_MOST], ones[:_MOST]
     few = f"Likeliest cause: too few samples ({n_samples} of fields of {len(X)} points); give more."
-    for unexplained, constant, size in residuals(X, Y, grid, ones):
-        if unexplained.shape[1] < _ENOUGH:
+    for residual, constant, freedom, size, is_local in residuals(X, Y, grid, ones):
+        if freedom < _ENOUGH:
             continue
-        if float(unexplained.norm()) <= _EXPLAINED * size:
+        left = float(residual.norm()) / (size * (freedom / X.shape[1]) ** 0.5 or 1.0)
+        if left <= _EXPLAINED and is_local:
             return few
-        along = (unexplained * constant).sum(-1).square() / constant.square().sum(-1).clamp_min(1e-16)
-        if not centred and float(along.sum()) > 0.9 * float(unexplained.square().sum()):
-            return "Likeliest cause: an offset, u = A f + c; set fit_intercept=True or subtract the solution for f = 0."
-        left = float(unexplained.norm()) / size
-        if roughness(unexplained, grid) > _ROUGH and not powers_help(X, Y, grid):
+        if left <= _EXPLAINED:
             return (
-                f"Likeliest cause: noise, as what no linear map explains ({left:.1%}) is rough; more samples may help. "
-                "Inputs and outputs that do not belong together look the same."
+                "Likeliest cause: the samples are those of a linear map, but not of one of the form asked for; set "
+                "rank, levels, outer_rank, symmetric, form and solver to 'auto', or give more samples."
+            )
+        along = (residual * constant).sum(-1).square() / constant.square().sum(-1).clamp_min(1e-16)
+        if not centred and float(along.sum()) > 0.9 * float(residual.square().sum()):
+            return "Likeliest cause: an offset, u = A f + c; set fit_intercept=True or subtract the solution for f = 0."
+        if roughness(residual, grid) > _ROUGH and not powers_help(X, Y, grid):
+            return (
+                f"Likeliest cause: noise, as the part that no linear map explains ({left:.1%}) is rough; more samples "
+                "may help. Inputs and outputs that do not belong together look the same."
             )
         return (
-            f"Likeliest cause: nonlinearity, as what no linear map explains ({left:.1%}) is smooth or has to do with "
-            "powers of u; a network, such as NeuralHSSRegressor, may help."
+            f"Likeliest cause: nonlinearity, as the part that no linear map explains ({left:.1%}) is smooth or has to "
+            "do with powers of u; a network, such as NeuralHSSRegressor, may help."
         )
     return few
 
 
 def residuals(X, Y, grid, ones):
-    """What is left of outputs whose inputs cancel, then of a local law.
+    """Residuals of the outputs after a linear map of the inputs, then of the inputs after a local law.
 
     Yields
     ------
-    unexplained : Tensor of shape (n_points, n_combinations)
-    constant : Tensor of shape (n_combinations,) or (n_points, n_combinations)
-        A constant in the same combinations.
+    residual : Tensor of shape (n_points, n_columns)
+    constant : Tensor of shape (n_columns,) or (n_points, n_columns)
+        Residual of a constant.
+    freedom : int
+        Number of its degrees of freedom.
     size : float
-        Norm that it would have, if nothing were explained.
+        Norm of that of which it is the residual.
+    is_local : bool
+        Whether it is that of a local law.
     """
     _, s, V = torch.linalg.svd(X, full_matrices=X.shape[1] > X.shape[0])
-    rank = int((s > _DEPENDENT * s[:1]).sum())
-    cancelling = V[rank:].mT
-    n_left = cancelling.shape[1]
-    yield Y @ cancelling, ones @ cancelling, float(Y.norm()) * (n_left / X.shape[1]) ** 0.5
-    cancelling = local_combinations(local_features(Y, grid))
-    if len(X) == len(Y) and cancelling is not None:
-        n_left, left = cancelling.shape[-1], (X.unsqueeze(1) @ cancelling).squeeze(1)
-        yield left, ones @ cancelling, float(X.norm()) * (n_left / X.shape[1]) ** 0.5
+    cancelling = V[int((s > _DEPENDENT * s[:1]).sum()) :].mT
+    yield Y @ cancelling, ones @ cancelling, cancelling.shape[1], float(Y.norm()), False
+    if len(X) == len(Y):
+        features = local_features(Y, grid)
+        freedom = X.shape[1] - features.shape[1]
+        if freedom >= _ENOUGH:
+            yield unexplained(X, features), unexplained(ones.expand_as(X), features), freedom, float(X.norm()), True
+
+
+def unexplained(X, features):
+    """Residual of every row of X after least squares over the features of its point."""
+    Q = torch.linalg.qr(features.mT)[0]  # (n_points, n_samples, n_features)
+    return X - (Q @ (Q.mT @ X.unsqueeze(-1))).squeeze(-1)
 
 
 def powers_help(X, Y, grid):
     """Whether a local law with squares or cubes of u in it leaves much less than one without."""
     if len(X) != len(Y):
         return False
+    scale = float(Y.abs().max()) or 1.0
 
     def left(*powers):
-        """Mean square of the residuals, given as many unknowns."""
-        scale = float(Y.abs().max()) or 1.0
+        """Mean square of the residuals per degree of freedom."""
         features = torch.cat([local_features((Y / scale) ** power, grid) for power in powers], dim=1)
-        cancelling = local_combinations(features)
-        if cancelling is None:
-            return math.inf
-        return float((X.unsqueeze(1) @ cancelling).square().sum()) / cancelling.shape[-1]
+        freedom = X.shape[1] - features.shape[1]
+        return float(unexplained(X, features).square().sum()) / freedom if freedom >= _ENOUGH else math.inf
 
     return min(left(1, 2), left(1, 3)) < 0.5 * left(1)
-
-
-def local_combinations(features):
-    """Per point, orthonormal combinations of the samples in which all features cancel; None if there are few."""
-    n_features, n_samples = features.shape[1:]
-    if n_samples - n_features < _ENOUGH:
-        return None
-    return torch.linalg.qr(features.mT, mode="complete")[0][..., n_features:]
 
 
 def local_features(U, grid):

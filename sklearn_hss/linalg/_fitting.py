@@ -70,8 +70,8 @@ class HSSFit:
         Points where all samples of Y are zero, and so are the predictions.
     intercept : Tensor of shape (n_rows,) or None
         The vector c of Y = A X + c, where there is one.
-    doubts : list of str
-        What the user should be warned of.
+    doubts : callable
+        Returns a list of messages for the user. Diagnosis takes a while, and not everybody listens.
     """
 
     operator: HSSMatrix
@@ -86,7 +86,7 @@ class HSSFit:
     candidates: list
     inactive: torch.Tensor
     intercept: torch.Tensor | None
-    doubts: list[str]
+    doubts: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,7 @@ class Problem:
             ],
             inactive=(data.Y == 0).all(1),
             intercept=self.mean[1] - operator @ self.mean[0] if self.centred else None,
-            doubts=doubts(chosen, reason, groups, trials, self),
+            doubts=lambda: doubts(chosen, reason, groups, trials, self),
         )
 
 

@@ -441,7 +441,7 @@ class HSSMatrix:
             noise=noise,
             random_state=np.random.RandomState(random_state),
         )
-        for doubt in found.doubts:
+        for doubt in found.doubts():
             warnings.warn(doubt, UserWarning, stacklevel=2)
         return found.operator
 

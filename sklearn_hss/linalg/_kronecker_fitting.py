@@ -107,8 +107,8 @@ class KroneckerFit:
         Points of an inverse form where all outputs are zero, and so are the predictions.
     intercept : Tensor of shape (n_rows,) or None
         The field c of u = A f + c, where there is one.
-    doubts : list of str
-        What the user should be warned of.
+    doubts : callable
+        Returns a list of messages for the user. Diagnosis takes a while, and not everybody listens.
     """
 
     operator: FieldOperator
@@ -125,7 +125,7 @@ class KroneckerFit:
     seen: list[torch.Tensor] | None
     inactive: torch.Tensor
     intercept: torch.Tensor | None
-    doubts: list[str]
+    doubts: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def fit_kronecker(
         inside=inside,
     )
     held_out = torch.from_numpy(rng.permutation(len(X)))
-    problem = Problem(*samples, held_out, settings, form, solver, centred=intercept is True and len(X) > 1)
+    problem = Problem(*samples, held_out, settings, form, solver, centred=intercept is True)
     problem.search(slow=False)
     if intercept == "auto" and len(X) > 2 and problem.lowest > settings.accurate:
         rival = Problem(*samples, held_out, settings, form, solver, centred=True)
@@ -294,7 +294,8 @@ class Problem:
         self.square = X.shape[1:] == Y.shape[1:]
         n_valid = max(len(X) // 5, 1)
         held_out, kept = order[:n_valid], order[n_valid:]
-        kept = kept if len(kept) else held_out
+        if len(kept) <= int(centred):  # too few to hold any out
+            held_out = kept = order
         train, mean = about_mean((X[kept], Y[kept]), ones[kept], centred)
         valid, _ = about_mean((X[held_out], Y[held_out]), ones[held_out], centred, mean)
         everything, self.mean = about_mean((X, Y), ones, centred)
@@ -347,11 +348,11 @@ class Problem:
             return
         if self.square and form != "forward":
             search_inverse(settings, solver, self.train[0], self.attempt, lambda: self.lowest)
+            self.inverse_error = self.lowest
             if settings.in_terms and self.trials:
                 best = choose(self.trials).candidate
                 self.trials.clear()
                 self.attempt(in_terms(best, settings))
-        self.inverse_error = self.lowest
         plain = not settings.in_terms and settings.rank == "auto" and solver in ("auto", "least_squares")
         if plain and forward and (self.lowest > settings.accurate or form == "forward"):
             self.attempt(ridge_candidate(settings))
@@ -407,7 +408,7 @@ class Problem:
             seen=seen,
             inactive=inactive_points(settings, chosen, Y),
             intercept=intercept,
-            doubts=self.doubts(chosen, reason),
+            doubts=lambda: self.doubts(chosen, reason),
         )
 
     def doubts(self, chosen, reason):

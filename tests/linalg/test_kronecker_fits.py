@@ -558,13 +558,13 @@ def test_nothing_fits():
     F = randn(10, 6, 7)
     found = fit_kronecker(F, randn(10, 6, 7, seed=1))
     assert found.held_out_error > 0.1
-    assert found.doubts[0].startswith("The best fit found has a relative error of")
+    assert found.doubts()[0].startswith("The best fit found has a relative error of")
 
 
 def test_one_sample_cannot_be_verified(poisson):
     F, U = poisson
     found = fit_kronecker(F[:1], U[:1])
-    assert found.doubts[0].startswith("n_samples = 1 leaves none to verify the fit with")
+    assert found.doubts()[0].startswith("n_samples = 1 leaves none to verify the fit with")
     assert math.isnan(found.held_out_error)
     assert "a single sample leaves none" in found.reason
 
