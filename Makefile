@@ -15,7 +15,7 @@ demo: $(VENV)/installed-plot
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# What takes minutes: all of scikit-learn's checks for all networks, scripts of the paper, tables of convergence, and
+# The tests that take minutes: all of scikit-learn's checks for all networks, scripts of the paper, tables of convergence, and
 # random calls of everything public.
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m slow

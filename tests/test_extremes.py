@@ -68,7 +68,7 @@ def test_precision_of_the_data(kind, level):
     U = U / np.abs(U).max()
     model = HSSRegressor(random_state=0).fit(F[:30].astype(kind), U[:30].astype(kind))
     assert relative_l2_error(U[30:], model.predict(F[30:])) < level
-    # What is as good as the numbers are is not searched further.
+    # A fit that is as good as the numbers are ends the search.
     slow = [row["fit"] for row in model.candidates_ if row["solver"] == "gauss_newton"]
     assert not slow
 

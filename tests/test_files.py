@@ -1,4 +1,4 @@
-"""What killed processes leave behind."""
+"""Leftovers of killed processes."""
 
 import os
 import subprocess

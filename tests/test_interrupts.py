@@ -1,4 +1,4 @@
-"""What interrupts, errors, threads and torch's modes leave behind."""
+"""Estimators after interrupts and errors, in threads, and in the modes of torch."""
 
 import os
 import signal
@@ -125,7 +125,7 @@ def test_an_error_in_training_leaves_an_earlier_fit():
         model.set_params(callbacks=[During(fail)]).fit(LINE.X, 2 * LINE.Y)
     np.testing.assert_array_equal(model.predict(LINE.X), prediction)
     assert model.history_ == history
-    # What goes on from an earlier fit stays usable, with the history of what was done.
+    # A fit that goes on from an earlier one stays usable, with the history of all epochs.
     model.set_params(warm_start=True, max_epochs=2, callbacks=[AtTheEnd(fail)])
     with pytest.raises(RuntimeError, match="a callback failed"):
         model.fit(LINE.X, LINE.Y)

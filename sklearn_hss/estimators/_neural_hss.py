@@ -336,7 +336,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         )
         F, U, _ = weighted_columns(X, y, sample_weight)
         try:
-            # What it doubts, that no linear map fits perhaps, is no news to someone who trains a nonlinear model.
+            # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
             found = self._linear_fit(F, U, max(self._rounding, np.finfo(self._dtype).eps))
         except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
             # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
@@ -358,7 +358,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             module.load_state_dict(before)
             return math.inf
         self.init_ = "linear"
-        # Few samples may be reproduced without being understood, so those held out have a say.
+        # Few samples may be reproduced without being understood, so the error on those held out counts, too.
         return max(error, found.held_out_error if verified else 1.0)
 
     def _linear_fit(self, F, U, noise):

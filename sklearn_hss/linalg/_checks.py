@@ -1,4 +1,4 @@
-"""What parameters and generators must be: one place for every kind of check."""
+"""Checks of parameters and generators, one place for every kind."""
 
 from collections.abc import Iterable
 from operator import index

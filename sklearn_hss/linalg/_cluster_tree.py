@@ -123,7 +123,7 @@ class ClusterTree:
 
 def _padding_index(tree, device):
     """Position of each index among the padded leaves, and the index that each padded position holds (n if none)."""
-    # What export and compilation make are stand-ins for tensors, which are of no use outside.
+    # Export and compilation make stand-ins for tensors, which are of no use outside.
     make = _make_padding_index if torch.compiler.is_compiling() else _kept_padding_index
     return make(tree, device)
 

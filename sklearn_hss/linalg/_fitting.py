@@ -26,7 +26,7 @@ from ._local_inverse import LocalInverse, fit_local_inverse
 _EXACT, _GOOD_BAND = 1e-11, 1e-10
 # Errors below the first are those of exact samples; a correction does not save a fit with one above the second.
 _ACCURATE, _HOPELESS = 1e-6, 0.3
-# What fits make of rounding errors, and what is no longer taken for that.
+# Factor by which fits amplify rounding errors, and the error that is no longer taken for one of rounding.
 _AMPLIFIED, _NOTICEABLE = 300.0, 1e-2
 # A richer candidate is kept only if it divides the held-out error by this.
 _WORTHWHILE = 3.0
@@ -220,7 +220,7 @@ def fit_hss(
     noise : float, default=None
         Relative error of the numbers in Y; that of rounding in float64 if None.
     weights : Tensor of shape (n_samples,), default=None
-        What the samples, a constant among them, have been multiplied with; ones if None.
+        Factors that the samples, and so a constant, have been multiplied by; ones if None.
     intercept : bool or "auto", default=False
         Whether to fit c. "auto" does where that lowers the error on held-out samples much.
     inside : Tensor of bool, of shape (n_rows,), default=None
@@ -562,7 +562,7 @@ def inverse_candidate(settings, w):
     """Banded L with L y = x."""
 
     def build(data):
-        # What is made up, an output of zero, says nothing about the rows of an inverse.
+        # A sample that is made up, an output of zero, says nothing about the rows of an inverse.
         local = fit_local_inverse(data.given.X, data.given.Y, w, settings.noise)
         if settings.symmetric is True:
             local = replace(local, ab=symmetrised(local.ab))
@@ -869,7 +869,7 @@ def search(groups, before, train, valid, settings, slow):
     ----------
     groups : list of lists of Candidate
     before : list of Trial
-        What has been tried.
+        Candidates that have been tried.
     train, valid : Data
     settings : Settings
     slow : bool

@@ -224,7 +224,7 @@ def fit_kronecker(
     noise : float, default=None
         Relative error of the numbers; raises `tol`.
     weights : Tensor of shape (n_samples,), default=None
-        What the samples, a constant among them, have been multiplied with; ones if None.
+        Factors that the samples, and so a constant, have been multiplied by; ones if None.
     intercept : bool or "auto", default=False
         Whether to fit the constant field. "auto" does where that lowers the error on held-out samples much.
     inside : Tensor of bool, of shape (n_rows,), default=None
@@ -799,7 +799,7 @@ def choose(trials):
 def completed(operator, chosen, tried, X, Y, settings):
     """The map, completed where inputs like none of the samples would go; what that is; and what the samples span."""
     if chosen.candidate.solver == "banded":
-        return operator, "rows that the samples leave open take after their neighbours", None
+        return operator, "rows that the samples leave open are those of their neighbours", None
     seen, _ = compress([X], settings.tol)
     if all(P.shape[0] == P.shape[1] for P in seen):
         return operator, "the samples reach everything", None

@@ -137,7 +137,7 @@ def shifted(U, mode, offset, periodic):
 def fit_local_sum(F, U, half_bandwidth, *, periodic=False):
     """Banded matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, least squares.
 
-    Rows that the samples leave open take after their neighbours.
+    Rows that the samples leave open are those of their neighbours.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
     c = solution(_ALIKE, _OPEN)
     misfit = float((F - forward(c)).norm() / F.norm())
     if misfit > 1e-10:
-        # What the samples contradict by that much, they do not determine any better.
+        # Coefficients that the samples contradict by that much are not determined any better.
         c = solution(min(_PER_MISFIT * misfit, most_alike), min(_OPEN_PER_MISFIT * misfit, _OPEN_PER_MISFIT))
     parts = iter(c.split(lengths))
     return [torch.stack([next(parts) / s for s in of_mode]) for of_mode in scales]

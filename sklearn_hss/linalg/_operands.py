@@ -1,4 +1,4 @@
-"""What products, solves and builders take from their users, and the face that matrices show SciPy."""
+"""Operands of products, solves and builders as users bring them, and the face that matrices show SciPy."""
 
 import numpy as np
 import torch

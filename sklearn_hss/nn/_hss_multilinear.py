@@ -370,7 +370,7 @@ class HSSMultilinear(nn.Module):
         fields = x.reshape(-1, *(channels or (1,)), *self.in_shape)
         factors, dense = self.factors, self._contraction(fields.shape[0]) == "dense"
         if torch.compiler.is_compiling():
-            # What is exported fits batches of all sizes, so nothing may go by the size of this one.
+            # An exported module takes batches of all sizes, so nothing may go by the size of this one.
             y = _mode_by_mode(fields, [W.to_dense() for W in factors] if dense else factors)
         elif dense:
             y = _dense_product(fields, factors, self.recompute)
