@@ -203,10 +203,12 @@ def check_same_fields(shape, seen, name):
 
 def rounding_unit(*arrays):
     """Relative spacing of the numbers in the least precise of the arrays, as they came."""
+    # Of data frames, whose columns have types of their own, that of the array which they become.
     kinds = [
-        np.result_type(*array.dtypes) if hasattr(array, "dtypes") else np.dtype(getattr(array, "dtype", np.float64))
+        np.asarray(array[:0]).dtype if hasattr(array, "columns") else getattr(array, "dtype", np.dtype(np.float64))
         for array in arrays
     ]
+    kinds = [kind if isinstance(kind, np.dtype) else np.dtype(np.float64) for kind in kinds]
     return max(float(np.finfo(kind if kind.kind == "f" else np.float64).eps) for kind in kinds)
 
 
