@@ -245,15 +245,30 @@ def fit_hss(
     samples = Data(X, Y, P, Z, inside=inside)
     ones = torch.ones_like(X[0]) if weights is None else weights
     order = torch.from_numpy((random_state or np.random.RandomState(0)).permutation(X.shape[1]))
-    problem = Problem(samples, ones, order, settings, centred=intercept is True)
+    return searched(lambda centred: Problem(samples, ones, order, settings, centred), intercept, settings).solve()
+
+
+def searched(problem_of, intercept, settings):
+    """The problem, with its candidates tried: on the samples as they are, or about their means.
+
+    Parameters
+    ----------
+    problem_of : callable
+        Takes whether to subtract means.
+    intercept : bool or "auto"
+        "auto" subtracts them where the fast candidates are not accurate otherwise, and much better then.
+    settings : Settings
+        With its ``accurate``.
+    """
+    problem = problem_of(intercept is True)
     problem.search(slow=False)
-    if intercept == "auto" and problem.valid is not None and problem.lowest > settings.accurate:
-        rival = Problem(samples, ones, order, settings, centred=True)
+    if intercept == "auto" and problem.n_samples > 2 and problem.lowest > settings.accurate:
+        rival = problem_of(True)
         rival.search(slow=False)
         if rival.lowest * rival.size * _WORTHWHILE < problem.lowest * problem.size:
             problem = rival
     problem.search(slow=True)
-    return problem.solve()
+    return problem
 
 
 class Problem:
@@ -273,7 +288,7 @@ class Problem:
     """
 
     def __init__(self, samples, ones, order, settings, centred):
-        self.centred, self.ones = centred, ones
+        self.centred, self.ones, self.n_samples = centred, ones, len(ones)
         everything, self.mean = about_mean(samples, ones, centred)
         train, valid = split(samples, order)
         if valid is not None:

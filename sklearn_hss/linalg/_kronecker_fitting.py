@@ -22,7 +22,7 @@ import torch
 
 from ._cluster_tree import ClusterTree
 from ._diagnosis import likeliest_cause
-from ._fitting import Data, accurate, asymmetry, check_ratio, least_squares, relative_error, without
+from ._fitting import Data, accurate, asymmetry, check_ratio, least_squares, relative_error, searched, without
 from ._fitting import Settings as RidgeSettings
 from ._kronecker import (
     FieldOperator,
@@ -260,15 +260,9 @@ def fit_kronecker(
         inside=inside,
     )
     held_out = torch.from_numpy(rng.permutation(len(X)))
-    problem = Problem(*samples, held_out, settings, form, solver, centred=intercept is True)
-    problem.search(slow=False)
-    if intercept == "auto" and len(X) > 2 and problem.lowest > settings.accurate:
-        rival = Problem(*samples, held_out, settings, form, solver, centred=True)
-        rival.search(slow=False)
-        if rival.lowest * rival.size * _WORTHWHILE < problem.lowest * problem.size:
-            problem = rival
-    problem.search(slow=True)
-    return problem.solve()
+    return searched(
+        lambda centred: Problem(*samples, held_out, settings, form, solver, centred), intercept, settings
+    ).solve()
 
 
 class Problem:
@@ -291,6 +285,7 @@ class Problem:
 
     def __init__(self, X, Y, ones, order, settings, form, solver, centred):
         self.centred, self.ones, self.form, self.solver = centred, ones, form, solver
+        self.n_samples = len(ones)
         self.square = X.shape[1:] == Y.shape[1:]
         n_valid = max(len(X) // 5, 1)
         held_out, kept = order[:n_valid], order[n_valid:]
