@@ -359,7 +359,7 @@ def data_call(rng):
         "make_helmholtz": {"n_samples": 2, "n_points": pick(rng, [(32, 32), (24,), "32", (8, 8)])},
         "make_heat": {"n_samples": 1, "n_points": pick(rng, [32, 64, 3])},
         "make_burgers": {"n_samples": 1, "n_points": pick(rng, [32, 64, -5])},
-        "make_navier_stokes": {"n_samples": 1, "n_points": pick(rng, [(16, 16), (16,), 16]), "final_time": 0.01},
+        "make_navier_stokes": {"n_samples": 1, "n_points": pick(rng, [(16, 16), (16,), 16]), "t_final": 0.1},
     }[name]
     changes = {
         "n_samples": [0, True, 1.5, 10**13],
