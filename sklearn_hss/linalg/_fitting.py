@@ -28,6 +28,8 @@ _EXACT, _GOOD_BAND = 1e-11, 1e-10
 _ACCURATE, _HOPELESS = 1e-6, 0.3
 # Factor by which fits amplify rounding errors, and the error that is no longer taken for one of rounding.
 _AMPLIFIED, _NOTICEABLE = 300.0, 1e-2
+# Errors of fewer samples, each left out once, tell nothing about a penalty.
+_FEW = 5
 # A richer candidate is kept only if it divides the held-out error by this.
 _WORTHWHILE = 3.0
 _MAX_HALF_BANDWIDTH = 8
@@ -818,8 +820,8 @@ class Ridge:
         self.targets, self.Y = Y, Y @ self.V.mT
 
     def best_alpha(self):
-        """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV."""
-        if self.V.shape[1] < 3:
+        """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV; none for hardly any samples."""
+        if self.V.shape[1] < _FEW:
             return 0.0
         independent = len(self.V) == self.V.shape[1]
         unexplained = self.targets - self.Y @ self.V
