@@ -39,7 +39,7 @@ ENTRANCES = {
 
 
 class Duck:
-    """What little some containers have."""
+    """The little that some containers have."""
 
     def __init__(self, array):
         self.shape, self.dtype, self._array = array.shape, array.dtype, array
