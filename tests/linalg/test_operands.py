@@ -462,9 +462,7 @@ def test_kernels_of_scattered_points(dimension):
     assert error < 10 * 600**0.5 * 1e-4 * np.linalg.norm(dense, 2)
     assert A.n_parameters < (0.15 if dimension == 1 else 0.6) * dense.size
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # it may take more numbers than the dense matrix, or nearly as many
+        warnings.simplefilter("ignore", UserWarning)  # of being larger than the dense matrix
         unordered = HSSMatrix.from_dense(dense, tol=1e-4)
     assert A.n_parameters < 0.8 * unordered.n_parameters
 
