@@ -30,7 +30,7 @@ from .._fields import (
     warn_of_channels_last,
 )
 from .._parameters import Count, unchanged_on_error
-from ..linalg import HSSMatrix, KroneckerSum, SymbolOperator
+from ..linalg import DiagonalizedOperator, HSSMatrix, KroneckerProductSum
 from ..linalg._fitting import HSSFit, check_ratio, fit_hss
 from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
 from ._score import FieldRegressorMixin
@@ -100,7 +100,7 @@ _PARAMETERS = """
 """
 
 _ATTRIBUTES = """
-    operator_ : HSSMatrix, or KroneckerSum, SymbolOperator or OperatorSum of :mod:`sklearn_hss.linalg`
+    operator_ : HSSMatrix, or KroneckerProductSum, DiagonalizedOperator or OperatorSum of :mod:`sklearn_hss.linalg`
         The operator, of shape (n_outputs, n_points): a flat field u is ``operator_ @ f``. In several dimensions, a sum
         of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``). Predictions add
         `intercept_`, and are blank outside of the mask.
@@ -319,7 +319,7 @@ class BaseHSSMap(BaseEstimator):
         operator, intercept = found.operator, found.intercept
         self._channel_scales = scales
         if scales is not None:
-            operator = operator._with_channels_in(scales[1], 1 / scales[0])
+            operator = operator.in_channel_units(scales[1], 1 / scales[0])
             if intercept is not None:
                 intercept = (intercept.view(len(scales[1]), -1) * scales[1][:, None]).flatten()
         self._intercept = None if intercept is None else intercept.numpy()
@@ -333,7 +333,7 @@ class BaseHSSMap(BaseEstimator):
             structure: tuple = operator.rank, operator.levels, None
             self.completion_, self._seen, self._inactive = "", None, found.inactive
         else:
-            sums = operator if isinstance(operator, KroneckerSum) else getattr(operator, "inverse", None)
+            sums = operator if isinstance(operator, KroneckerProductSum) else getattr(operator, "inverse", None)
             structure = (None, None, None) if sums is None else (max(sums.rank), max(sums.levels), sums.outer_rank)
             self.completion_, self._seen, self._inactive = found.completion, found.seen, found.inactive
         self.rank_, self.levels_, self.outer_rank_ = structure
@@ -606,7 +606,7 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
     def _solve_symbol(self, U):
         """Inputs of a map that is known by its inverse, or that is diagonal in complete bases."""
         A = self.operator_
-        if isinstance(A, SymbolOperator) and A.inverse is not None:
+        if isinstance(A, DiagonalizedOperator) and A.inverse is not None:
             F = A.inverse @ U
             # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
             if np.linalg.norm(A @ F - U) <= 1e-6 * np.linalg.norm(U):

@@ -1,8 +1,21 @@
-"""HSS matrices as numerical linear algebra on torch tensors."""
+"""Linear maps between fields, above all HSS matrices, as numerical linear algebra on torch tensors."""
 
 from ._cluster_tree import ClusterTree
+from ._diagonalized import DiagonalizedOperator
 from ._hss_matrix import HSSMatrix
-from ._kronecker import KroneckerSum, LowRankOperator, OperatorSum, SymbolOperator
+from ._kronecker_product_sum import KroneckerProductSum
+from ._linear_map import LinearMap
+from ._low_rank import LowRankOperator
+from ._operator_sum import OperatorSum
 from ._ulv import ULVFactor
 
-__all__ = ["ClusterTree", "HSSMatrix", "KroneckerSum", "LowRankOperator", "OperatorSum", "SymbolOperator", "ULVFactor"]
+__all__ = [
+    "ClusterTree",
+    "DiagonalizedOperator",
+    "HSSMatrix",
+    "KroneckerProductSum",
+    "LinearMap",
+    "LowRankOperator",
+    "OperatorSum",
+    "ULVFactor",
+]

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ class ClusterTree:
 
     n: int
     levels: int
+    _parts: ClassVar[tuple[str, ...]] = ("n", "levels")  # for files
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", count(self.n, "n", 1))

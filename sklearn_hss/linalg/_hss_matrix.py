@@ -10,14 +10,15 @@ import torch
 from scipy.linalg import matmul_toeplitz
 from scipy.sparse import issparse
 
-from . import _arithmetic, _building, _compression, _entries, _storage, _ulv
-from ._checks import check_dtype, check_memory, check_parts, check_rank, check_tolerance, count, is_factor
+from . import _arithmetic, _building, _compression, _entries, _ulv
+from ._checks import check_dtype, check_memory, check_parts, check_rank, check_tolerance, count
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
-from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like, real_array
+from ._linear_map import LinearMap
+from ._operands import as_given, as_operand, check_operand
 from ._product import dense_form, telescopic_product
 
 
-class HSSMatrix:
+class HSSMatrix(LinearMap):
     """Hierarchically semi-separable (HSS) matrix, or a batch of them, in telescopic form.
 
     Over a cluster tree of depth L, an HSS matrix is, by Definition 2.1 of the Neural-HSS paper,
@@ -50,8 +51,14 @@ class HSSMatrix:
         HSS rank: the largest number of columns of any basis, 0 for a matrix of a single block.
     n_parameters : int
         Number of generator entries, padding left out.
+    structure : tuple
+        (rank, levels, None).
+    grid_in, grid_out : tuple of int
+        (n_columns,) and (n_rows,).
     dtype, device
         Those of the generators.
+    T : HSSMatrix
+        Transpose, of every matrix of a batch. Shares its generators with this one.
 
     Raises
     ------
@@ -73,6 +80,8 @@ class HSSMatrix:
     True
     """
 
+    _parts = ("row_tree", "col_tree", "D", "U", "V")
+
     def __init__(
         self,
         row_tree: ClusterTree,
@@ -83,6 +92,7 @@ class HSSMatrix:
     ) -> None:
         self.row_tree, self.col_tree = row_tree, col_tree
         self.D, self.U, self.V = (tuple(map(_without_inference, generators)) for generators in (D, U, V))
+        self.grid_in, self.grid_out = (col_tree.n,), (row_tree.n,)
         self._factor: tuple[_ulv.ULVFactor, tuple[int, ...]] | None = None
         self._check_generators()
 
@@ -370,82 +380,6 @@ class HSSMatrix:
         )
 
     @classmethod
-    def from_samples(
-        cls,
-        X,
-        Y,
-        *,
-        adjoint=None,
-        rank: int | str = "auto",
-        levels: int | str = "auto",
-        symmetric: bool | str = "auto",
-        form: str = "auto",
-        solver: str = "auto",
-        alpha: float | str = "auto",
-        random_state: int = 0,
-    ) -> "HSSMatrix":
-        """Fit a matrix A to samples Y = A X, given or measured, in float64.
-
-        :class:`sklearn_hss.HSSRegressor` does the same with samples in rows, and reports what it chose and why.
-
-        Parameters
-        ----------
-        X, Y : array-like or Tensor of shapes (n_columns, n_samples) and (n_rows, n_samples)
-            Samples in columns.
-        adjoint : pair (P, Z) of shapes (n_rows, n_adjoint) and (n_columns, n_adjoint), default=None
-            Samples Z = Aᵀ P of the transpose.
-        rank : int or "auto", default="auto"
-            Largest rank; this and what follows as in :class:`sklearn_hss.HSSRegressor`.
-        levels : int or "auto", default="auto"
-            Depth of the cluster trees.
-        symmetric : bool or "auto", default="auto"
-            Whether A is symmetric.
-        form : {"auto", "forward", "inverse"}, default="auto"
-            Whether to fit A, or its inverse as a banded matrix.
-        solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares"}, default="auto"
-            How to fit A.
-        alpha : float or "auto", default="auto"
-            Ridge penalty.
-        random_state : int, default=0
-            Chooses the samples that are held out to compare fits.
-
-        Returns
-        -------
-        HSSMatrix
-        """
-        from ._fitting import fit_hss
-
-        X, Y = (_building.as_tensor(M, name, 2).detach().cpu() for M, name in ((X, "X"), (Y, "Y")))
-        noise = max(torch.finfo(M.dtype).eps for M in (X, Y))
-        X, Y = X.double(), Y.double()
-        if rank != "auto" and not (isinstance(rank, int | np.integer) and rank >= 1):
-            raise ValueError(f"rank={rank!r} must be 'auto' or an integer of at least 1.")
-        if X.ndim > 2 or Y.ndim > 2 or X.shape[1] != Y.shape[1] or not X.shape[1]:
-            raise ValueError(
-                f"X has shape {tuple(X.shape)} and Y {tuple(Y.shape)}; they must be matrices with as many columns."
-            )
-        if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
-            raise ValueError("X and Y must not hold NaN or infinite values.")
-        if adjoint is not None:
-            adjoint = tuple(_building.as_tensor(M, name, 2).double() for M, name in zip(adjoint, "PZ", strict=True))
-        found = fit_hss(
-            X,
-            Y,
-            adjoint=adjoint,
-            rank=rank,
-            levels=levels,
-            symmetric=symmetric,
-            form=form,
-            solver=solver,
-            alpha=alpha,
-            noise=noise,
-            random_state=np.random.RandomState(random_state),
-        )
-        for doubt in found.doubts():
-            warnings.warn(doubt, UserWarning, stacklevel=2)
-        return found.operator
-
-    @classmethod
     def from_banded(cls, l_and_u, ab=None, levels: int | str = "auto") -> "HSSMatrix":
         """Banded matrix, exactly, of rank ``lower + upper``.
 
@@ -655,21 +589,16 @@ class HSSMatrix:
         return (*self.batch_shape, self.row_tree.n, self.col_tree.n)
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.D[0].dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.D[0].device
-
-    @property
     def rank(self) -> int:
         return max((basis.shape[-1] for basis in self.U + self.V), default=0)
 
     @property
+    def structure(self):
+        return self.rank, self.levels, None
+
+    @property
     def n_parameters(self) -> int:
-        stored = sum(generator.numel() for generator in self.D + self.U + self.V)
-        return stored - prod(self.batch_shape) * self._n_padding()
+        return super().n_parameters - prod(self.batch_shape) * self._n_padding()
 
     def _n_padding(self):
         rows, columns = (np.array(tree.leaf_sizes) for tree in (self.row_tree, self.col_tree))
@@ -687,9 +616,7 @@ class HSSMatrix:
 
     # Products
 
-    @property
-    def T(self) -> "HSSMatrix":
-        """Transpose, of every matrix of a batch. Shares its generators with this one."""
+    def _transposed(self):
         return HSSMatrix(self.col_tree, self.row_tree, [d.mT for d in self.D], self.V, self.U)
 
     def __matmul__(self, x):
@@ -704,12 +631,12 @@ class HSSMatrix:
                     f"The columns of the first factor, {self.col_tree}, are not the rows of the second, {x.row_tree}."
                 )
             return _arithmetic.multiply(self, self._same_kind(x))
-        if not is_array_like(x):
-            return NotImplemented
-        x, was_array = as_operand(x, self)
-        check_operand(x, self.dtype, self.shape[-1])
-        y = self._product(x.unsqueeze(-1)).squeeze(-1) if x.ndim == 1 else self._product(x)
-        return as_given(y, was_array)
+        return super().__matmul__(x)
+
+    def _apply(self, fields):
+        if self.batch_shape:
+            raise ValueError(f"Fields need one matrix, not a batch of shape {self.batch_shape}; see A @ x for batches.")
+        return self._product(fields.reshape(-1, *self.grid_in).mT).mT.reshape(*fields.shape[:-1], *self.grid_out)
 
     def _product(self, x):
         # Matrices of a batch are more blocks of the same size, so the whole batch is one sweep.
@@ -723,18 +650,6 @@ class HSSMatrix:
         blocks = split_leaves(x.expand(*batch, *x.shape[-2:]), self.col_tree)
         y = telescopic_product(D, U, V, blocks.reshape(D[0].shape[0], *blocks.shape[-2:]))
         return join_leaves(y.reshape(*batch, self.row_tree.n_leaves, *y.shape[-2:]), self.row_tree)
-
-    # NumPy must leave `array @ A` to the method below, instead of making an array of objects of A.
-    __array_ufunc__ = None
-
-    def __rmatmul__(self, x):
-        """Product of a row vector (n_rows,) or a block of them (..., k, n_rows) with the matrix."""
-        if not is_array_like(x):
-            return NotImplemented
-        x = x if isinstance(x, torch.Tensor) else real_array(x)
-        if x.ndim < 2:
-            return self.T @ x
-        return (self.T @ x.swapaxes(-1, -2)).swapaxes(-1, -2)
 
     # Arithmetic
 
@@ -761,22 +676,17 @@ class HSSMatrix:
         """Difference, exact, of rank ``self.rank + other.rank``."""
         return self + (-other) if isinstance(other, HSSMatrix) else NotImplemented
 
-    def __neg__(self):
-        return -1 * self
-
-    def __mul__(self, c):
-        """Multiple by a number, or by one number per matrix of a batch."""
-        if not is_factor(c):
-            return NotImplemented
-        c = c.to(self.D[0])[..., None, None, None] if isinstance(c, torch.Tensor) else float(c)
+    def _scaled(self, c):
+        c = c.to(self.D[0])[..., None, None, None] if isinstance(c, torch.Tensor) else c
         # A' is multiplied on its way up: scaling all D scales the matrix.
         return self._like([c * d for d in self.D], self.U, self.V)
 
-    __rmul__ = __mul__
-
-    def __truediv__(self, c):
-        """Quotient by a number, or by one number per matrix of a batch."""
-        return self * (1 / c) if is_factor(c) else NotImplemented
+    def _plus(self, total, coarsen):
+        term, A = total.terms[1], self
+        if coarsen:
+            leaf = 2 * (A.rank + len(term.outputs))
+            A = A.coarsen(min(A.levels, ClusterTree.max_levels(min(A.shape[-2:]), leaf)))
+        return A + A._like(*_building.low_rank(term.outputs.mT, term.inputs.mT, A.row_tree, A.col_tree))
 
     def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "HSSMatrix":
         """Matrix of smaller ranks, by dropping directions whose singular values are small. In O(n r²).
@@ -876,7 +786,7 @@ class HSSMatrix:
         """
         _ulv.check_square(self)
         b, was_array = as_operand(b, self)
-        check_operand(b, self.dtype, self.shape[-1])
+        check_operand(b, self, self.shape[-1])
         factor = self.factor(warn=False)
         factor._warn_if_singular()
         generators = (*self.D, *self.U, *self.V)
@@ -1005,86 +915,6 @@ class HSSMatrix:
         rows, cols = self.row_tree, self.col_tree
         dense = join_leaves(dense.unflatten(-2, (rows.n_leaves, rows.max_leaf_size)), rows)
         return join_leaves(dense.mT.unflatten(-2, (cols.n_leaves, cols.max_leaf_size)), cols).mT
-
-    # Elsewhere
-
-    def to(self, *args, **kwargs) -> "HSSMatrix":
-        """Matrix on another device or of another type, with the arguments of :meth:`torch.Tensor.to`.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Device, dtype, or both.
-
-        Returns
-        -------
-        HSSMatrix
-        """
-        return self._like(*([g.to(*args, **kwargs) for g in generators] for generators in (self.D, self.U, self.V)))
-
-    def detach(self) -> "HSSMatrix":
-        """Matrix of the same numbers, cut off from the graph of gradients.
-
-        Returns
-        -------
-        HSSMatrix
-        """
-        return self._like(*([g.detach() for g in generators] for generators in (self.D, self.U, self.V)))
-
-    def aslinearoperator(self):
-        """View of the matrix as a SciPy operator, for iterative solvers.
-
-        Returns
-        -------
-        scipy.sparse.linalg.LinearOperator
-            ``A.factor().aslinearoperator()`` is that of the inverse.
-        """
-        return as_linear_operator(self.shape, self.dtype, self.__matmul__, self.T.__matmul__)
-
-    def save(self, path) -> None:
-        """Write the matrix to a file in NumPy's .npz format, which holds nothing but arrays.
-
-        An existing file is replaced once the new one is complete.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Name of the file, taken as it is.
-
-        Raises
-        ------
-        FileNotFoundError
-            If its folder does not exist.
-        IsADirectoryError
-            If it is a folder.
-        """
-        _storage.save(self, path)
-
-    @classmethod
-    def load(cls, path, device: torch.device | str | None = None) -> "HSSMatrix":
-        """Read a matrix that :meth:`save` wrote. No code is run by reading a file, whoever made it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Name of the file.
-        device : torch.device or str, default=None
-            Where the generators shall live; the CPU if None.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If the file does not hold an HSSMatrix.
-        FileNotFoundError
-            If there is no such file.
-        IsADirectoryError
-            If it is a folder.
-        """
-        return cls(*_storage.load(path, device))
 
     def __getstate__(self):
         # The factor is quickly made again, and as large as the matrix.

@@ -22,17 +22,9 @@ import torch
 
 from ._cluster_tree import ClusterTree
 from ._diagnosis import likeliest_cause
+from ._diagonalized import DiagonalizedOperator
 from ._fitting import Data, accurate, asymmetry, check_ratio, least_squares, relative_error, searched, without
 from ._fitting import Settings as RidgeSettings
-from ._kronecker import (
-    FieldOperator,
-    KroneckerSum,
-    LowRankOperator,
-    OperatorSum,
-    SymbolOperator,
-    multilinear,
-    per_mode,
-)
 from ._kronecker_forward import (
     alternate,
     apply_terms,
@@ -43,7 +35,6 @@ from ._kronecker_forward import (
     symbol_terms,
 )
 from ._kronecker_inverse import (
-    along,
     complete_symbol,
     compress,
     diagonalised,
@@ -53,8 +44,12 @@ from ._kronecker_inverse import (
     known_part,
     mode_basis,
     refine_basis,
-    unfold,
 )
+from ._kronecker_product_sum import KroneckerProductSum
+from ._linear_map import LinearMap
+from ._low_rank import LowRankOperator
+from ._modes import along, multilinear, per_mode, unfold
+from ._operator_sum import OperatorSum
 
 # Held-out errors below the first are as good as rounding allows; below the second, nothing more general is tried.
 _EXACT, _ACCURATE = 1e-11, 1e-6
@@ -81,7 +76,7 @@ class KroneckerFit:
 
     Attributes
     ----------
-    operator : FieldOperator
+    operator : LinearMap
         The map.
     form : {"forward", "inverse"}
         Whether the map or its inverse was fitted.
@@ -111,7 +106,7 @@ class KroneckerFit:
         Returns a list of messages for the user. Diagnosis takes a while, and not everybody listens.
     """
 
-    operator: FieldOperator
+    operator: LinearMap
     form: str
     solver: str
     symmetric: bool
@@ -135,7 +130,7 @@ class Candidate:
     form: str
     solver: str
     label: str
-    build: Callable[..., FieldOperator]
+    build: Callable[..., LinearMap]
     half_bandwidth: int | None = None
     alpha: float | None = None
 
@@ -356,7 +351,7 @@ class Problem:
         """The fit to all samples of the best candidate."""
         X, Y, trials, settings = self.X, self.Y, self.trials, self.settings
         tried = list(trials)
-        built: list[tuple[float, Trial, FieldOperator]] = []
+        built: list[tuple[float, Trial, LinearMap]] = []
         while trials:
             chosen = choose(trials)
             operator = build(chosen.candidate, X, Y, final=True)
@@ -605,7 +600,7 @@ def eigenbasis_candidate(settings, free, of_inputs=False):
         )
         symbol = complete_symbol(symbol, known_part(energy))
         dual = eigen if settings.symmetric else [torch.linalg.inv(E).mT for E in eigen]
-        return SymbolOperator(
+        return DiagonalizedOperator(
             [S @ E for S, E in zip(bases, eigen, strict=True)],
             [S @ E for S, E in zip(bases, dual, strict=True)],
             symbol,
@@ -744,9 +739,11 @@ def expanded(W, left, right, settings, x, y, final):
 def as_factors(dense, X, Y, settings, final):
     """Dense factors as HSS matrices of the wanted rank and levels."""
     if settings.rank != "auto":
-        return KroneckerSum(project_terms(dense, X, Y, rank=settings.rank, levels=settings.levels, tol=settings.noise))
+        return KroneckerProductSum(
+            project_terms(dense, X, Y, rank=settings.rank, levels=settings.levels, tol=settings.noise)
+        )
     levels = settings.levels if final or settings.levels != "auto" else 0
-    return KroneckerSum.from_dense(dense, levels=levels)
+    return KroneckerProductSum.from_dense(dense, levels=levels)
 
 
 def in_terms(candidate, settings):
@@ -803,9 +800,9 @@ def completed(operator, chosen, tried, X, Y, settings):
     if settings.in_terms or best is None or best.error > _COMPLETES:
         return operator, "inputs outside the span of the samples give zero", seen
     rest = build(best.candidate, X, Y)
-    if not isinstance(rest, SymbolOperator):
+    if not isinstance(rest, DiagonalizedOperator):
         return operator, "inputs outside the span of the samples give zero", seen
-    within = SymbolOperator(
+    within = DiagonalizedOperator(
         rest.outputs, [(P @ P.mT).to(Z.dtype) @ Z for P, Z in zip(seen, rest.inputs, strict=True)], rest.symbol
     )
     completion = f"inputs outside the span of the samples: {best.candidate.label}, held-out error {best.error:.1e}"

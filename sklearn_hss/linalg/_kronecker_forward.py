@@ -10,8 +10,8 @@ import torch
 
 from ._cluster_tree import split_leaves
 from ._hss_matrix import HSSMatrix
-from ._kronecker import modal_product, multilinear, per_mode
-from ._kronecker_inverse import along, mode_basis, unfold
+from ._kronecker_inverse import mode_basis
+from ._modes import along, modal_product, multilinear, per_mode, unfold
 
 # A polish holds a matrix of this many unknowns squared.
 _MAX_UNKNOWNS = 2500
@@ -253,7 +253,7 @@ def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
 
     Parameters
     ----------
-    operator : SymbolOperator
+    operator : DiagonalizedOperator
         With a real symbol.
     outer_rank : int
     sizes : list of Tensors of shape (p_j,)

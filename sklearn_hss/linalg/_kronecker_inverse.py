@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, lsmr
 
-from ._kronecker import KroneckerSum, SymbolOperator, modal_product, multilinear
+from ._diagonalized import DiagonalizedOperator
+from ._kronecker_product_sum import KroneckerProductSum
+from ._modes import along, modal_product, multilinear, unfold
 
 # Symbols are known where the inputs have at least this fraction of their largest energy.
 _KNOWN = 1e-6
@@ -27,11 +29,6 @@ _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 # Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
 # Without it, combinations that are open would be as large as a misfit divided by rounding.
 _OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
-
-
-def unfold(Z, mode):
-    """Mode unfolding of samples (n_samples, n_1, ..., n_m): (n_mode, n_samples * others)."""
-    return Z.movedim(mode + 1, 0).flatten(1)
 
 
 def mode_basis(fields, mode, tol):
@@ -76,11 +73,6 @@ def compress(fields, tol):
         bases.append(mode_basis(fields, j, tol)[0])
         fields = [modal_product(Z, bases[j].mT, j + 1) for Z in fields]
     return bases, fields
-
-
-def along(v, mode, n_modes):
-    """Vector as a tensor that broadcasts along one of the last `n_modes` dimensions."""
-    return v.view([-1 if j == mode else 1 for j in range(n_modes)])
 
 
 def outer_sum(vectors):
@@ -421,7 +413,7 @@ def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=
 
     Returns
     -------
-    SymbolOperator
+    DiagonalizedOperator
         Zero where the sum is singular.
 
     Raises
@@ -465,10 +457,10 @@ def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=
         ]
         if bases is not None:
             terms = [S @ term @ S.mT for S, term in zip(bases, terms, strict=True)]
-        inverse = KroneckerSum.from_dense(terms, levels=levels)
+        inverse = KroneckerProductSum.from_dense(terms, levels=levels)
     if bases is not None:
         outputs, inputs = ([S.to(X.dtype) @ X for S, X in zip(bases, side, strict=True)] for side in (outputs, inputs))
-    return SymbolOperator(outputs, inputs, symbol, inverse)
+    return DiagonalizedOperator(outputs, inputs, symbol, inverse)
 
 
 # Free symbols

@@ -57,17 +57,18 @@ def from_numpy(x, dtype):
     return torch.from_numpy(x if can_share else np.array(x, order="C"))
 
 
-def check_operand(x, dtype, n, matrix="an HSSMatrix"):
-    """Refuse operands whose type or number of rows does not fit a matrix with `n` columns."""
+def check_operand(x, A, n, side="columns"):
+    """Refuse operands whose type or number of rows does not fit the map `A`, which has `n` points on that side."""
+    kind = f"this {type(A).__name__}"
     if x.is_complex():
         _refuse_complex()
-    if x.dtype != dtype:
-        raise TypeError(f"An operand of {x.dtype} does not fit {matrix} of {dtype}; convert one of them.")
+    if x.dtype != A.dtype:
+        raise TypeError(f"An operand of {x.dtype} does not fit {kind} of {A.dtype}; convert one of them.")
     if x.ndim == 0:
-        raise ValueError(f"A scalar does not fit {matrix}; the operand must be a vector or a matrix.")
+        raise ValueError(f"A scalar does not fit {kind}; the operand must be a vector or a matrix.")
     rows = x.shape[0] if x.ndim == 1 else x.shape[-2]
     if rows != n:
-        raise ValueError(f"An operand with {rows} rows does not fit {matrix} with {n} columns.")
+        raise ValueError(f"An operand with {rows} rows does not fit {kind} with {n} {side}.")
 
 
 def as_linear_operator(shape, dtype, apply, adjoint):

@@ -1,5 +1,10 @@
-"""Files of HSS matrices: NumPy's .npz, which holds arrays and nothing that could be run."""
+"""Files of linear maps: NumPy's .npz, which holds arrays and nothing that could be run.
 
+One array, "map", describes in JSON how the map is put together: objects for maps and cluster trees, with their "kind"
+and the parameters of its constructor, lists for tuples, and for tensors the names of their arrays.
+"""
+
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -8,18 +13,15 @@ import numpy as np
 import torch
 
 from .._files import delete_abandoned, partial_name
-from ._checks import check_parts
 from ._cluster_tree import ClusterTree
 
-_FORMAT = "sklearn_hss.HSSMatrix 1"
+_FORMAT, _FIRST_FORMAT = "sklearn_hss.LinearMap 1", "sklearn_hss.HSSMatrix 1"
 
 
 def save(A, path):
     """Write `A` beside `path`, then put it in its place, so that a killed process leaves no half-written file."""
-    arrays = {"format": np.array(_FORMAT), "sizes": np.array([A.row_tree.n, A.col_tree.n, A.levels])}
-    for name in "DUV":
-        for i, generator in enumerate(getattr(A, name)):
-            arrays[f"{name}{i}"] = generator.detach().cpu().numpy()
+    arrays = {"format": np.array(_FORMAT)}
+    arrays["map"] = np.array(json.dumps(_describe(A, "", arrays)))
     path = Path(path)
     _refuse_folder(path)
     if not path.parent.is_dir():
@@ -36,24 +38,56 @@ def save(A, path):
         raise
 
 
-def _refuse_folder(path):
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; give the name of a file.")
+def _describe(part, name, arrays):
+    """What JSON can hold of a part; its tensors are put into `arrays`, under names that begin with `name`."""
+    if isinstance(part, torch.Tensor):
+        arrays[name] = part.detach().cpu().resolve_conj().numpy()
+        return name
+    if isinstance(part, tuple):
+        return [_describe(x, f"{name}{i}", arrays) for i, x in enumerate(part)]
+    if hasattr(part, "_parts"):
+        prefix = f"{name}." if name else ""
+        parts = {key: _describe(getattr(part, key), f"{prefix}{key}", arrays) for key in part._parts}
+        return {"kind": type(part).__name__, **parts}
+    return part
 
 
-def load(path, device):
-    """Trees and generators of the matrix in a file."""
+def load(path, device, kinds):
+    """Map in a file, of the classes `kinds`, by their names."""
     _refuse_folder(Path(path))
     try:
         with np.load(path, allow_pickle=False) as file:
-            if "format" not in file or str(file["format"]) != _FORMAT:
+            version = str(file["format"]) if "format" in file else None
+            if version not in (_FORMAT, _FIRST_FORMAT):
                 raise ValueError("it does not name the format")
-            rows, cols, levels = (int(size) for size in file["sizes"])
-            generators = [
-                [torch.from_numpy(file[f"{name}{i}"]).to(device or "cpu") for i in range(levels + (name == "D"))]
-                for name in "DUV"
-            ]
-            check_parts([generator for level in generators for generator in level], "Its arrays")
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} does not hold an HSSMatrix written by HSSMatrix.save: {error}.") from error
-    return ClusterTree(rows, levels), ClusterTree(cols, levels), *generators
+            description = json.loads(str(file["map"])) if version == _FORMAT else _first_description(file)
+            return _build(description, file, device, {**kinds, "ClusterTree": ClusterTree})
+    # A description may be anything, and so may be the errors of constructors.
+    except (ValueError, LookupError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} does not hold a whole map, written by save: {error}.") from error
+
+
+def _first_description(file):
+    """Description of the first files, which held nothing but HSS matrices."""
+    rows, cols, levels = (int(size) for size in file["sizes"])
+    generators = {name: [f"{name}{i}" for i in range(levels + (name == "D"))] for name in "DUV"}
+    trees = {
+        name: {"kind": "ClusterTree", "n": n, "levels": levels} for name, n in (("row_tree", rows), ("col_tree", cols))
+    }
+    return {"kind": "HSSMatrix", **trees, **generators}
+
+
+def _build(description, file, device, kinds):
+    if isinstance(description, str):
+        return torch.from_numpy(file[description]).to(device)
+    if isinstance(description, list):
+        return tuple(_build(part, file, device, kinds) for part in description)
+    if isinstance(description, dict):
+        parts = {key: _build(part, file, device, kinds) for key, part in description.items() if key != "kind"}
+        return kinds[description["kind"]](**parts)
+    return description
+
+
+def _refuse_folder(path):
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; give the name of a file.")

@@ -212,7 +212,7 @@ class ULVFactor:
 
     def _apply(self, function, b):
         b, was_array = as_operand(b, self)
-        check_operand(b, self.dtype, self.shape[-1])
+        check_operand(b, self, self.shape[-1])
         with torch.no_grad():
             x = b.unsqueeze(-1) if b.ndim == 1 else b
             x = x.expand(*torch.broadcast_shapes(self.shape[:-2], x.shape[:-2]), *x.shape[-2:])

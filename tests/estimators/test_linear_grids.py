@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_hss import HSSRegressor, HSSTransformer
 from sklearn_hss.datasets import make_helmholtz, make_poisson
-from sklearn_hss.linalg import KroneckerSum, SymbolOperator
+from sklearn_hss.linalg import DiagonalizedOperator, KroneckerProductSum
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 
 
@@ -99,7 +99,7 @@ def test_the_forward_form_of_the_helmholtz_equation():
     # 3e-8 on most draws, the floor of eight products; on one of four, the alternation has stopped at 1e-5.
     assert error(model, F[32:], U[32:]) <= 1e-4
     assert (model.form_, model.outer_rank_) == ("forward", 8)
-    assert isinstance(model.operator_, KroneckerSum)
+    assert isinstance(model.operator_, KroneckerProductSum)
 
 
 @pytest.mark.parametrize(("make", "extra"), [(make_poisson, {}), (make_helmholtz, {"boundary": "dirichlet"})])
@@ -392,7 +392,7 @@ def test_transformer(small):
     np.testing.assert_allclose(back, F, atol=1e-9 * np.abs(F).max())
     np.testing.assert_allclose(transformer.inverse_transform(flat(U)), flat(F), atol=1e-9 * np.abs(F).max())
     assert len(transformer.get_feature_names_out()) == 13 * 18
-    assert isinstance(transformer.operator_, SymbolOperator)
+    assert isinstance(transformer.operator_, DiagonalizedOperator)
     with pytest.raises(ValueError, match="X has 12 features, but the outputs of this transformer have 234"):
         transformer.inverse_transform(U[:, 0, :12])
 

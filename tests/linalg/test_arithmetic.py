@@ -134,7 +134,7 @@ def test_impossible_operands_are_refused():
     for other in ("x", None, A, 1j):
         with pytest.raises(TypeError):
             A * other
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(TypeError):
         A * torch.ones(3, dtype=torch.float64)
 
 

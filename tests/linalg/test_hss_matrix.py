@@ -156,7 +156,7 @@ def test_gradients_of_products():
 
 def test_impossible_operands_are_refused():
     A = HSSMatrix.random(ClusterTree(9, 1), ClusterTree(6, 1), 2)
-    with pytest.raises(ValueError, match="operand with 9 rows does not fit an HSSMatrix with 6 columns"):
+    with pytest.raises(ValueError, match="operand with 9 rows does not fit this HSSMatrix with 6 columns"):
         A @ randn(9, 2)
     with pytest.raises(TypeError):
         A @ "x"
@@ -164,7 +164,7 @@ def test_impossible_operands_are_refused():
         A @ np.ones(6, dtype=complex)
     with pytest.raises(ValueError, match="A scalar does not fit"):
         A @ torch.tensor(1.0, dtype=torch.float64)
-    with pytest.raises(TypeError, match=r"operand of torch.float32 does not fit an HSSMatrix of torch.float64"):
+    with pytest.raises(TypeError, match=r"operand of torch.float32 does not fit this HSSMatrix of torch.float64"):
         A @ torch.ones(6)
     with pytest.raises(TypeError, match="row_tree=9 must be a ClusterTree"):
         HSSMatrix.random(9, 6, 2)

@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.sparse.linalg import LinearOperator, cg, gmres
 
-from sklearn_hss.linalg import ClusterTree, HSSMatrix, KroneckerSum, LowRankOperator, OperatorSum, SymbolOperator
+from sklearn_hss.linalg import (
+    ClusterTree,
+    DiagonalizedOperator,
+    HSSMatrix,
+    KroneckerProductSum,
+    LowRankOperator,
+    OperatorSum,
+)
 
 GRIDS = [((6, 9), (6, 9)), ((6, 9), (8, 7)), ((5,), (5,)), ((4, 5, 6), (4, 5, 6)), ((4, 5, 6), (6, 4, 5))]
 
@@ -25,7 +32,7 @@ def kronecker_sum(grid_in, grid_out, outer_rank=3):
     """A random sum, and its dense twin."""
     dense = [randn(outer_rank, n, m, seed=j) for j, (n, m) in enumerate(zip(grid_out, grid_in, strict=True))]
     twin = sum(kron([W[k] for W in dense]) for k in range(outer_rank))
-    return KroneckerSum.from_dense(dense, levels=1), twin
+    return KroneckerProductSum.from_dense(dense, levels=1), twin
 
 
 def symbol_operator(grid_in, grid_out, kind=torch.float64):
@@ -45,7 +52,7 @@ def symbol_operator(grid_in, grid_out, kind=torch.float64):
             total = total + v.view([-1 if i == j else 1 for i in range(len(p))])
         symbol = 1 / total
     twin = kron(list(outputs)) @ torch.diag(symbol.reshape(-1)) @ kron([Z.mT for Z in inputs])
-    return SymbolOperator(outputs, inputs, symbol), twin.real
+    return DiagonalizedOperator(outputs, inputs, symbol), twin.real
 
 
 def low_rank_operator(grid_in, grid_out):
@@ -153,7 +160,9 @@ def test_single_precision(A, twin):
 def test_wrong_operands(A, twin):
     n = A.shape[1]
     for wrong in (torch.zeros(n + 1, dtype=torch.float64), torch.zeros(n + 1, 2, dtype=torch.float64)):
-        with pytest.raises(ValueError, match=f"with {n + 1} rows does not fit a {type(A).__name__} with {n} columns"):
+        with pytest.raises(
+            ValueError, match=f"with {n + 1} rows does not fit this {type(A).__name__} with {n} columns"
+        ):
             A @ wrong
         with pytest.raises(ValueError, match=f"with {n + 1} rows does not fit"):
             A @ wrong.numpy()
@@ -174,12 +183,6 @@ def test_repr(A, twin):
     assert isinstance(A, OperatorSum) or f"grid_in={A.grid_in}, grid_out={A.grid_out}" in text
 
 
-def test_numpy_leaves_products_alone():
-    A, _ = kronecker_sum((4, 5), (4, 5))
-    with pytest.raises(TypeError):
-        np.zeros(20) @ A
-
-
 # Iterative solvers
 
 
@@ -194,7 +197,9 @@ def laplacian(n, m):
     eyes = [torch.eye(k, dtype=torch.float64) for k in (n, m)]
     first = torch.stack([second_difference(n), eyes[0]])
     second = torch.stack([eyes[1], second_difference(m)])
-    return KroneckerSum.from_dense([first, second]), torch.kron(first[0], eyes[1]) + torch.kron(eyes[0], second[1])
+    return KroneckerProductSum.from_dense([first, second]), torch.kron(first[0], eyes[1]) + torch.kron(
+        eyes[0], second[1]
+    )
 
 
 def test_solvers_of_scipy():
@@ -204,7 +209,7 @@ def test_solvers_of_scipy():
     assert info == 0
     close(torch.from_numpy(x), torch.linalg.solve(twin, torch.from_numpy(b)))
     B, twin = kronecker_sum((4, 5), (4, 5), outer_rank=1)
-    B = OperatorSum([B, 20 * KroneckerSum.from_dense([torch.eye(n, dtype=torch.float64)[None] for n in (4, 5)])])
+    B = OperatorSum([B, 20 * KroneckerProductSum.from_dense([torch.eye(n, dtype=torch.float64)[None] for n in (4, 5)])])
     twin = twin + 20 * torch.eye(20, dtype=torch.float64)
     x, info = gmres(B.aslinearoperator(), b[:20], rtol=1e-12, restart=20)
     assert info == 0
@@ -215,12 +220,12 @@ def test_solvers_of_scipy():
 
 
 def test_storage_of_kronecker_sums():
-    A = KroneckerSum.from_dense([randn(3, 8, 10), randn(3, 7, 12)], levels=0)
+    A = KroneckerProductSum.from_dense([randn(3, 8, 10), randn(3, 7, 12)], levels=0)
     assert A.n_parameters == 3 * (8 * 10 + 7 * 12)
     assert (A.outer_rank, A.levels) == (3, (0, 0))
     # Leaves of 4, rank 1: 2 diagonal blocks, bases of one column in either side, and one 2 x 2 block of the root.
     n, L = 8, laplacian(8, 8)[0]
-    twin = KroneckerSum.from_dense([W.to_dense() for W in L.factors], levels=1)
+    twin = KroneckerProductSum.from_dense([W.to_dense() for W in L.factors], levels=1)
     assert (twin.outer_rank, twin.rank) == (2, (1, 1))
     assert twin.n_parameters == 2 * 2 * (2 * 4 * 4 + 2 * n + 2 * 2)
 
@@ -232,25 +237,25 @@ def test_storage_grows_with_the_sides_not_the_points():
 
 def test_ranks_and_levels_per_mode():
     dense = [randn(2, 16, 16), randn(2, 12, 12)]
-    A = KroneckerSum.from_dense(dense, rank=(3, 2), levels=(2, 1))
+    A = KroneckerProductSum.from_dense(dense, rank=(3, 2), levels=(2, 1))
     assert (A.rank, A.levels) == ((3, 2), (2, 1))
-    B = KroneckerSum.from_dense(dense, rank=2, levels=1)
+    B = KroneckerProductSum.from_dense(dense, rank=2, levels=1)
     assert (B.rank, B.levels) == ((2, 2), (1, 1))
     # Random matrices have no structure that would save numbers.
-    assert KroneckerSum.from_dense(dense).levels == (0, 0)
-    close(KroneckerSum.from_dense(dense).to_dense(), sum(kron([W[k] for W in dense]) for k in range(2)))
+    assert KroneckerProductSum.from_dense(dense).levels == (0, 0)
+    close(KroneckerProductSum.from_dense(dense).to_dense(), sum(kron([W[k] for W in dense]) for k in range(2)))
 
 
 def test_truncate():
     A, twin = laplacian(16, 16)
-    fat = KroneckerSum.from_dense([W.to_dense() for W in A.factors], levels=2)
-    doubled = KroneckerSum([(W + W) for W in fat.factors])
+    fat = KroneckerProductSum.from_dense([W.to_dense() for W in A.factors], levels=2)
+    doubled = KroneckerProductSum([(W + W) for W in fat.factors])
     assert (fat.rank, doubled.rank) == ((2, 2), (4, 4))
     thin = doubled.truncate()
     assert thin.rank == (2, 2)
     assert thin.n_parameters < doubled.n_parameters
     close(thin.to_dense(), 4 * twin)
-    rough = KroneckerSum.from_dense([randn(2, 16, 16), randn(2, 16, 16)], levels=1).truncate(rank=2)
+    rough = KroneckerProductSum.from_dense([randn(2, 16, 16), randn(2, 16, 16)], levels=1).truncate(rank=2)
     assert rough.rank == (2, 2)
 
 
@@ -258,10 +263,10 @@ def test_factors_must_be_batches_of_equal_size():
     W = HSSMatrix.from_dense(randn(2, 4, 4), levels=0)
     for factors in ([], [W, HSSMatrix.from_dense(randn(3, 4, 4), levels=0)], [HSSMatrix.from_dense(randn(4, 4))]):
         with pytest.raises(ValueError, match=r"factors have the batch shapes \[.*every mode needs one batch"):
-            KroneckerSum(factors)
+            KroneckerProductSum(factors)
     tree = ClusterTree(4, 1)
     with pytest.raises(ValueError, match="batch shapes"):
-        KroneckerSum([HSSMatrix.random(tree, tree, 1, batch_shape=(2, 2))])
+        KroneckerProductSum([HSSMatrix.random(tree, tree, 1, batch_shape=(2, 2))])
 
 
 # Symbols
@@ -271,25 +276,25 @@ def test_symbols_must_fit_the_bases():
     with pytest.raises(
         ValueError, match=r"symbol has shape \(3, 4\), but the bases have \(3, 5\) and \(3, 5\) columns"
     ):
-        SymbolOperator([randn(6, 3), randn(6, 5)], [randn(6, 3), randn(6, 5)], randn(3, 4))
+        DiagonalizedOperator([randn(6, 3), randn(6, 5)], [randn(6, 3), randn(6, 5)], randn(3, 4))
     with pytest.raises(ValueError, match=r"the bases have \(3, 4\) and \(2, 4\) columns"):
-        SymbolOperator([randn(6, 3), randn(6, 4)], [randn(6, 2), randn(6, 4)], randn(3, 4))
+        DiagonalizedOperator([randn(6, 3), randn(6, 4)], [randn(6, 2), randn(6, 4)], randn(3, 4))
 
 
 def test_storage_of_symbols():
-    A = SymbolOperator([randn(6, 3), randn(7, 4)], [randn(8, 3), randn(9, 4)], randn(3, 4))
+    A = DiagonalizedOperator([randn(6, 3), randn(7, 4)], [randn(8, 3), randn(9, 4)], randn(3, 4))
     assert A.n_parameters == 6 * 3 + 7 * 4 + 8 * 3 + 9 * 4 + 3 * 4
     inverse, _ = laplacian(6, 7)
-    B = SymbolOperator([randn(6, 3), randn(7, 4)], [randn(6, 3), randn(7, 4)], randn(3, 4), inverse)
+    B = DiagonalizedOperator([randn(6, 3), randn(7, 4)], [randn(6, 3), randn(7, 4)], randn(3, 4), inverse)
     assert B.n_parameters == inverse.n_parameters
-    assert "inverse=KroneckerSum(grid_in=(6, 7)" in repr(B)
+    assert "inverse=KroneckerProductSum(grid_in=(6, 7)" in repr(B)
 
 
 def test_the_inverse_goes_along():
     inverse, twin = laplacian(6, 7)
     values, X = torch.linalg.eigh(inverse.factors[0].to_dense()[0])
     others, Z = torch.linalg.eigh(inverse.factors[1].to_dense()[1])
-    A = SymbolOperator([X, Z], [X, Z], 1 / (values[:, None] + others), inverse)
+    A = DiagonalizedOperator([X, Z], [X, Z], 1 / (values[:, None] + others), inverse)
     close(A.to_dense(), torch.linalg.inv(twin))
     for B in (A, A.T, 4 * A, -0.5 * A):
         close(B.to_dense() @ B.inverse.to_dense(), torch.eye(42, dtype=torch.float64))

@@ -13,7 +13,14 @@ import scipy.sparse
 import torch
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from sklearn_hss.linalg import ClusterTree, HSSMatrix, KroneckerSum, LowRankOperator, OperatorSum, SymbolOperator
+from sklearn_hss.linalg import (
+    ClusterTree,
+    DiagonalizedOperator,
+    HSSMatrix,
+    KroneckerProductSum,
+    LowRankOperator,
+    OperatorSum,
+)
 
 N = 20
 
@@ -109,11 +116,11 @@ def factor():
 
 @functools.cache
 def operators():
-    kronecker = KroneckerSum.from_dense([randn(2, 4, 4), randn(2, 5, 5, seed=1)])
+    kronecker = KroneckerProductSum.from_dense([randn(2, 4, 4), randn(2, 5, 5, seed=1)])
     bases = [randn(4, 4), randn(5, 5)]
     return {
-        "KroneckerSum": kronecker,
-        "SymbolOperator": SymbolOperator(bases, bases, randn(4, 5)),
+        "KroneckerProductSum": kronecker,
+        "DiagonalizedOperator": DiagonalizedOperator(bases, bases, randn(4, 5)),
         "LowRankOperator": LowRankOperator(randn(3, 4, 5), randn(3, 4, 5, seed=1)),
         "OperatorSum": OperatorSum([kronecker, 2 * kronecker]),
     }
@@ -237,7 +244,7 @@ BUILDERS = {
     "from_toeplitz, row": ((N,), lambda x: HSSMatrix.from_toeplitz(x, x), scipy.linalg.toeplitz),
     "from_low_rank": ((N, 2), lambda x: HSSMatrix.from_low_rank(x, x), lambda x: x @ x.T),
     "from_diagonal": ((N,), HSSMatrix.from_diagonal, np.diag),
-    "KroneckerSum.from_dense": ((1, N, N), lambda x: KroneckerSum.from_dense([x]), lambda x: x[0]),
+    "KroneckerProductSum.from_dense": ((1, N, N), lambda x: KroneckerProductSum.from_dense([x]), lambda x: x[0]),
     "from_kernel, points": (
         (N, 2),
         lambda x: in_order(*HSSMatrix.from_kernel(x, lambda X, Y: X @ Y.T)),
@@ -282,15 +289,6 @@ def test_matrices_do_not_change_with_the_arrays_that_they_were_made_of():
     A = HSSMatrix.from_diagonal(d)
     d[:] = 2
     np.testing.assert_array_equal(A.diagonal(), 1)
-
-
-def test_samples_of_every_kind():
-    X, A = np.random.RandomState(0).standard_normal((N, 30)), np.diag(np.arange(1.0, N + 1))
-    fits = [HSSMatrix.from_samples(put(X), put(A @ X)) for put in (np.asarray, Duck, lambda x: x.astype(">f8"))]
-    for fit in fits:
-        np.testing.assert_allclose(fit.to_dense(), A, atol=1e-8)
-    with pytest.raises(ValueError, match="X is a masked array with 1 masked entries"):
-        HSSMatrix.from_samples(np.ma.masked_array(X, mask=X.max() <= X), A @ X)
 
 
 # Sparse matrices
@@ -510,5 +508,5 @@ def test_only_the_user_is_warned_of_large_matrices(recwarn):
     HSSMatrix.from_dense(noise, rank=20)
     HSSMatrix.from_dense(noise, levels=0)
     HSSMatrix.from_dense(np.eye(200))
-    assert KroneckerSum.from_dense([noise, noise]).levels == (0, 0)
+    assert KroneckerProductSum.from_dense([noise, noise]).levels == (0, 0)
     assert not recwarn.list

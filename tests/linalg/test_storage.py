@@ -1,5 +1,7 @@
 import copy
+import functools
 import io
+import json
 import os
 import pickle
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_hss.linalg import ClusterTree, HSSMatrix
+from sklearn_hss.linalg import ClusterTree, HSSMatrix, KroneckerProductSum, LinearMap
 
 CASES = {
     "square": ((16, 16, 2), 2, ()),
@@ -64,9 +66,38 @@ def test_generators_that_need_gradients_are_saved(A, tmp_path):
 def test_files_are_plain_arrays(A, tmp_path):
     A.save(tmp_path / "matrix.npz")
     with np.load(tmp_path / "matrix.npz", allow_pickle=False) as file:
-        assert set(file) == {"format", "sizes", "D0", "D1", "D2", "U0", "U1", "V0", "V1"}
-        np.testing.assert_array_equal(file["sizes"], [13, 13, 2])
+        assert set(file) == {"format", "map", "D0", "D1", "D2", "U0", "U1", "V0", "V1"}
+        assert json.loads(str(file["map"])) == {
+            "kind": "HSSMatrix",
+            "row_tree": {"kind": "ClusterTree", "n": 13, "levels": 2},
+            "col_tree": {"kind": "ClusterTree", "n": 13, "levels": 2},
+            "D": ["D0", "D1", "D2"],
+            "U": ["U0", "U1"],
+            "V": ["V0", "V1"],
+        }
         np.testing.assert_array_equal(file["U1"], A.U[1])
+
+
+def save_in_the_first_layout(A, path):
+    arrays = {f"{name}{i}": g.numpy() for name in "DUV" for i, g in enumerate(getattr(A, name))}
+    sizes = np.array([A.row_tree.n, A.col_tree.n, A.levels])
+    np.savez(path, format=np.array("sklearn_hss.HSSMatrix 1"), sizes=sizes, **arrays)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_of_the_first_layout(case, tmp_path):
+    sizes, rank, batch_shape = CASES[case]
+    A = random_hss(*sizes, rank, batch_shape)
+    save_in_the_first_layout(A, tmp_path / "matrix.npz")
+    assert_equal(HSSMatrix.load(tmp_path / "matrix.npz"), A)
+    assert_equal(LinearMap.load(tmp_path / "matrix.npz"), A)
+
+
+def test_files_of_other_kinds(A, tmp_path):
+    KroneckerProductSum([HSSMatrix.random(A.row_tree, A.col_tree, 1, batch_shape=(2,))]).save(tmp_path / "sum.npz")
+    assert isinstance(LinearMap.load(tmp_path / "sum.npz"), KroneckerProductSum)
+    with pytest.raises(ValueError, match=r"holds a map of type KroneckerProductSum, not HSSMatrix; LinearMap\.load"):
+        HSSMatrix.load(tmp_path / "sum.npz")
 
 
 def test_names_are_taken_as_they_are(A, tmp_path):
@@ -119,9 +150,9 @@ def test_folders_that_do_not_exist(A, tmp_path):
 
 
 def wrong_files():
-    def with_arrays(change):
+    def with_arrays(change, save=HSSMatrix.save):
         def write(path):
-            random_hss(13, 13, 2, 2).save(path)
+            save(random_hss(13, 13, 2, 2), path)
             with np.load(path) as file:
                 arrays = dict(file)
             change(arrays)
@@ -165,10 +196,27 @@ def wrong_files():
     yield "missing generator", with_arrays(lambda arrays: arrays.pop("V1"))
     yield "wrong shape", with_arrays(lambda arrays: arrays.update(U0=arrays["U0"][..., :1]))
     yield "missing dimensions", with_arrays(lambda arrays: arrays.update(D0=np.array(1.0)))
-    yield "too many levels", with_arrays(lambda arrays: arrays.update(sizes=np.array([13, 13, 40])))
-    yield "negative sizes", with_arrays(lambda arrays: arrays.update(sizes=np.array([-13, 13, 2])))
-    yield "two sizes", with_arrays(lambda arrays: arrays.update(sizes=np.array([13, 13])))
-    yield "no sizes", with_arrays(lambda arrays: arrays.pop("sizes"))
+    for sizes in ([13, 13, 40], [-13, 13, 2], [13, 13]):
+        change = functools.partial(dict.update, sizes=np.array(sizes))
+        yield f"first layout, {sizes}", with_arrays(change, save_in_the_first_layout)
+    yield "no sizes", with_arrays(lambda arrays: arrays.pop("sizes"), save_in_the_first_layout)
+    yield "no description", with_arrays(lambda arrays: arrays.pop("map"))
+    for text in (
+        "",
+        "1",
+        "null",
+        '"D0"',
+        '{"kind": "HSSMatrix"}',
+        '{"kind": "Path"}',
+        '{"kind": ["HSSMatrix"]}',
+        '{"kind": "OperatorSum", "terms": []}',
+        '{"kind": "OperatorSum", "terms": [1]}',
+        '{"kind": "LowRankOperator", "outputs": 1, "inputs": 2}',
+        '{"kind": "ClusterTree", "n": 3, "levels": 1}',
+        "[" * 100_000,
+    ):
+        change = functools.partial(dict.update, map=np.array(text))
+        yield f"description {text[:40]}", with_arrays(change)
 
 
 def npy(array):
@@ -181,7 +229,7 @@ def npy(array):
 def test_wrong_files_are_refused(name, write, tmp_path):
     path = tmp_path / "matrix.npz"
     write(path)
-    with pytest.raises(ValueError, match=r"does not hold an HSSMatrix|has shape|must be|too deep"):
+    with pytest.raises(ValueError, match=r"does not hold a whole map, written by save: .|holds a map of type"):
         HSSMatrix.load(path)
 
 

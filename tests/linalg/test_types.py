@@ -6,11 +6,11 @@ import torch
 
 from sklearn_hss.linalg import (
     ClusterTree,
+    DiagonalizedOperator,
     HSSMatrix,
-    KroneckerSum,
+    KroneckerProductSum,
     LowRankOperator,
     OperatorSum,
-    SymbolOperator,
     ULVFactor,
 )
 
@@ -29,10 +29,12 @@ def randn(*shape, seed=1):
 
 
 def operators():
-    kronecker = KroneckerSum.from_dense([randn(2, 4, 4), randn(2, 5, 5)])
+    kronecker = KroneckerProductSum.from_dense([randn(2, 4, 4), randn(2, 5, 5)])
     return {
-        "KroneckerSum": kronecker,
-        "SymbolOperator": SymbolOperator([randn(4, 4), randn(5, 5)], [randn(4, 4), randn(5, 5)], randn(4, 5)),
+        "KroneckerProductSum": kronecker,
+        "DiagonalizedOperator": DiagonalizedOperator(
+            [randn(4, 4), randn(5, 5)], [randn(4, 4), randn(5, 5)], randn(4, 5)
+        ),
         "LowRankOperator": LowRankOperator(randn(3, 4, 5), randn(3, 4, 5)),
         "OperatorSum": OperatorSum([kronecker, 2 * kronecker]),
     }
@@ -73,20 +75,20 @@ def test_generators_of_several_types_are_refused():
 
 def test_parts_of_operators_must_be_of_one_type():
     factors = [HSSMatrix.from_dense(randn(2, 4, 4)), HSSMatrix.from_dense(randn(2, 5, 5).float())]
-    kronecker = operators()["KroneckerSum"]
+    kronecker = operators()["KroneckerProductSum"]
     for attempt in (
-        lambda: KroneckerSum(factors),
+        lambda: KroneckerProductSum(factors),
         lambda: LowRankOperator(randn(3, 4), randn(3, 4).float()),
         lambda: OperatorSum([kronecker, kronecker.to(torch.float32)]),
-        lambda: SymbolOperator([randn(4, 4)], [randn(4, 4)], randn(4).float()),
+        lambda: DiagonalizedOperator([randn(4, 4)], [randn(4, 4)], randn(4).float()),
     ):
         with pytest.raises(TypeError, match=r"must be of one type, on one device; got torch\.float32 on cpu, "):
             attempt()
     # A real symbol would drop the imaginary part of the bases.
     with pytest.raises(TypeError, match="symbol must be complex where bases are"):
-        SymbolOperator([randn(4, 4) + 1j], [randn(4, 4)], randn(4))
+        DiagonalizedOperator([randn(4, 4) + 1j], [randn(4, 4)], randn(4))
     with pytest.raises(TypeError, match="factors must be HSS matrices, not of type Tensor"):
-        KroneckerSum([randn(2, 4, 4)])
+        KroneckerProductSum([randn(2, 4, 4)])
     with pytest.raises(ValueError, match="There are 3 outputs and 2 inputs"):
         LowRankOperator(randn(3, 4), randn(2, 4))
     with pytest.raises(TypeError, match="A must be an HSSMatrix, not of type ndarray"):
@@ -129,7 +131,7 @@ def test_builders_keep_float32_and_turn_other_types_into_float64():
         "low rank": lambda kind: HSSMatrix.from_low_rank(kind(np.ones((4, 1))), kind(np.ones((4, 1)))),
         "diagonal": lambda kind: HSSMatrix.from_diagonal(kind(np.ones(4))),
         "kernel": lambda kind: HSSMatrix.from_kernel(np.arange(4), lambda X, Y: kind(X @ Y.T))[0],
-        "kronecker": lambda kind: KroneckerSum.from_dense([kind(np.ones((1, 4, 4)))]),
+        "kronecker": lambda kind: KroneckerProductSum.from_dense([kind(np.ones((1, 4, 4)))]),
     }
     for name, build in builders.items():
         for numpy_dtype in (np.float32, np.float64, np.float16, np.int32, np.uint8, np.longdouble):
@@ -251,7 +253,7 @@ BUILDERS = {
     "products": lambda **options: HSSMatrix.from_products(lambda x: x, lambda x: x, (40, 40), **options),
     "toeplitz": lambda **options: HSSMatrix.from_toeplitz(np.arange(40), **options),
     "kernel": lambda **options: HSSMatrix.from_kernel(np.arange(40), lambda X, Y: X @ Y.T, **options),
-    "kronecker": lambda **options: KroneckerSum.from_dense([np.eye(40)[None]], **options),
+    "kronecker": lambda **options: KroneckerProductSum.from_dense([np.eye(40)[None]], **options),
     "truncate": lambda **options: random_hss().truncate(**options),
 }
 
@@ -290,7 +292,7 @@ def test_builders_refuse_what_is_not_finite(value):
         "d": lambda: HSSMatrix.from_diagonal(spoilt(4)),
         "points": lambda: HSSMatrix.from_kernel(spoilt(4, 2), lambda X, Y: X @ Y.T),
         "kernel": lambda: HSSMatrix.from_kernel(np.ones((4, 2)), lambda X, Y: spoilt(4, 4)),
-        r"factors\[1\]": lambda: KroneckerSum.from_dense([np.ones((1, 2, 2)), spoilt(1, 2, 2)]),
+        r"factors\[1\]": lambda: KroneckerProductSum.from_dense([np.ones((1, 2, 2)), spoilt(1, 2, 2)]),
     }.items():
         with pytest.raises(ValueError, match=rf"{name}.* must not hold NaN or infinite values"):
             attempt()

@@ -329,9 +329,9 @@ def test_impossible_arguments_are_refused():
     with pytest.raises(TypeError, match=r"Only float32 and float64 .*bfloat16"):
         laplacian(8).to(torch.bfloat16).factor()
     A = laplacian(8)
-    with pytest.raises(ValueError, match="operand with 9 rows does not fit an HSSMatrix with 8 columns"):
+    with pytest.raises(ValueError, match="operand with 9 rows does not fit this HSSMatrix with 8 columns"):
         A.solve(randn(9))
-    with pytest.raises(TypeError, match=r"torch.float32 does not fit an HSSMatrix of torch.float64"):
+    with pytest.raises(TypeError, match=r"torch.float32 does not fit this HSSMatrix of torch.float64"):
         A.solve(torch.ones(8))
     with pytest.raises(TypeError, match="Complex operands"):
         A.solve(np.ones(8, dtype=complex))

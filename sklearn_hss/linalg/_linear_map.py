@@ -1,0 +1,451 @@
+"""Everything that linear maps between fields have in common."""
+
+import warnings
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgWarning
+from scipy.sparse.linalg import lsmr
+
+from . import _storage
+from ._checks import check_dtype, check_memory, is_factor
+from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like
+
+# Solutions that leave more than this of their right-hand sides are none.
+SOLVED = 1e-6
+
+
+class LinearMap:
+    """Linear map between fields on two grids; as a matrix it acts on fields flattened in C order.
+
+    A map can be applied to fields, transposed, multiplied, solved with, converted, saved and loaded. For all of that, a
+    class of maps gives
+
+    - ``_parts``, the names of the parameters of its constructor. The attributes of these names hold tensors, further
+      maps, cluster trees, None, or tuples of these: everything that is converted, saved and counted.
+    - ``grid_in`` and ``grid_out``, attributes.
+    - ``_apply(fields)``, of a tensor (\\*batch, \\*grid_in) of its type: a tensor (\\*batch, \\*grid_out).
+    - ``_transposed()``.
+    - ``_scaled(c)``, the multiple by a number or a tensor of one.
+
+    Where there is something better than iterations, it also gives ``_solve(b)``, of a tensor (n_rows, k) of float64: a
+    tensor (n_columns, k), or None. ``_in_channel_units`` and ``_restricted_to`` are for those that can do what the
+    public methods of these names say.
+
+    Attributes
+    ----------
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    shape : tuple of int
+        Numbers of points of the grids, (n_rows, n_columns).
+    structure : tuple
+        (rank, levels, outer_rank): the largest HSS rank, the depth of the deepest cluster tree and the number of
+        Kronecker products, None where there is no such thing.
+    n_parameters : int
+        Numbers that the map is stored in.
+    dtype, device
+        Type of the fields, float32 or float64, and device.
+    T : LinearMap
+        Transpose, that shares the parts.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import LinearMap
+    >>> class Scaling(LinearMap):
+    ...     _parts = ("weights",)
+    ...     def __init__(self, weights):
+    ...         self.weights, self.grid_in, self.grid_out = weights, weights.shape, weights.shape
+    ...     def _apply(self, fields):
+    ...         return self.weights * fields
+    ...     def _transposed(self):
+    ...         return self
+    ...     def _scaled(self, c):
+    ...         return Scaling(c * self.weights)
+    >>> A = 2 * Scaling(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    >>> A @ torch.ones(4), A.solve(torch.ones(4))
+    (tensor([2., 4., 6., 8.]), tensor([0.5000, 0.2500, 0.1667, 0.1250]))
+    """
+
+    grid_in: tuple[int, ...]
+    grid_out: tuple[int, ...]
+    _parts: ClassVar[tuple[str, ...]] = ()
+    _kinds: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        LinearMap._kinds.setdefault(cls.__name__, cls)
+
+    def _apply(self, fields):
+        raise NotImplementedError
+
+    def _transposed(self):
+        raise NotImplementedError
+
+    def _scaled(self, c):
+        raise NotImplementedError
+
+    def _solve(self, b):
+        return None
+
+    # Parts
+
+    def _rebuilt(self, function):
+        """Map of the same kind, with `function` applied to all tensors."""
+        return type(self)(**{name: _each(function, getattr(self, name)) for name in self._parts})
+
+    def _leaves(self):
+        """Tensors and further maps that this one is made of."""
+        for name in self._parts:
+            yield from _flat(getattr(self, name))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        first = next(self._leaves())
+        return first.real.dtype if isinstance(first, torch.Tensor) else first.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._leaves()).device
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(x.numel() if isinstance(x, torch.Tensor) else x.n_parameters for x in self._leaves())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return prod(self.grid_out), prod(self.grid_in)
+
+    @property
+    def structure(self) -> tuple[int | None, int | None, int | None]:
+        return None, None, None
+
+    def to(self, *args, **kwargs):
+        """Convert type or device, with the arguments of :meth:`torch.Tensor.to`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Such as ``torch.float32`` or ``"cuda"``.
+
+        Returns
+        -------
+        LinearMap
+            Of the same kind.
+
+        Raises
+        ------
+        TypeError
+            For types other than float32 and float64.
+        """
+
+        def convert(X):
+            if X.is_complex():
+                return torch.complex(convert(X.real), convert(X.imag))
+            X = X.to(*args, **kwargs)
+            check_dtype(X.dtype)
+            return X
+
+        return self._rebuilt(convert)
+
+    def detach(self):
+        """Cut the map off from the graph of gradients.
+
+        Returns
+        -------
+        LinearMap
+            Of the same kind and the same numbers.
+        """
+        return self._rebuilt(torch.Tensor.detach)
+
+    # Products
+
+    def apply(self, fields):
+        """Apply the map to fields.
+
+        Parameters
+        ----------
+        fields : Tensor or array-like of shape (\\*batch, \\*grid_in)
+            Tensors must be of the type of the map.
+
+        Returns
+        -------
+        Tensor or ndarray of shape (\\*batch, \\*grid_out)
+            A tensor if `fields` is one.
+
+        Raises
+        ------
+        ValueError
+            If the fields are not on the grid.
+        TypeError
+            If they are complex, or tensors of another type.
+        """
+        fields, was_array = as_operand(fields, self)
+        if tuple(fields.shape[-len(self.grid_in) :]) != tuple(self.grid_in):
+            raise ValueError(f"Fields of shape {tuple(fields.shape)} do not end in the grid {self.grid_in} of the map.")
+        if fields.dtype != self.dtype:
+            raise TypeError(f"Fields of {fields.dtype} do not fit a map of {self.dtype}; convert one of them.")
+        return as_given(self._apply(fields), was_array)
+
+    @property
+    def T(self):
+        return self._transposed()
+
+    def __matmul__(self, x):
+        """Product with a flat field (n_columns,) or with several in columns (..., n_columns, k), array-like or tensor.
+
+        A tensor in gives a tensor back, any other array-like a NumPy array.
+        """
+        if not is_array_like(x):
+            return NotImplemented
+        x, was_array = as_operand(x, self)
+        check_operand(x, self, self.shape[-1])
+        y = self._product(x.unsqueeze(-1)).squeeze(-1) if x.ndim == 1 else self._product(x)
+        return as_given(y, was_array)
+
+    def _product(self, x):
+        fields = x.mT.reshape(*x.shape[:-2], x.shape[-1], *self.grid_in)
+        return self._apply(fields).flatten(-len(self.grid_out)).mT
+
+    # NumPy must leave `array @ A` to the method below, instead of making an array of objects of A.
+    __array_ufunc__ = None
+
+    def __rmatmul__(self, x):
+        """Product of a row vector (n_rows,) or a block of them (..., k, n_rows) with the matrix."""
+        if not is_array_like(x):
+            return NotImplemented
+        x, was_array = as_operand(x, self)
+        y = self.T @ x if x.ndim < 2 else (self.T @ x.mT).mT
+        return as_given(y, was_array)
+
+    def __mul__(self, c):
+        """Multiple by a number, or by one number per matrix of a batch."""
+        if not is_factor(c) or (isinstance(c, torch.Tensor) and c.ndim > len(self.shape) - 2):
+            return NotImplemented
+        return self._scaled(c if isinstance(c, torch.Tensor) else float(c))
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        return -1 * self
+
+    def __truediv__(self, c):
+        """Quotient by a number, or by one number per matrix of a batch."""
+        return self * (1 / c) if is_factor(c) else NotImplemented
+
+    def to_dense(self) -> torch.Tensor:
+        """Expand to a dense matrix.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+            O(n²) numbers.
+        """
+        check_memory(prod(self.shape), self.dtype, f"The dense form of this {type(self).__name__}")
+        return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
+
+    def aslinearoperator(self):
+        """View of the map as a SciPy operator, for iterative solvers.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            With products with the matrix and its transpose.
+        """
+        return as_linear_operator(self.shape, self.dtype, self.__matmul__, self.T.__matmul__)
+
+    # Solutions
+
+    def solve(self, b):
+        """Find what the map takes to given outputs: of all solutions, that of smallest norm. In float64.
+
+        Known inverses are used; otherwise LSMR iterates, with products with the map and its transpose.
+
+        Parameters
+        ----------
+        b : Tensor or array-like of shape (n_rows,) or (..., n_rows, k)
+            Flat outputs, or several in columns.
+
+        Returns
+        -------
+        Tensor or ndarray of shape (n_columns,) or (..., n_columns, k)
+            A tensor if `b` is one. Not differentiable.
+
+        Raises
+        ------
+        ValueError
+            If `b` does not fit, or holds NaN or infinite values.
+        TypeError
+            If it is complex, or a tensor of another type.
+
+        Warns
+        -----
+        scipy.linalg.LinAlgWarning
+            If there is no solution: one of the least squares is returned.
+        """
+        b, was_array = as_operand(b, self)
+        check_operand(b, self, self.shape[-2], "rows")
+        if not torch.isfinite(b).all():
+            raise ValueError("b must not hold NaN or infinite values.")
+        with torch.no_grad():
+            A, stack = self.to(torch.float64), b if b.ndim == 1 else b.movedim(-2, 0)
+            columns = stack.reshape(len(stack), stack[0].numel()).double()
+            x = A._solve(columns)
+            if x is None:
+                x = A._iterate(columns)
+            x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
+        return as_given(x if b.ndim == 1 else x.movedim(0, -2), was_array)
+
+    def _iterate(self, b):
+        operator, columns = self.aslinearoperator(), b.cpu().numpy().T
+        found = [lsmr(operator, column, atol=1e-12, btol=1e-12)[0] for column in columns]
+        x = torch.from_numpy(np.array(found).reshape(len(found), self.shape[1]).T).to(b)
+        left = float((self @ x - b).norm()) / (float(b.norm()) or 1.0)
+        if left > SOLVED:
+            warnings.warn(
+                f"The operator maps no inputs to these outputs: those returned, of smallest norm, leave {left:.1e} of "
+                "them.",
+                LinAlgWarning,
+                stacklevel=3,
+            )
+        return x
+
+    # Further maps
+
+    def with_low_rank(self, outputs, inputs, coarsen=False):
+        """Add a map of low rank, as :class:`LowRankOperator` is.
+
+        Parameters
+        ----------
+        outputs, inputs : Tensors of shapes (k, \\*grid_out) and (k, \\*grid_in)
+            Fields: an input is mapped to the sum of the outputs times its inner products with the inputs.
+        coarsen : bool, default=False
+            Whether cluster trees may become shallower, so that leaves hold at least twice as many points as the rank
+            that results.
+
+        Returns
+        -------
+        LinearMap
+        """
+        from ._low_rank import LowRankOperator
+        from ._operator_sum import OperatorSum
+
+        return self._plus(OperatorSum([self, LowRankOperator(outputs, inputs)]), coarsen)
+
+    def _plus(self, total, coarsen):
+        """An :class:`OperatorSum` of this map and a further term, if possible as a map of this kind."""
+        return total
+
+    def in_channel_units(self, rows, columns):
+        """Express the map in other units of the channels, which are the first mode of its fields.
+
+        Parameters
+        ----------
+        rows, columns : Tensors of shapes (grid_out[0],) and (grid_in[0],)
+            Factors of the channels of outputs and inputs: their outer product multiplies the map between channels.
+
+        Returns
+        -------
+        LinearMap
+
+        Raises
+        ------
+        NotImplementedError
+            If this kind of map knows no modes.
+        """
+        return self._in_channel_units(rows, columns)
+
+    def _in_channel_units(self, rows, columns):
+        raise NotImplementedError(f"Maps of type {type(self).__name__} have no mode of channels.")
+
+    def restricted_to(self, bases):
+        """Project inputs on a product of subspaces before the map is applied.
+
+        Parameters
+        ----------
+        bases : sequence of Tensors of shape (n_j, p_j)
+            Orthonormal bases of the subspaces, one per mode.
+
+        Returns
+        -------
+        LinearMap
+
+        Raises
+        ------
+        NotImplementedError
+            If this kind of map cannot be restricted.
+        """
+        return self._restricted_to(bases)
+
+    def _restricted_to(self, bases):
+        raise NotImplementedError(f"Maps of type {type(self).__name__} cannot be restricted to subspaces.")
+
+    # Files
+
+    def save(self, path) -> None:
+        """Write the map to a file in NumPy's .npz format, which holds nothing but arrays.
+
+        An existing file is replaced once the new one is complete.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file, taken as it is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If its folder does not exist.
+        IsADirectoryError
+            If it is a folder.
+        """
+        _storage.save(self, path)
+
+    @classmethod
+    def load(cls, path, device: torch.device | str | None = None):
+        """Read a map that :meth:`save` wrote. No code is run by reading a file, whoever made it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file.
+        device : torch.device or str, default=None
+            Where the map shall live; the CPU if None.
+
+        Returns
+        -------
+        LinearMap
+            Of the kind that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file does not hold a map of this class.
+        FileNotFoundError
+            If there is no such file.
+        IsADirectoryError
+            If it is a folder.
+        """
+        found = _storage.load(path, device or "cpu", LinearMap._kinds)
+        if not isinstance(found, cls):
+            kind = type(found).__name__
+            raise ValueError(f"{path} holds a map of type {kind}, not {cls.__name__}; LinearMap.load reads any.")
+        return found
+
+
+def _each(function, part):
+    if isinstance(part, tuple):
+        return tuple(_each(function, x) for x in part)
+    if isinstance(part, LinearMap):
+        return part._rebuilt(function)
+    return function(part) if isinstance(part, torch.Tensor) else part
+
+
+def _flat(part):
+    for x in part if isinstance(part, tuple) else (part,):
+        if isinstance(x, tuple):
+            yield from _flat(x)
+        elif isinstance(x, torch.Tensor | LinearMap):
+            yield x

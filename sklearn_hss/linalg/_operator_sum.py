@@ -1,0 +1,69 @@
+"""Sums of maps of any kind."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ._checks import check_parts
+from ._linear_map import LinearMap
+
+
+class OperatorSum(LinearMap):
+    """Sum of maps between the same grids.
+
+    Parameters
+    ----------
+    terms : sequence of LinearMap
+        At least one; of HSS matrices, no batches.
+
+    Attributes
+    ----------
+    terms : tuple of LinearMap
+        The same.
+    grid_in, grid_out : tuple of int
+        Grids of the fields.
+    n_parameters : int
+        Sum of those of the terms.
+    dtype, device
+        Type of the fields, and device.
+
+    Raises
+    ------
+    ValueError
+        If there are no terms, or some on different grids.
+    TypeError
+        If they are not of one type on one device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_hss.linalg import KroneckerProductSum, OperatorSum
+    >>> identity = KroneckerProductSum.from_dense([torch.eye(4)[None], torch.eye(4)[None]])
+    >>> OperatorSum([identity, identity]).apply(torch.ones(4, 4))[0, 0]
+    tensor(2.)
+    """
+
+    _parts = ("terms",)
+
+    def __init__(self, terms: Sequence[LinearMap]) -> None:
+        self.terms = tuple(terms)
+        grids = [(term.grid_in, term.grid_out) for term in self.terms]
+        if not grids or any(grid != grids[0] for grid in grids):
+            raise ValueError(f"terms map between the grids {grids}; there must be at least one, and all the same.")
+        check_parts(self.terms, "The terms of an OperatorSum")
+        self.grid_in, self.grid_out = grids[0]
+
+    def __repr__(self) -> str:
+        return f"OperatorSum([{', '.join(map(repr, self.terms))}])"
+
+    def _apply(self, Z):
+        return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
+
+    def _in_channel_units(self, rows, columns):
+        return OperatorSum([term.in_channel_units(rows, columns) for term in self.terms])
+
+    def _transposed(self):
+        return OperatorSum([term.T for term in self.terms])
+
+    def _scaled(self, c):
+        return OperatorSum([c * term for term in self.terms])
