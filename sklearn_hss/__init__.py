@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import datasets, estimators, linalg, metrics, nn, plotting, preprocessing
+    from . import datasets, estimators, exceptions, linalg, metrics, nn, plotting, preprocessing
     from .estimators import (
         DeepONetRegressor,
         FactFormerRegressor,
@@ -34,6 +34,7 @@ _MODULE_OF = {
     "RolloutRegressor": "estimators",
     "datasets": None,
     "estimators": None,
+    "exceptions": None,
     "linalg": None,
     "metrics": None,
     "nn": None,
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "datasets",
     "estimators",
+    "exceptions",
     "linalg",
     "metrics",
     "nn",

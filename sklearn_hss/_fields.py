@@ -1,6 +1,5 @@
 """Fields on grids of any dimension, with channels, masks or without, and the rows of numbers scikit-learn knows."""
 
-import warnings
 from dataclasses import dataclass
 from math import prod
 from numbers import Integral
@@ -10,6 +9,8 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
 from ._containers import as_plain, refuse_complex
+from ._warnings import warn_user
+from .exceptions import DataWarning
 
 # A vector of numbers that belongs to a field has fewer entries than this fraction of its points; more of them are taken
 # for a field on a grid of another size, which must come as one.
@@ -124,11 +125,10 @@ def input_shape(shape, grid_shape):
 def warn_of_channels_last(shape, grid_shape):
     """Tell the user where a grid looks like one with channels behind it."""
     if grid_shape is None and len(shape) > 1 and shape[-1] <= _FEW_CHANNELS < min(shape[:-1]):
-        warnings.warn(
+        warn_user(
             f"X has fields of shape {shape}, which are taken for a grid of {len(shape)} dimensions. If the last one "
             f"counts channels, give np.moveaxis(X, -1, 1) and grid_shape={shape[:-1]}.",
-            UserWarning,
-            stacklevel=4,
+            DataWarning,
         )
 
 

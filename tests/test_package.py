@@ -10,7 +10,7 @@ from numpydoc.validate import validate
 
 import sklearn_hss
 
-SUBMODULES = ("datasets", "linalg", "metrics", "nn", "plotting", "preprocessing")
+SUBMODULES = ("datasets", "exceptions", "linalg", "metrics", "nn", "plotting", "preprocessing")
 MODULES = ["sklearn_hss", *(f"sklearn_hss.{name}" for name in SUBMODULES)]
 
 
@@ -59,6 +59,14 @@ def test_public_names():
         "sklearn_hss.datasets.make_helmholtz",
         "sklearn_hss.datasets.make_navier_stokes",
         "sklearn_hss.datasets.make_poisson",
+        "sklearn_hss.exceptions.AmbiguousFitWarning",
+        "sklearn_hss.exceptions.CompressionWarning",
+        "sklearn_hss.exceptions.DataWarning",
+        "sklearn_hss.exceptions.DivergenceWarning",
+        "sklearn_hss.exceptions.ExtrapolationWarning",
+        "sklearn_hss.exceptions.HSSWarning",
+        "sklearn_hss.exceptions.PoorFitWarning",
+        "sklearn_hss.exceptions.UnverifiedFitWarning",
         "sklearn_hss.linalg.ClusterTree",
         "sklearn_hss.linalg.HSSMatrix",
         "sklearn_hss.linalg.KroneckerProductSum",
@@ -103,11 +111,12 @@ def test_every_public_name_can_be_imported():
         sklearn_hss.NoSuchRegressor  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["linalg", "nn", "datasets", "metrics", "preprocessing"])
+@pytest.mark.parametrize("module", ["exceptions", "linalg", "nn", "datasets", "metrics", "preprocessing"])
 def test_arrows_point_one_way(module):
-    # Rooms without arrows of their own: what is known of arrays, fields, parameters, files and devices.
-    basics = {"_containers", "_files", "_memory"}
+    # Rooms without arrows of their own: what is known of arrays, fields, parameters, files, devices and warnings.
+    basics = {"_containers", "_files", "_memory", "_warnings", "exceptions"}
     allowed = {
+        "exceptions": {"exceptions"},
         "linalg": {"linalg", *basics},
         "nn": {"linalg", "nn", *basics},
         "datasets": {"datasets", "_devices", "_endings", "_parameters", *basics},
@@ -116,7 +125,7 @@ def test_arrows_point_one_way(module):
     }[module]
     loaded = run(f"import sys, sklearn_hss.{module}; print(*sys.modules)").split()
     assert {name.split(".")[1] for name in loaded if name.startswith("sklearn_hss.")} <= allowed
-    assert not {"sklearn", "skorch"} & set(loaded) or module not in ("linalg", "nn")
+    assert not {"sklearn", "skorch"} & set(loaded) or module not in ("exceptions", "linalg", "nn")
     assert "torch" not in loaded or module in ("linalg", "nn")
 
 

@@ -118,7 +118,7 @@ def make_burgers(
 
     Warns
     -----
-    UserWarning
+    sklearn_hss.exceptions.DataWarning
         If the grid is too coarse for the viscosity, so that central differences oscillate at fronts.
 
     See Also

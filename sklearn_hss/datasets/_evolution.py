@@ -1,7 +1,6 @@
 """Trajectories of u_t + beta u u_x = diffusivity u_xx on the unit interval, and the pairs of states cut from them."""
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from .._parameters import Count
+from .._warnings import warn_user
+from ..exceptions import DataWarning
 from ._checks import check_fields, check_modes, count_steps
 from ._forcing import gaussian_random_field
 from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, check_size, generate, report
@@ -350,9 +351,8 @@ def _warn_of_coarse_grid(equation, largest, n_points, refinement):
     if peclet > 2:
         enough = math.ceil(speed / (2 * equation.diffusivity))
         remedy = f"n_points={enough}" if refinement is None else f"refinement={-(-enough // n_points)}"
-        warnings.warn(
+        warn_user(
             f"The cell Peclet number |beta| max|u| h / viscosity is {peclet:.3g}, and central differences oscillate at "
             f"fronts where it is above 2; the grid of {remedy} would resolve them.",
-            UserWarning,
-            stacklevel=5,
+            DataWarning,
         )

@@ -5,7 +5,6 @@ import inspect
 import math
 import textwrap
 import threading
-import warnings
 from numbers import Real
 
 import numpy as np
@@ -41,6 +40,7 @@ from .._fields import (
     warn_of_channels_last,
 )
 from .._parameters import Count, unchanged_on_error
+from .._warnings import warn_user
 from ..nn._counting import count_parameters
 from ._score import FieldRegressorMixin
 
@@ -723,7 +723,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)
         if self.n_iter_ - n_before < n_epochs and not net.stopped_by_callback_:
-            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
+            warn_user("Training interrupted by user.", ConvergenceWarning)
 
     def _set_history(self, net):
         rows = [

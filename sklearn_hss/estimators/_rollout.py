@@ -1,6 +1,5 @@
 """Time stepping: a regressor that learns one step, and takes many."""
 
-import warnings
 from inspect import Parameter, signature
 from math import prod
 from numbers import Integral
@@ -30,6 +29,8 @@ from .._fields import (
     refuse_nan,
 )
 from .._parameters import unchanged_on_error
+from .._warnings import warn_user
+from ..exceptions import DivergenceWarning
 from ..preprocessing import FieldScaler
 from ._base import max_scales
 from ._linear import BaseHSSMap
@@ -399,7 +400,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
         Warns
         -----
-        RuntimeWarning
+        sklearn_hss.exceptions.DivergenceWarning
             If rollouts become infinite or NaN; the message has their number and the first such step. Or else, if they
             grow to a hundred times the largest state in `u0` and in the training data, first ones aside.
         """
@@ -423,21 +424,19 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 break
             states[running, step, : following.shape[1]] = following
         if failures:
-            warnings.warn(
+            warn_user(
                 f"{sum(n for _, n in failures)} of {len(X)} rollouts became infinite or NaN, the first at step "
                 f"{failures[0][0]} of {n_steps}; they are NaN from there on.",
-                RuntimeWarning,
-                stacklevel=2,
+                DivergenceWarning,
             )
         n_state = prod(self._target_shape)  # what else there is does not change
         known = max(self._largest, float(np.abs(X[:, :n_state]).max()))
         largest = max(float(np.nanmax(states[..., :n_state])), -float(np.nanmin(states[..., :n_state])))
         if largest > _UNSTABLE * known and not failures:
-            warnings.warn(
+            warn_user(
                 f"Rollouts grow to {largest:.1e} within {n_steps} steps, from states of at most {known:.1e}: the "
                 "learned step is unstable. Another estimator, or other settings of it, may help, or fewer steps.",
-                RuntimeWarning,
-                stacklevel=2,
+                DivergenceWarning,
             )
         states[..., :n_state] = self._domain.finish(states[..., :n_state].reshape(-1, n_state)).reshape(
             len(X), n_steps + 1, n_state

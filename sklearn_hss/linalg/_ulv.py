@@ -7,7 +7,6 @@ Nothing is divided by but the triangles L, which are as well conditioned as A, s
 factorisation.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
 
+from .._warnings import warn_user
 from ._blocks import leaf_mask, merge_diagonal, merge_rows, without_padding
 from ._cluster_tree import join_leaves, split_leaves
 from ._operands import as_given, as_linear_operator, as_operand, check_operand
@@ -142,13 +142,11 @@ class ULVFactor:
             self._warn_if_singular()
 
     def _warn_if_singular(self):
-        """Warn in the name of the line that called the caller."""
         if self.is_singular:
-            warnings.warn(
+            warn_user(
                 f"The matrix is singular to working precision (condition number about {self.condition:.1e}): "
                 "solutions may have no correct digit.",
                 LinAlgWarning,
-                stacklevel=3,
             )
 
     def _factorise(self, D, U, V):

@@ -41,6 +41,7 @@ from sklearn_hss import (
 )
 from sklearn_hss.datasets import make_heat
 from sklearn_hss.estimators._rollout import takes_fields
+from sklearn_hss.exceptions import DivergenceWarning
 from sklearn_hss.metrics import (
     relative_l2_error,
     relative_trajectory_l2_scorer,
@@ -492,7 +493,7 @@ def test_unstable_rollouts_are_told(recwarn):
     np.testing.assert_allclose(model.rollout(X[:, 0], 6)[:, -1], 3.0**6)
     np.testing.assert_allclose(model.rollout(1e3 * X[:, 0], 2)[:, -1], 9e3)
     assert not recwarn
-    with pytest.warns(RuntimeWarning, match="grow to 2.2e.03 within 7 steps, from states of at most 9.0e.00"):
+    with pytest.warns(DivergenceWarning, match="grow to 2.2e.03 within 7 steps, from states of at most 9.0e.00"):
         model.rollout(X[:, 0], 7)
 
 
@@ -500,7 +501,7 @@ def test_diverging_rollouts_are_nan_from_there_on():
     model = RolloutRegressor(Squaring(), residual=False, scale=None).fit(np.ones((3, 2, 2)))
     start = np.array([[0.5, 0.5], [0.5, 10.0], [1.0, 1.0], [1e200, 0.0]])
     with pytest.warns(
-        RuntimeWarning, match="2 of 4 rollouts became infinite or NaN, the first at step 1 of 12"
+        DivergenceWarning, match="2 of 4 rollouts became infinite or NaN, the first at step 1 of 12"
     ) as record:
         rollouts = model.rollout(start, 12)
     assert len(record) == 1
@@ -510,17 +511,17 @@ def test_diverging_rollouts_are_nan_from_there_on():
             expected = np.stack([u ** (2.0**k) for k in range(13)])
         expected[~np.isfinite(expected).all(axis=1)] = np.nan
         np.testing.assert_allclose(states, expected)
-    with pytest.warns(RuntimeWarning, match="1 of 1 rollouts"):
+    with pytest.warns(DivergenceWarning, match="1 of 1 rollouts"):
         assert np.isnan(model.rollout(start[1:2], 12)[0, 9:]).all()
     U = np.repeat(start[:, None], 13, axis=1)
-    with pytest.warns(RuntimeWarning, match="2 of 4"):
+    with pytest.warns(DivergenceWarning, match="2 of 4"):
         assert model.score(U) == -np.inf
-    with pytest.warns(RuntimeWarning, match="2 of 4"):
+    with pytest.warns(DivergenceWarning, match="2 of 4"):
         assert trajectory_l2_scorer(model, U) == -np.inf
     # The scaler of the targets lets infinity through.
     targets = TransformedTargetRegressor(Squaring(), transformer=FieldScaler())
     model = RolloutRegressor(targets, residual=False, scale=None).fit(np.ones((3, 2, 2)))
-    with pytest.warns(RuntimeWarning, match="2 of 4"):
+    with pytest.warns(DivergenceWarning, match="2 of 4"):
         assert trajectory_l2_scorer(model, U) == -np.inf
 
 
