@@ -1,12 +1,10 @@
 """One linear map of HSS matrices between fields, as a regressor and as a transformer."""
 
-import warnings
+import textwrap
 from numbers import Real
 
 import numpy as np
 import torch
-from scipy.linalg import LinAlgWarning
-from scipy.sparse.linalg import lsmr
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -30,14 +28,27 @@ from .._fields import (
     warn_of_channels_last,
 )
 from .._parameters import Count, unchanged_on_error
-from ..linalg import DiagonalizedOperator, HSSMatrix, KroneckerProductSum
-from ..linalg._fitting import HSSFit, check_ratio, fit_hss
-from ..linalg._kronecker_fitting import fit_kronecker, seen_fraction
+from .._warnings import warn_user
+from ..exceptions import ExtrapolationWarning
+from ..fitting import FORMS, Options, Samples, fit
+from ..fitting._samples import check_ratio
+from ..linalg._modes import multilinear
 from ._score import FieldRegressorMixin
 
 # Channels whose largest magnitudes differ by less than this factor may be of one unit.
 _ONE_UNIT = 100.0
 
+
+def _entries(forms):
+    """Documentation of the solvers: the first paragraph of every form."""
+    for form in forms:
+        text = " ".join(form.__doc__.split("\n\n")[0].split())
+        yield textwrap.fill(
+            f'- "{form.solver}", {form.kind}: {text}', 110, initial_indent=" " * 8, subsequent_indent=" " * 10
+        )
+
+
+_SOLVERS = list(dict.fromkeys(form.solver for form in FORMS))
 _PARAMETERS = """
     rank : int or "auto", default="auto"
         Largest HSS rank of the operator; in several dimensions, of the factors of its Kronecker products, or of those
@@ -60,23 +71,10 @@ _PARAMETERS = """
         those of the training; in several, it is a Kronecker sum of one-dimensional matrices, which is right for
         separable equations and needs about three samples. It amplifies noise. "auto" chooses by the error on held-out
         samples, and warns where that cannot tell.
-    solver : {"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"}, default="auto"
-        How to fit the operator. In one dimension:
+    solver : {SOLVERS}, default="auto"
+        How to fit the operator ("forward") or its inverse:
 
-        - "closed_form": by null spaces of the samples; for symmetric operators, or with `adjoint` samples.
-          Milliseconds.
-        - "gauss_newton": nonlinear least squares over the generators, slow.
-        - "banded": the operator itself is banded, such as a differential operator.
-        - "least_squares": the minimum-norm operator (or ridge regression, with `alpha`), compressed.
-
-        In several dimensions:
-
-        - "banded": the inverse as a Kronecker sum of banded matrices, which may be multiplied by one number per point
-          of each axis (separable coefficients).
-        - "eigenbasis": the inverse as a Kronecker sum of any matrices in the span of the samples, or a map that is
-          diagonal in a product of bases.
-        - "als": a sum of Kronecker products by alternating least squares.
-        - "least_squares": a sum of Kronecker products split off the least-squares operator, in two dimensions.
+ENTRIES
     alpha : float or "auto", default="auto"
         Ridge penalty, in units of squared inputs as in :class:`sklearn.linear_model.Ridge`, of "least_squares" and of
         the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples. In
@@ -97,7 +95,12 @@ _PARAMETERS = """
         NaN perhaps, is ignored; errors and scores count the points inside; predictions are zero outside, or NaN where
         all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
         samples, and ignores inputs that are NaN in all.
+    verbose : int, default=0
+        Whether to print every fit that is tried, with its error and the seconds that it took.
 """
+
+_PARAMETERS = _PARAMETERS.replace("{SOLVERS}", "{" + ", ".join(f'"{name}"' for name in ["auto", *_SOLVERS]) + "}")
+_PARAMETERS = _PARAMETERS.replace("ENTRIES", "\n".join(_entries(FORMS)))
 
 _ATTRIBUTES = """
     operator_ : HSSMatrix, or KroneckerProductSum, DiagonalizedOperator or OperatorSum of :mod:`sklearn_hss.linalg`
@@ -145,7 +148,7 @@ class BaseHSSMap(BaseEstimator):
     """What the regressor and the transformer share: parameters, fit, and the product with the operator."""
 
     _domain: Domain
-    _inactive: torch.Tensor
+    _vanishing: np.ndarray
     _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
     _channel_scales: list[torch.Tensor] | None
@@ -156,13 +159,14 @@ class BaseHSSMap(BaseEstimator):
         "outer_rank": [Count(1), StrOptions({"auto"})],
         "symmetric": ["boolean", StrOptions({"auto"})],
         "form": [StrOptions({"auto", "forward", "inverse"})],
-        "solver": [StrOptions({"auto", "closed_form", "gauss_newton", "banded", "least_squares", "eigenbasis", "als"})],
+        "solver": [StrOptions({"auto", *_SOLVERS})],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "fit_intercept": ["boolean", StrOptions({"auto"})],
         "random_state": ["random_state"],
         "grid_shape": [tuple, list, Count(1), None],
         "mask": ["array-like", StrOptions({"auto"}), None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -180,6 +184,7 @@ class BaseHSSMap(BaseEstimator):
         random_state=None,
         grid_shape=None,
         mask=None,
+        verbose=0,
     ):
         self.rank = rank
         self.levels = levels
@@ -193,6 +198,7 @@ class BaseHSSMap(BaseEstimator):
         self.random_state = random_state
         self.grid_shape = grid_shape
         self.mask = mask
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, adjoint=None):
@@ -224,7 +230,7 @@ class BaseHSSMap(BaseEstimator):
         with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
             doubts = self._fit(X, y, sample_weight, adjoint)()
         for doubt in doubts:
-            warnings.warn(doubt, UserWarning, stacklevel=3)
+            warn_user(*doubt)
         return self
 
     def _fit(self, X, y, sample_weight, adjoint):
@@ -250,26 +256,35 @@ class BaseHSSMap(BaseEstimator):
         if self.fit_intercept is True and len(X) < 2:
             raise ValueError(f"fit_intercept=True needs at least 2 samples, not n_samples = {len(X)}.")
         adjoint = self._check_adjoint(adjoint, inputs, outputs, domain)
-        F, U, weights = weighted_columns(X, y, sample_weight)
-        settings = {
-            "rank": self.rank,
-            "levels": self.levels,
-            "symmetric": self.symmetric,
-            "form": self.form,
-            "solver": self.solver,
-            "alpha": self.alpha,
-            "tol": self.tol,
-            "noise": noise,
-            "weights": weights,
-            "intercept": self.fit_intercept,
-            "inside": None if domain.outputs is None else torch.from_numpy(domain.outputs),
-            "random_state": check_random_state(self.random_state),
-        }
-        if inputs.is_flat and outputs.is_flat:
-            found, scales = self._fit_matrix(F, U, {**settings, "adjoint": adjoint}), None
-        else:
-            found, scales = self._fit_kronecker(F, U, inputs, outputs, settings)
-        self._keep(found, scales)
+        X, y, roots = weighted_rows(X, y, sample_weight)
+        scales, grids = self._channel_scales_of(X, y, inputs, outputs)
+        samples = Samples(
+            *(torch.from_numpy(rows).view(-1, *grid) / s for rows, grid, s in zip((X, y), grids, scales, strict=True)),
+            torch.from_numpy(roots),
+            adjoint=adjoint,
+            inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
+            noise=max(noise or 0, 1e-15),
+        )
+        # Channels are one more mode, of which there is no tree.
+        with_channels = len(grids[0]) > len(inputs.grid)
+        options = Options(
+            rank=self.rank,
+            levels=(0, *[self.levels] * len(inputs.grid)) if with_channels else self.levels,
+            outer_rank=self.outer_rank,
+            symmetric=self.symmetric,
+            form=self.form,
+            solver=self.solver,
+            alpha=self.alpha,
+            tol=self.tol,
+        )
+        found = fit(
+            samples,
+            options,
+            intercept=self.fit_intercept,
+            random_state=check_random_state(self.random_state),
+            report=_report if self.verbose else None,
+        )
+        self._keep(found, scales if with_channels else None)
         self.grid_shape_, self._target_shape, self._domain = inputs.grid, target_shape, domain
         self._input_shape, self._output_shape = inputs, outputs
         self.mask_ = domain_mask(domain, outputs)
@@ -282,61 +297,39 @@ class BaseHSSMap(BaseEstimator):
     def _target_fields(self):
         return self._output_shape
 
-    def _fit_matrix(self, F, U, settings):
-        if self.solver in ("eigenbasis", "als"):
-            raise ValueError(
-                f"solver={self.solver!r} applies to fields of several dimensions; for one, use 'auto', 'closed_form', "
-                "'gauss_newton', 'banded' or 'least_squares'."
-            )
-        return fit_hss(F, U, **settings)
-
-    def _fit_kronecker(self, F, U, inputs, outputs, settings):
-        """The fit, and the scales of the channels of inputs and outputs, if there are such."""
+    def _channel_scales_of(self, X, y, inputs, outputs):
+        """Scales of the channels of inputs and outputs, or ones, and the grids with the channels as a mode."""
         if len(inputs.grid) != len(outputs.grid):
             raise ValueError(
                 f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
             )
-        # Channels are one more mode, of which there is no tree.
+        check_ratio(*(float(np.abs(rows).max()) or 1.0 for rows in (X, y)))
         channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
-        with_channels = max(channels) > 1
-        shapes = [
-            ((c,) if with_channels else ()) + fields.grid for c, fields in zip(channels, (inputs, outputs), strict=True)
-        ]
-        if len(shapes[0]) == 1:  # one channel of a one-dimensional field
-            return self._fit_matrix(F, U, settings), None
-        check_ratio(F, U)
-        fields, scales = [F.mT.reshape(-1, *shapes[0]), U.mT.reshape(-1, *shapes[1])], None
-        if with_channels:
-            settings = {**settings, "levels": (0, *[self.levels] * len(inputs.grid))}
-            scales = [channel_scales(Z) for Z in fields]
-            for x_scale, y_scale in ((scales[0].min(), scales[1].max()), (scales[0].max(), scales[1].min())):
-                check_ratio(x_scale, y_scale)
-            fields = [Z / s.view(-1, *[1] * len(inputs.grid)) for Z, s in zip(fields, scales, strict=True)]
-        return fit_kronecker(*fields, outer_rank=self.outer_rank, **settings), scales
+        if max(channels) == 1:
+            return (1.0, 1.0), (inputs.grid, outputs.grid)
+        grids = [(c, *fields.grid) for c, fields in zip(channels, (inputs, outputs), strict=True)]
+        scales = [channel_scales(rows.reshape(len(rows), *grid)) for rows, grid in zip((X, y), grids, strict=True)]
+        for x_scale, y_scale in ((scales[0].min(), scales[1].max()), (scales[0].max(), scales[1].min())):
+            check_ratio(float(x_scale), float(y_scale))
+        return [s.view(-1, *[1] * len(inputs.grid)) for s in scales], grids
 
     def _keep(self, found, scales):
         """Fitted attributes."""
-        operator, intercept = found.operator, found.intercept
+        operator, intercept, form = found.operator, found.intercept, found.form
         self._channel_scales = scales
         if scales is not None:
-            operator = operator.in_channel_units(scales[1], 1 / scales[0])
-            if intercept is not None:
-                intercept = (intercept.view(len(scales[1]), -1) * scales[1][:, None]).flatten()
-        self._intercept = None if intercept is None else intercept.numpy()
+            operator = operator.in_channel_units(scales[1].flatten(), 1 / scales[0].flatten())
+            intercept = None if intercept is None else intercept * scales[1]
+        self._intercept = None if intercept is None else intercept.flatten().numpy()
         self.operator_ = operator
-        self.form_, self.solver_, self.symmetric_ = found.form, found.solver, found.symmetric
-        self.half_bandwidth_, self.alpha_ = found.half_bandwidth, found.alpha
+        self.form_, self.solver_, self.symmetric_ = form.kind, form.solver, bool(form.symmetric)
+        self.half_bandwidth_, self.alpha_ = form.half_bandwidth, found.alpha
         self.held_out_error_, self.residual_ = found.held_out_error, found.residual
         self.reason_, self.candidates_ = found.reason, found.candidates
         self.n_parameters_ = operator.n_parameters
-        if isinstance(found, HSSFit):
-            structure: tuple = operator.rank, operator.levels, None
-            self.completion_, self._seen, self._inactive = "", None, found.inactive
-        else:
-            sums = operator if isinstance(operator, KroneckerProductSum) else getattr(operator, "inverse", None)
-            structure = (None, None, None) if sums is None else (max(sums.rank), max(sums.levels), sums.outer_rank)
-            self.completion_, self._seen, self._inactive = found.completion, found.seen, found.inactive
-        self.rank_, self.levels_, self.outer_rank_ = structure
+        self.rank_, self.levels_, self.outer_rank_ = operator.structure
+        self.completion_, self._seen = found.completion, found.seen
+        self._vanishing = found.vanishing.flatten().numpy()
 
     def _check_adjoint(self, adjoint, inputs, outputs, domain):
         if adjoint is None:
@@ -356,7 +349,7 @@ class BaseHSSMap(BaseEstimator):
                 f"adjoint=(P, Z) has {P.shape[1]} and {Z.shape[1]} points, but the outputs have {n_outputs} and the "
                 f"inputs {n_points}: P must be like y and Z like X."
             )
-        return _columns(P), _columns(Z)
+        return torch.from_numpy(P.copy()), torch.from_numpy(Z.copy())
 
     def _apply(self, X):
         check_is_fitted(self, "operator_")
@@ -375,15 +368,19 @@ class BaseHSSMap(BaseEstimator):
     def _warn_of_unseen(self, X):
         fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
         if self._channel_scales is not None:
-            fields = fields / self._channel_scales[0].view(-1, *[1] * (fields.ndim - 2))
-        seen = float(seen_fraction(fields, self._seen).mean())
+            fields = fields / self._channel_scales[0]
+        inside = multilinear(fields, [P.mT for P in self._seen]).flatten(1).square().sum(1)
+        seen = float((inside / fields.flatten(1).square().sum(1).clamp_min(1e-300)).mean())
         if seen < 0.5:
-            warnings.warn(
+            warn_user(
                 f"{1 - seen:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
                 f"there, the operator is completed: {self.completion_}.",
-                UserWarning,
-                stacklevel=4,
+                ExtrapolationWarning,
             )
+
+
+def _report(form, error, seconds):
+    print(f"[HSS] {seconds:7.2f} s  error {error:8.1e}  {form}", flush=True)
 
 
 def channel_scales(fields):
@@ -391,25 +388,21 @@ def channel_scales(fields):
 
     Maps of channels of one unit may be symmetric, which other scales would hide.
     """
-    scales = fields.transpose(0, 1).flatten(1).abs().amax(1)
+    scales = torch.from_numpy(np.abs(fields).max(axis=(0, *range(2, fields.ndim))))
     scales = torch.where(scales > 0, scales, 1)
     return scales if float(scales.max()) > _ONE_UNIT * float(scales.min()) else torch.ones_like(scales)
 
 
-def _columns(array):
-    """Samples in the columns of a tensor of its own."""
-    return torch.from_numpy(array.T.copy())
-
-
-def weighted_columns(X, y, sample_weight=None):
-    """Samples in columns, in a canonical order, equal ones merged, times the square roots of their weights.
+def weighted_rows(X, y, sample_weight=None):
+    """Samples in a canonical order, equal ones merged, times the square roots of their weights.
 
     So a weight of two is the same as two copies, also in the choice of the held-out samples.
 
     Returns
     -------
-    F, U : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
-    weights : Tensor of shape (n_samples,)
+    X, y : ndarrays of shape (n_samples, n_columns) and (n_samples, n_rows)
+        Copies.
+    roots : ndarray of shape (n_samples,)
         The factors.
     """
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
@@ -423,7 +416,7 @@ def weighted_columns(X, y, sample_weight=None):
     roots = np.sqrt(weight)
     if (weight != 1).any():
         pairs = pairs * roots[:, None]
-    return _columns(pairs[:, : X.shape[1]]), _columns(pairs[:, X.shape[1] :]), torch.from_numpy(roots)
+    return np.ascontiguousarray(pairs[:, : X.shape[1]]), np.ascontiguousarray(pairs[:, X.shape[1] :]), roots
 
 
 class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
@@ -570,63 +563,18 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
         X = self._domain.fill_outputs(X)
         refuse_nan(X, "X", self.mask)
         X = check_array(X, dtype=[np.float64, np.float32])
-        n_outputs, n_points = self.operator_.shape
-        if X.shape[1] != n_outputs:
-            raise ValueError(f"X has {X.shape[1]} features, but the outputs of this transformer have {n_outputs}.")
+        if X.shape[1] != self.operator_.shape[0]:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but the outputs of this transformer have {self.operator_.shape[0]}."
+            )
         U = X.T.astype(np.float64)
         if self._intercept is not None:
             U -= self._intercept[:, None]
-        F = self._solve(U) if n_outputs == n_points else None
-        if F is None and not isinstance(self.operator_, HSSMatrix):
-            F = self._iterate(U)
-        if F is None:
-            kind = "singular" if n_outputs == n_points else "not square"
-            warnings.warn(
-                f"The operator is {kind}: the input fields of smallest norm are returned.", LinAlgWarning, stacklevel=2
-            )
-            F = np.linalg.lstsq(self.operator_.to_dense().numpy(), U, rcond=1e-12)[0]
+        U[self._vanishing] = 0.0
+        F = self.operator_.lstsq(U, silent=self._vanishing)
         fields = np.ascontiguousarray(F.T, dtype=X.dtype)
         flat = shape is None or len(shape) < 2
         return fields if flat else fields.reshape(len(fields), *self._input_shape.shape)
-
-    def _iterate(self, U):
-        """Inputs of smallest norm, by LSMR."""
-        operator = self.operator_.aslinearoperator()
-        F = np.stack([lsmr(operator, u, atol=1e-12, btol=1e-12)[0] for u in U.T], axis=1)
-        left = float(np.linalg.norm(operator @ F - U)) / (float(np.linalg.norm(U)) or 1.0)
-        if left > 1e-6:
-            warnings.warn(
-                f"The operator maps no inputs to these outputs: those returned, of smallest norm, leave {left:.1e} of "
-                "them.",
-                LinAlgWarning,
-                stacklevel=3,
-            )
-        return F
-
-    def _solve_symbol(self, U):
-        """Inputs of a map that is known by its inverse, or that is diagonal in complete bases."""
-        A = self.operator_
-        if isinstance(A, DiagonalizedOperator) and A.inverse is not None:
-            F = A.inverse @ U
-            # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
-            if np.linalg.norm(A @ F - U) <= 1e-6 * np.linalg.norm(U):
-                return F
-        return None
-
-    def _solve(self, U):
-        A, inactive = self.operator_, self._inactive
-        if not isinstance(A, HSSMatrix):
-            return self._solve_symbol(np.where(inactive.numpy()[:, None], 0.0, U))
-        if inactive.any():
-            # Rows and columns of these points are zero; any number on their diagonal makes the matrix regular.
-            size = A.diagonal().abs().max()
-            A = A + HSSMatrix.from_diagonal(size * inactive.double(), levels=A.levels)
-            U = np.where(inactive.numpy()[:, None], 0.0, U)
-        try:
-            factor = A.factor(warn=False)
-        except np.linalg.LinAlgError:
-            return None
-        return None if factor.is_singular else factor.solve(U)
 
     @property
     def _n_features_out(self):

@@ -9,13 +9,13 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._parameters import Count
+from ..fitting import Options, Samples, fit
+from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
-from ..linalg._fitting import fit_hss, relative_error
-from ..linalg._kronecker_fitting import fit_kronecker
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
 from ._base import BaseNeuralRegressor, document_training, field_arguments
-from ._linear import weighted_columns
+from ._linear import weighted_rows
 
 
 def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):
@@ -334,7 +334,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             (rows.reshape(len(rows), len(scales), -1) / scales[:, None]).reshape(len(rows), -1)
             for rows, scales in ((X, self.x_scale_), (y, self.y_scale_))
         )
-        F, U, _ = weighted_columns(X, y, sample_weight)
+        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
         try:
             # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
             found = self._linear_fit(F, U, max(self._rounding, np.finfo(self._dtype).eps))
@@ -349,11 +349,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         before = copy.deepcopy(module.state_dict())
         module.install(found.operator)
         with torch.no_grad():
-            inputs = F.T.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
+            inputs = F.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
             kind = {"device": self.net_.device, "dtype": getattr(torch, self._dtype.name)}
             batches = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in inputs]
             predictions = torch.from_numpy(self._domain.finish(torch.cat(batches).numpy()))
-            error = relative_error(predictions.nan_to_num().T, U)
+            error = relative_error(predictions.nan_to_num(), U)
         if self.init == "auto" and not error < 0.1:  # rank and precision of the layers do not suffice
             module.load_state_dict(before)
             return math.inf
@@ -362,25 +362,25 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         return max(error, found.held_out_error if verified else 1.0)
 
     def _linear_fit(self, F, U, noise):
-        """Linear map of the columns of F to those of U that the layers can hold."""
+        """Linear map of the rows of F to those of U that the layers can hold."""
         grid_in, grid_out = (fields.grid for fields in self._shapes)
-        inside = None if self._domain.outputs is None else torch.from_numpy(self._domain.outputs)
+        inside = None if self._domain.outputs is None else torch.from_numpy(self._domain.outputs).view(grid_out)
+        samples = Samples(
+            F.view(-1, *grid_in), U.view(-1, *grid_out), torch.ones(len(F), dtype=F.dtype), inside=inside, noise=noise
+        )
         if len(grid_in) == 1:
-            rank = "auto" if self.levels_ == 0 or self.rank_ > min(len(F), len(U)) else self.rank_
-            return fit_hss(F, U, rank=rank, noise=noise, inside=inside)
+            rank = "auto" if self.levels_ == 0 or self.rank_ > min(F.shape[1], U.shape[1]) else self.rank_
+            return fit(samples, Options(rank=rank))
         fixed = self.levels_ and not (self._module_arguments["lifting"] or self._module_arguments["projection"])
-        # In a residual network, one term is the identity.
-        return fit_kronecker(
-            F.T.reshape(-1, *grid_in),
-            U.T.reshape(-1, *grid_out),
+        options = Options(
+            # In a residual network, one term is the identity.
             outer_rank=max(self.outer_rank - int(self.residual), 1),
             rank=self.rank_ if fixed else "auto",
             levels=self.levels_ if fixed else 0,
             # Sums of Kronecker products take long to fit; on nonlinear data, which "auto" is for, in vain.
             form="inverse" if self.init == "auto" and grid_in == grid_out else "auto",
-            noise=noise,
-            inside=inside,
         )
+        return fit(samples, options)
 
     @property
     def _penalty(self):

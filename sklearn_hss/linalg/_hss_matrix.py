@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 import torch
-from scipy.linalg import matmul_toeplitz
+from scipy.linalg import LinAlgWarning, matmul_toeplitz
 from scipy.sparse import issparse
 
+from .._warnings import warn_user
 from . import _arithmetic, _building, _compression, _entries, _ulv
 from ._checks import check_dtype, check_memory, check_parts, check_rank, check_tolerance, count
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
@@ -795,6 +796,27 @@ class HSSMatrix(LinearMap):
         columns = b.unsqueeze(-1) if b.ndim == 1 else b
         x = _ulv.Solve.apply(self, False, columns, *generators)
         return as_given(x.squeeze(-1) if b.ndim == 1 else x, was_array)
+
+    def lstsq(self, b, silent=None):
+        b, was_array = as_operand(b, self)
+        check_operand(b, self, self.shape[-2], "rows")
+        square, A = self.shape[-2] == self.shape[-1], self
+        if square and silent is not None and np.any(silent):
+            # Any number on the diagonal of rows and columns that are zero makes the matrix regular.
+            silent = torch.as_tensor(silent, device=self.device).to(self.dtype)
+            A = self + HSSMatrix.from_diagonal(self.diagonal().abs().max() * silent, levels=self.levels)
+        try:
+            factor = A.factor(warn=False) if square else None
+        except np.linalg.LinAlgError:
+            factor = None
+        if factor is not None and not factor.is_singular:
+            return as_given(factor.solve(b), was_array)
+        kind = "singular" if square else "not square"
+        warn_user(f"The operator is {kind}: the input fields of smallest norm are returned.", LinAlgWarning)
+        x = np.linalg.lstsq(self.to_dense().detach().cpu().numpy(), b.detach().cpu().numpy(), rcond=1e-12)[0]
+        return as_given(torch.from_numpy(x).to(b), was_array)
+
+    lstsq.__doc__ = LinearMap.lstsq.__doc__
 
     def inverse(self) -> "HSSMatrix":
         """Inverse as an HSSMatrix of the same rank, in O(n r²). To solve systems, :meth:`solve` is more accurate.

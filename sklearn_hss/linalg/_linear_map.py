@@ -298,6 +298,27 @@ class LinearMap:
             x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
         return as_given(x if b.ndim == 1 else x.movedim(0, -2), was_array)
 
+    def lstsq(self, b, silent=None):
+        """Find what the map takes to given outputs, as :meth:`solve` does, where some of them say nothing.
+
+        Parameters
+        ----------
+        b : Tensor or array-like of shape (n_rows,) or (n_rows, k)
+            Flat outputs, or several in columns.
+        silent : array-like of bool, of shape (n_rows,), default=None
+            Rows that are zero, in the map and in `b`.
+
+        Returns
+        -------
+        Tensor or ndarray of shape (n_columns,) or (n_columns, k)
+
+        Warns
+        -----
+        scipy.linalg.LinAlgWarning
+            If there is no solution, or a matrix has no inverse: the solution of smallest norm is returned.
+        """
+        return self.solve(b)
+
     def _iterate(self, b):
         operator, columns = self.aslinearoperator(), b.cpu().numpy().T
         found = [lsmr(operator, column, atol=1e-12, btol=1e-12)[0] for column in columns]

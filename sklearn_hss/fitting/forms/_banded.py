@@ -1,4 +1,4 @@
-"""The inverse form: a banded L with L u = f, fitted row by row, whose inverse is an HSS matrix.
+"""Banded matrices, fitted row by row: the inverse of the map (form "inverse") or the map itself.
 
 The inverse of a one-dimensional differential operator is local: f at a point depends on u at the nearest points alone.
 A row of L with half-bandwidth w has 2 w + 1 unknowns, so as many samples determine it, whatever their forcings. Values
@@ -12,14 +12,20 @@ fit the rows around it together.
 
 from dataclasses import dataclass
 from math import comb
+from typing import ClassVar
 
 import torch
+from scipy.linalg import solve_banded
 
-from ._blocks import leaf_mask
-from ._cluster_tree import ClusterTree, split_leaves
+from ...linalg import ClusterTree, HSSMatrix
+from ...linalg._blocks import leaf_mask
+from ...linalg._cluster_tree import split_leaves
+from .._form import growing
+from .._least_squares import difference
+from .._samples import NEGLIGIBLE
+from ._matrix import MatrixForm, on_interval, square_only
 
-# Points where fields never exceed this fraction of their largest value count as zero.
-NEGLIGIBLE = 1e-11
+WIDEST = 8
 # Rows that are fitted together to learn what coefficients are like in their neighbourhood.
 _NEIGHBOURHOOD = 128
 # Mean square of their residuals, in units of that of single rows, up to which their coefficients count as equal.
@@ -27,25 +33,108 @@ _AGREEMENT = 4.0
 
 
 @dataclass(frozen=True)
-class LocalInverse:
-    """A banded matrix L with L u = f on all points but those where u is pinned to zero.
+class Banded(MatrixForm):
+    """A banded matrix: the map itself, such as a differential operator."""
+
+    half_bandwidth: int = 1  # type: ignore[assignment]
+
+    solver: ClassVar[str] = "banded"
+    effort: ClassVar[int] = 1
+    floor: ClassVar[float] = 1e-10
+
+    @classmethod
+    def path(cls, samples, options):
+        """Growing bandwidths. Samples that depend on others determine no more unknowns of a row."""
+        n = on_interval(samples, options)
+        square_only(samples)
+        widest = min(n - 1, WIDEST) if options.rank == "auto" else min(n - 1, WIDEST, max(options.rank // 2, 1))
+        widths = range(min(1, widest), widest + 1)
+        if samples.n_samples > 2:
+            widths = [w for w in widths if 2 * w + 1 <= samples.n_independent]
+        yield from growing((cls(options, w) for w in widths), enough=cls.floor)
+
+    @property
+    def min_samples(self):
+        return 2 * self.half_bandwidth + 1
+
+    def fit(self, samples, start=None):
+        X, Y = samples.with_constant().columns
+        return HSSMatrix.from_banded(
+            (self.half_bandwidth,) * 2, self.part(fit_rows(Y, X, self.half_bandwidth)[0]), self.options.levels
+        )
+
+    def part(self, ab):
+        """Diagonals of the symmetric part, if that is wanted."""
+        return symmetric_part(ab) if self.options.symmetric is True else ab
+
+    def __str__(self):
+        return f"banded, {2 * self.half_bandwidth + 1} points"
+
+
+@dataclass(frozen=True)
+class BandedInverse(Banded):
+    """The inverse of a banded matrix, which is right for differential equations and needs 2 w + 1 samples."""
+
+    kind: ClassVar[str] = "inverse"
+
+    def fit(self, samples, start=None):
+        F, U = samples.columns
+        ab, pinned = fit_rows(F, U, self.half_bandwidth, samples.noise)
+        return BandedSolve(self.part(ab), pinned)
+
+    def as_matrix(self, operator):
+        """By products with the inverse, which Gaussian elimination gives more accurately than the ULV factorisation."""
+        n, generator = len(operator.pinned), torch.Generator().manual_seed(0)
+        rank = max(2 * self.half_bandwidth, 1)
+        products = operator.solve, BandedSolve(transposed(operator.ab), operator.pinned).solve
+        levels = self.options.levels
+        A = HSSMatrix.from_products(*products, (n, n), rank=rank, levels=levels, generator=generator)
+        mask = split_leaves((~operator.pinned).to(A.dtype)[:, None], A.row_tree)
+        U, V = ([mask * bases[0], *bases[1:]] if bases else [] for bases in (A.U, A.V))
+        return HSSMatrix(A.row_tree, A.col_tree, [mask * A.D[0] * mask.mT, *A.D[1:]], U, V)
+
+    def __str__(self):
+        return f"banded inverse, {2 * self.half_bandwidth + 1} points"
+
+
+@dataclass(frozen=True)
+class BandedSolve:
+    """Solution of L u = f with a banded matrix L, zero at points where u is pinned.
 
     Attributes
     ----------
-    half_bandwidth : int
-        w; L has 2 w + 1 diagonals.
     ab : Tensor of shape (2 w + 1, n)
-        Diagonals as :func:`scipy.linalg.solve_banded` takes them.
+        Diagonals of L as :func:`scipy.linalg.solve_banded` takes them.
     pinned : Tensor of bool, of shape (n,)
-        Points at the ends of the domain where u is zero, whatever f is.
     """
 
-    half_bandwidth: int
     ab: torch.Tensor
     pinned: torch.Tensor
 
+    def solve(self, columns):
+        """L⁻¹ times columns."""
+        w = len(self.ab) // 2
+        if w == 0:  # old versions of SciPy fail for a single point
+            return columns / self.ab[0][:, None]
+        return torch.from_numpy(solve_banded((w, w), self.ab.numpy(), columns.numpy(), check_finite=False))
 
-def fit_local_inverse(F, U, w, noise=None):
+    def apply(self, fields):
+        """Solutions for fields (n_samples, n)."""
+        return torch.where(self.pinned, 0, self.solve(torch.where(self.pinned, 0, fields).mT).mT)
+
+
+def transposed(ab):
+    """Diagonals of the transpose of a banded matrix."""
+    w = len(ab) // 2
+    return torch.stack([torch.roll(ab[w - d], -d) for d in range(-w, w + 1)])
+
+
+def symmetric_part(ab):
+    """Diagonals of the symmetric part of a banded matrix; corners that hold nothing may hold anything."""
+    return (ab + transposed(ab)) / 2
+
+
+def fit_rows(F, U, w, noise=None):
     """Fit L with L u = f by regularised least squares, one row at a time, in O(n w² n_samples).
 
     Parameters
@@ -59,17 +148,19 @@ def fit_local_inverse(F, U, w, noise=None):
 
     Returns
     -------
-    LocalInverse
+    ab : Tensor of shape (2 w + 1, n)
+        Diagonals as :func:`scipy.linalg.solve_banded` takes them.
+    pinned : Tensor of bool, of shape (n,)
+        Points at the ends of the domain where u is zero, whatever f is.
     """
     n, n_samples = U.shape
-    dead = U.abs().amax(1) <= NEGLIGIBLE * U.abs().max()
-    silent = F.abs().amax(1) <= NEGLIGIBLE * F.abs().max()
+    dead, silent = (M.abs().amax(1) <= NEGLIGIBLE * M.abs().max() for M in (U, F))
     # Without forcing, values that are small are zero up to noise.
     sizes = U.square().mean(1).sqrt()
     alive = torch.nonzero(~(dead | silent & (sizes < 0.1 * U.square().mean().sqrt()))).squeeze(-1)
     if not len(alive):
-        everything = torch.ones(n, dtype=torch.bool, device=U.device)
-        return LocalInverse(w, banded_identity(U, w), everything)
+        everything = torch.ones(n, dtype=torch.bool)
+        return banded_identity(U, w), everything
     # Where u vanishes at an end of the domain, it does so whatever f is; the equations are those of the rest.
     first, last = int(alive[0]), int(alive[-1]) + 1
     F, U, borrowed = F[first:last], U[first:last], (dead | silent)[first:last]
@@ -80,7 +171,7 @@ def fit_local_inverse(F, U, w, noise=None):
     C, f = columns / typical, (F / size).unsqueeze(-1)
     # Errors of the columns, and those that they make in the equations: N e² acts as a ridge, being what the errors add
     # to |C c|² on average.
-    spread = torch.tensor([comb(2 * k, k) for k in range(2 * w + 1)], dtype=U.dtype, device=U.device).sqrt()
+    spread = torch.tensor([comb(2 * k, k) for k in range(2 * w + 1)], dtype=U.dtype).sqrt()
     noise = torch.finfo(U.dtype).eps if noise is None else noise
     error = noise * U.square().mean(1).sqrt()[:, None] * spread / typical
     R = torch.linalg.qr(torch.cat([C, f], dim=-1), mode="r")[1]
@@ -96,26 +187,26 @@ def fit_local_inverse(F, U, w, noise=None):
         c = ridge_solution(R, ridge + torch.where(interior, weight, 0).unsqueeze(-1), prior, room)
     coefficients = borrow(c * size / typical, borrowed, columns, F, typical)
 
-    # From differences to values: that of order k is the sum of (-1)^(k - i) binomial(k, i) u[start + i].
+    # From differences to values.
     ab = banded_identity(coefficients.new_zeros(n), w)
     ab[:, first:last] = 0
-    rows = torch.arange(first, last, device=U.device)
+    rows = torch.arange(first, last)
     for k in range(2 * w + 1):
         inside = room[:, k]
-        for i in range(k + 1):
+        for i, coefficient in enumerate(difference(k).tolist()):
             column = (first + start[:, k] + i)[inside]
-            value = coefficients[inside, k] * ((-1) ** (k - i) * comb(k, i))
+            value = coefficients[inside, k] * coefficient
             ab.index_put_((w + rows[inside] - column, column), value, accumulate=True)
     # Of the size of the others, so that the matrix is no worse conditioned than need be.
     ab[w, :first] = ab[w, last:] = ab[w, first:last].abs().median()
-    pinned = torch.ones(n, dtype=torch.bool, device=U.device)
+    pinned = torch.ones(n, dtype=torch.bool)
     pinned[first:last] = False
-    return LocalInverse(w, ab, pinned)
+    return ab, pinned
 
 
 def banded_identity(x, w):
     """Identity matrix with 2 w + 1 diagonals."""
-    ab = torch.zeros(2 * w + 1, len(x), dtype=x.dtype, device=x.device)
+    ab = torch.zeros(2 * w + 1, len(x), dtype=x.dtype)
     ab[w] = 1
     return ab
 
@@ -132,8 +223,8 @@ def difference_columns(U, w):
         Whether it lies within w points and within the domain.
     """
     n = len(U)
-    j = torch.arange(n, device=U.device)[:, None]
-    k = torch.arange(2 * w + 1, device=U.device)
+    j = torch.arange(n)[:, None]
+    k = torch.arange(2 * w + 1)
     first, last = (j - w).clamp_min(0), (j + w).clamp_max(n - 1)
     start, room = torch.maximum(torch.minimum(j - k // 2, last - k), first), k <= last - first
     columns, difference = [], U
@@ -169,9 +260,7 @@ def neighbourhood_solution(R, equation_error, interior, n_samples):
     weighted = R * weight[:, None, None]
     stacked = split_leaves(weighted.flatten(1), blocks)
     T = torch.linalg.qr(stacked.unflatten(-1, R.shape[1:]).flatten(1, 2), mode="r")[1]
-    ridge = (
-        1e-12 * torch.linalg.matrix_norm(T)[:, None, None] * torch.eye(*T.shape[-2:], dtype=R.dtype, device=R.device)
-    )
+    ridge = 1e-12 * torch.linalg.matrix_norm(T)[:, None, None] * torch.eye(*T.shape[-2:], dtype=R.dtype)
     T = torch.linalg.qr(torch.cat([T, ridge[:, :-1]], dim=-2), mode="r")[1]
     c = torch.linalg.solve_triangular(T[:, :-1, :-1], T[:, :-1, -1:], upper=True).squeeze(-1)
     held = leaf_mask(blocks, R.dtype, R.device).squeeze(-1).bool()

@@ -1,22 +1,61 @@
-"""Sums of Kronecker products fitted to samples: Y = sum_k X x_1 W1⁽ᵏ⁾ ... x_m Wm⁽ᵏ⁾.
+"""Sums of Kronecker products as lists of factors: Y = sum_k X x_1 W1⁽ᵏ⁾ ... x_m Wm⁽ᵏ⁾.
 
-In the terms of any one mode the map is linear, so that :func:`grow_terms` alternates between the modes and adds one
-term at a time. :func:`polish_terms` improves all of them together. With samples enough, :func:`least_squares_terms`
-takes the terms from the unstructured least-squares map, and :func:`symbol_terms` takes them from a map that is diagonal
-in a product basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per mode.
+In the terms of any one mode the map is linear, so that :func:`grow_terms` alternates between the modes and adds terms.
+:func:`polish_terms` improves all of them together. With samples enough, :func:`least_squares_terms` takes the terms
+from the unstructured least-squares map, and :func:`symbol_terms` takes them from a map that is diagonal in a product
+basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per mode.
 """
 
 import torch
 
-from ._cluster_tree import split_leaves
-from ._hss_matrix import HSSMatrix
-from ._kronecker_inverse import mode_basis
-from ._modes import along, modal_product, multilinear, per_mode, unfold
+from ..linalg import HSSMatrix, KroneckerProductSum
+from ..linalg._cluster_tree import split_leaves
+from ..linalg._modes import along, modal_product, multilinear, per_mode, unfold
+from ._least_squares import Point, gauss_newton, mode_basis
 
 # A polish holds a matrix of this many unknowns squared.
 _MAX_UNKNOWNS = 2500
 # Directions of the inputs count as seen from this relative size on.
 _SEEN = 1e-8
+
+
+def in_products(operator, samples, options):
+    """A map that is diagonal in a product basis, in the wanted number of Kronecker products of HSS matrices.
+
+    Parameters
+    ----------
+    operator : DiagonalizedOperator
+    samples : Samples
+        The products suit inputs like theirs.
+    options : Options
+
+    Returns
+    -------
+    KroneckerProductSum
+    """
+    X, outer_rank, generator = samples.X, options.outer_rank, torch.Generator().manual_seed(0)
+    modes = range(X.ndim - 1)
+    # Samples like the given ones, but enough of them to determine all factors.
+    bases = samples.bases(1e-11, of_inputs=True)
+    spreads = [unfold(multilinear(X, [P.mT for P in bases]), j).square().mean(1).sqrt() for j in modes]
+    z = torch.randn(4 * outer_rank + 8, *map(len, spreads), dtype=X.dtype, generator=generator)
+    x = multilinear(z, [P * s / s.max() for P, s in zip(bases, spreads, strict=True)])
+    y = operator.apply(x)
+    if operator.symbol.is_complex():
+        W = grow_terms(multilinear(x, [P.mT for P in bases]), y, outer_rank, generator=generator)
+        dense = [w @ P.mT for w, P in zip(W, bases, strict=True)]
+    else:
+        coefficients = multilinear(X, [Z.mT for Z in operator.inputs])
+        sizes = [unfold(coefficients, j).square().mean(1).sqrt() for j in modes]
+        dense = symbol_terms(operator, outer_rank, sizes)
+    return as_factors(dense, x, y, options, samples.noise)
+
+
+def as_factors(dense, x, y, options, noise):
+    """Kronecker products with factors of the wanted rank and levels, fitted to samples where these are too small."""
+    if options.rank == "auto":
+        return KroneckerProductSum.from_dense(dense, levels=options.levels)
+    return KroneckerProductSum(project_terms(dense, x, y, rank=options.rank, levels=options.levels, tol=noise))
 
 
 def apply_terms(W, x):
@@ -75,10 +114,11 @@ def balanced(W):
     return [w * (mean / norm)[:, None, None] for w, norm in zip(W, norms, strict=True)]
 
 
-def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2, generator=None):
-    """Fit by alternating least squares, one more term at a time.
+def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, generator=None):
+    """Fit by alternating least squares, from few terms to more.
 
-    A new term is fitted to what the others leave, then all are fitted together.
+    New terms are fitted to what the others leave, then all are fitted together. There are never more new ones at a time
+    than old ones.
 
     Parameters
     ----------
@@ -90,11 +130,9 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2,
     ridge : float, default=0.0
         As in :func:`alternate`.
     sweeps : int, default=4
-        Sweeps over all terms after each new one.
-    n_starts : int, default=2
-        Random starts of a new term.
+        Sweeps over all terms after new ones.
     generator : torch.Generator, default=None
-        Source of the random starts.
+        Source of the random starts, of which each term has two where it is new alone.
 
     Returns
     -------
@@ -107,14 +145,15 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, n_starts=2,
         left = y - apply_terms(W, x)
         if float(left.norm()) <= 1e-14 * float(y.norm()):
             break  # nothing is left to fit
+        n_new = min(outer_rank - len(W[0]), max(len(W[0]), 1))
         starts = []
-        for _ in range(n_starts):
-            term = [torch.randn(1, *size, dtype=x.dtype, generator=generator) for size in sizes]
+        for _ in range(2 if n_new == 1 else 1):
+            new = [torch.randn(n_new, *size, dtype=x.dtype, generator=generator) for size in sizes]
             for _ in range(5):
-                term = alternate(term, x, left, ridge=ridge)
-            starts.append(term)
-        term = min(starts, key=lambda term: float((left - apply_terms(term, x)).norm()))
-        W = [torch.cat([w, new]) for w, new in zip(W, term, strict=True)]
+                new = alternate(new, x, left, ridge=ridge)
+            starts.append(new)
+        new = min(starts, key=lambda new: float((left - apply_terms(new, x)).norm()))
+        W = [torch.cat([w, added]) for w, added in zip(W, new, strict=True)]
         for _ in range(sweeps):
             W = alternate(W, x, y, ridge=ridge)
     return W
@@ -142,33 +181,35 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=60, tol=1e-13):
     n_unknowns = sum(len(w) * (w.shape[1] * (w.shape[1] + 1) // 2 if symmetric else w[0].numel()) for w in W)
     if n_unknowns > _MAX_UNKNOWNS:
         return W
-    if symmetric:
-        W = [(w + w.mT) / 2 for w in W]
-    fold = _SymmetricPart(W) if symmetric else None
-    r, damping, sizes = y - apply_terms(W, x), 1e-3, [w.numel() for w in W]
-    recent = [float(r.norm())]
-    for _ in range(max_iter):
-        if not recent[-1] > tol * float(y.norm()) or (len(recent) > 15 and recent[-1] > 0.98 * recent[-10]):
-            break
-        gram, gradient = _normal_equations(W, x, r)
+    fold, sizes = _SymmetricPart(W) if symmetric else None, [w.numel() for w in W]
+
+    def linearise(point):
+        gram, gradient = _normal_equations(point.x, x, point.residual)
         if fold:
             gram, gradient = fold.matrix(gram), fold.vector(gradient)
-        typical = gram.diagonal().mean()
-        for _ in range(8):
-            L, failed = torch.linalg.cholesky_ex(gram + damping * typical * torch.eye(len(gram), dtype=x.dtype))
-            if not failed:
-                step = torch.cholesky_solve(gradient.unsqueeze(-1), L).squeeze(-1)
-                step = fold.unfold(step) if fold else step
-                moved = [w + s.view(w.shape) for w, s in zip(W, step.split(sizes), strict=True)]
-                left = y - apply_terms(moved, x)
-                if left.norm() < r.norm():
-                    W, r, damping = moved, left, max(damping / 6, 1e-16)
-                    break
-            damping *= 6
-        else:
-            break
-        recent.append(float(r.norm()))
-    return W
+        typical = gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype)
+
+        def propose(damping):
+            L, failed = torch.linalg.cholesky_ex(gram + damping * typical)
+            if failed:
+                return None
+            step = torch.cholesky_solve(gradient.unsqueeze(-1), L).squeeze(-1)
+            step = fold.unfold(step) if fold else step
+            return [w + s.view(w.shape) for w, s in zip(point.x, step.split(sizes), strict=True)]
+
+        return propose
+
+    start = [(w + w.mT) / 2 for w in W] if symmetric else W
+    return gauss_newton(
+        lambda W: Point(W, y - apply_terms(W, x)),
+        linearise,
+        start,
+        float(y.norm()),
+        max_iter=max_iter,
+        tol=tol,
+        slow=0.99,
+        least=1e-16,
+    ).x
 
 
 def _normal_equations(W, x, r):
@@ -346,7 +387,7 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
 
 
 def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
-    """Cut the factors to HSS matrices of a given rank, and refit each mode to what that did to the others.
+    """Cut the factors to HSS matrices of a given rank, and refit each mode to the effect of that on the others.
 
     Parameters
     ----------

@@ -1,0 +1,430 @@
+"""The choice between forms: every one is fitted to some samples and judged by its error on the others."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarning
+from ..linalg import LinearMap, OperatorSum
+from ._diagnosis import likeliest_cause
+from ._form import EXACT, WORTHWHILE, Form, NotApplicable
+from ._options import Options
+from ._samples import largest
+from .forms import FORMS
+from .forms._matrix import correction
+
+# Errors above the first are those of samples with noise; a correction does not save a fit with one above the second.
+_NOISY, _HOPELESS = 1e-7, 0.3
+# A map that is known on the span of the inputs is completed by one that holds everywhere if its error is below this.
+_COMPLETES = 0.1
+# A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
+_SUSPICIOUS, _SMALLEST = 10, 1e-10
+# What torch and SciPy raise for singular matrices.
+_DEGENERATE = (NotApplicable, np.linalg.LinAlgError, torch.linalg.LinAlgError)
+
+
+@dataclass
+class Trial:
+    """A candidate, fitted to the training samples.
+
+    Attributes
+    ----------
+    form : Form
+    operator : object
+        The fit, None where it failed.
+    base_error : float
+        Mean relative error on held-out samples.
+    error : float
+        The same with the correction, or after the cut to the wanted rank.
+    alpha : float or None
+        Penalty of the correction.
+    """
+
+    form: Form
+    operator: Any
+    base_error: float
+    error: float
+    alpha: float | None = None
+
+
+@dataclass
+class Fit:
+    """The chosen map, fitted to all samples: the attributes of :class:`sklearn_hss.HSSRegressor` say more.
+
+    Attributes
+    ----------
+    operator : LinearMap
+        The map A with Y = A X + c.
+    form : Form
+        The chosen candidate.
+    alpha : float or None
+        Ridge penalty in use.
+    held_out_error, residual : float
+        Mean relative error on held-out samples (NaN without any) and on all.
+    reason : str
+        Why this candidate was chosen.
+    candidates : list of dict
+        All that were tried.
+    completion : str
+        The action of the map on inputs of a kind that no sample contained.
+    seen : list of Tensors of shape (n_j, p_j), or None
+        Orthonormal bases of what the inputs occupied in each mode, where the map is not known beyond.
+    vanishing : Tensor of bool, of shape grid_out
+        Points where all outputs are zero.
+    intercept : Tensor of shape grid_out, or None
+        The field c, where there is one.
+    doubts : callable
+        Returns a list of messages for the user, with their categories. Diagnosis takes a while, and not everybody
+        listens.
+    """
+
+    operator: LinearMap
+    form: Form
+    alpha: float | None
+    held_out_error: float
+    residual: float
+    reason: str
+    candidates: list
+    completion: str
+    seen: list[torch.Tensor] | None
+    vanishing: torch.Tensor
+    intercept: torch.Tensor | None
+    doubts: Callable[[], list[tuple[str, type[Warning]]]]
+
+
+def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORMS, report=None) -> Fit:
+    """Fit a linear map to samples: try what the data allow, and keep what predicts best.
+
+    Parameters
+    ----------
+    samples : Samples
+    options : Options, default=None
+    intercept : bool or "auto", default=False
+        Whether to fit Y = A X + c. "auto" does where that lowers the error on held-out samples much.
+    random_state : numpy.random.RandomState, default=None
+        Chooses the held-out samples.
+    forms : list of subclasses of Form
+        Ways to fit, in the order in which they are preferred.
+    report : callable, default=None
+        Called with a candidate, its error and the seconds that it took.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit the data.
+    """
+    options = options or Options()
+    options.check(samples.grid_in, samples.grid_out)
+    forms = named(forms, options)
+    # In random order, so that the first ones, which large fits make do with, are like all.
+    order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
+    samples = samples.pick(torch.from_numpy(order))
+    search = select(forms, Search(samples, options, report, centred=intercept is True), slow=False)
+    if intercept == "auto" and samples.n_samples > 2 and search.reached > samples.accurate:
+        rival = select(forms, Search(samples, options, report, centred=True), slow=False)
+        if rival.reached * rival.size * WORTHWHILE < search.reached * search.size:
+            search = rival
+    return select(forms, search, slow=True).solve()
+
+
+def select(forms, search, *, slow):
+    """Walk the paths of forms from the fast and special to the slow and general.
+
+    A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
+    not above three times the lowest one of the path. Forms of effort 0 are always tried; those of effort 1 unless a
+    finalist is exact, those of effort 2 and 3 unless one is accurate. Of all finalists, the choice is among those about
+    as good as the best:
+
+    - with noise, up to 1.2 times its error. A form that holds for all inputs comes first, then one of the map itself,
+      because held-out samples are noisy, too, and hide some of what an inverse makes of noise.
+    - without, up to three times its error. Those come first that need their correction least, because held-out samples
+      say nothing about inputs off the span of the training; then the order of the list decides.
+
+    Parameters
+    ----------
+    forms : list of subclasses of Form
+    search : Search
+    slow : bool
+        Whether to try the forms of effort 3, or the others.
+
+    Returns
+    -------
+    Search
+    """
+    enough = {0: -math.inf, 1: EXACT, 2: search.train.accurate, 3: search.train.accurate}
+    for form in sorted(forms, key=lambda form: form.effort):
+        if (form.effort == 3) == slow and (search.reached > enough[form.effort] or search.options.solver != "auto"):
+            search.walk(form)
+    return search
+
+
+def named(forms, options):
+    """The forms that the options allow."""
+    found = [f for f in forms if options.solver == f.solver or (options.solver == "auto" and not f.by_name_only)]
+    found = [f for f in found if options.form in ("auto", f.kind)]
+    if not found:
+        raise ValueError(
+            f"solver={options.solver!r} does not apply to form={options.form!r}; leave one of them at 'auto'."
+        )
+    return found
+
+
+class Search:
+    """The samples, in part for training and in part held out, and the trials on them.
+
+    Parameters
+    ----------
+    samples : Samples
+        In random order; the first ones are held out.
+    options : Options
+    report : callable or None
+        As in :func:`fit`.
+    centred : bool
+        Whether means are subtracted, those of the training samples from what is held out, too.
+    """
+
+    def __init__(self, samples, options, report, centred):
+        n_valid = max(samples.n_samples // 5, 1)
+        self.verified = samples.n_samples - n_valid > int(centred)
+        train, valid = (samples.pick(part) for part in (slice(n_valid, None), slice(n_valid)))
+        if not self.verified:
+            train = valid = samples
+        self.means, self.centred, self.options, self.report = None, centred, options, report
+        if centred:
+            self.means = samples.means()
+            train, valid, samples = (part.about(train.means()) for part in (train, valid)), samples.about(self.means)
+        units = largest(samples)
+        self.everything, self.train, self.valid = (part.scaled(units) for part in (samples, train, valid))
+        self.trials, self.finalists, self.beyond, self.declined = [], [], [], []
+
+    @property
+    def reached(self):
+        """The smallest error so far, with or without a correction or cut."""
+        return min((min(t.error, t.base_error) for t in self.finalists), default=math.inf)
+
+    @property
+    def size(self):
+        """Mean norm of the held-out outputs, in the units of the user."""
+        return self.everything.units[1] * self.valid.typical
+
+    # Trials
+
+    def walk(self, form):
+        """Try the candidates of a path."""
+        path, own, error = form.path(self.train, self.options), [], None
+        try:
+            while True:
+                candidate = path.send(error)
+                if candidate.min_samples > self.train.n_samples:
+                    self.beyond.append(candidate)
+                    break
+                own.append(self.attempt(candidate, own[-1].operator if own else None))
+                error = own[-1].base_error
+        except StopIteration:
+            pass
+        except NotApplicable as reason:
+            self.declined.append(str(reason))
+        self.trials += own
+        finite = [t for t in own if math.isfinite(t.base_error)]
+        if finite:
+            bound = max(WORTHWHILE * min(t.base_error for t in finite), form.floor)
+            self.finalists.append(self.finished(next(t for t in finite if t.base_error <= bound)))
+
+    def attempt(self, form, start):
+        """Fit a candidate to the training samples, and note its error on the others."""
+        begin = time.perf_counter()
+        try:
+            operator = form.fit(self.train, start)
+            error = self.valid.error(operator.apply(self.valid.X), self.train.typical)
+        except _DEGENERATE:
+            operator, error = None, math.inf
+        if self.report is not None:
+            self.report(form, error, time.perf_counter() - begin)
+        return Trial(form, operator, error, error)
+
+    def finished(self, trial):
+        """The trial after the cut to a given rank or number of terms, or with the correction that suits it."""
+        train, valid, form = self.train, self.valid, trial.form
+        if self.options.cut:
+            delivered = form.deliver(trial.operator, train)
+            return replace(trial, error=valid.error(delivered.apply(valid.X), train.typical))
+        if not form.correctable or not 0.1 * EXACT < trial.base_error < _HOPELESS:
+            return trial
+        ridge, held_out = correction(trial.operator.apply(train.X), train), trial.operator.apply(valid.X)
+        if len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()) / 8:
+            return trial  # with as many directions, the matrix would be larger than a dense one
+        trials = []
+        for alpha in ridge.alphas() if self.options.alpha == "auto" else [self.options.alpha / train.units[0] ** 2]:
+            left, right = ridge.factors(alpha)
+            change = (held_out.flatten(1) @ right @ left.mT).view_as(held_out)
+            trials.append(replace(trial, error=valid.error(held_out + change, train.typical), alpha=alpha))
+        best, accurate = min(trials, key=lambda t: t.error), 1e-6
+        # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
+        if trials[-1].error < max(1.1 * best.error, accurate):
+            best = trials[-1]
+        # A correction makes the matrix larger, so it must be worth that.
+        helps = best.error * WORTHWHILE < trial.error or (trial.error > _SMALLEST and best.error < accurate)
+        return best if helps or (trial.error > accurate and best.error <= trial.error) else trial
+
+    # The choice
+
+    def choose(self):
+        """The best finalist, by the rule of :func:`select`."""
+        finalists = sorted(self.finalists, key=lambda t: FORMS.index(type(t.form)) if type(t.form) in FORMS else -1)
+        lowest = min(t.error for t in finalists)
+        if lowest > _NOISY:
+            equals = [t for t in finalists if t.error <= 1.2 * lowest]
+            return min(equals, key=lambda t: (not t.form.everywhere, t.form.kind != "forward", t.error))
+        equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
+        least = min(t.base_error for t in equals)
+        return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
+
+    def solve(self):
+        """The fit to all samples of the best candidate."""
+        if not self.finalists:
+            self.finalists.append(self.unverified())
+        finalists, fits = list(self.finalists), []
+        while self.finalists:
+            chosen = self.choose()
+            fits.append((self.residual_of(operator := self.refit(chosen)), chosen, operator))
+            # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+            if not fits[-1][0] > _SUSPICIOUS * max(chosen.error, _SMALLEST):
+                break
+            self.finalists.remove(chosen)
+        else:
+            fits.append(min(fits, key=lambda fit: fit[0]))
+        residual, chosen, operator = fits[-1]
+        self.finalists = finalists
+        if operator is None:
+            raise ValueError(f"The samples do not determine an operator by {chosen.form}; use form='auto'.")
+        return self.found(chosen, operator)
+
+    def refit(self, trial):
+        """Map of a candidate fitted to all samples; None if they are degenerate."""
+        try:
+            operator = trial.form.fit(self.everything, trial.operator)
+            return trial.form.deliver(operator, self.everything, trial.alpha)
+        except _DEGENERATE:
+            return None
+
+    def residual_of(self, operator):
+        return math.inf if operator is None else self.everything.error(operator.apply(self.everything.X))
+
+    def found(self, chosen, operator):
+        """Everything about the chosen map, in the units of the user."""
+        operator, completion, seen = self.completed(chosen, operator)
+        residual, units, reason = self.residual_of(operator), self.everything.units, self.explain(chosen)
+        operator = (units[1] / units[0]) * operator
+        alpha = chosen.form.penalty(self.everything)
+        return Fit(
+            operator=operator,
+            form=chosen.form,
+            alpha=alpha if chosen.alpha is None else chosen.alpha * units[0] ** 2,
+            held_out_error=chosen.error if self.verified else math.nan,
+            residual=residual,
+            reason=reason,
+            candidates=[
+                {"form": t.form.kind, "solver": t.form.solver, "fit": str(t.form), "held_out_error": t.error}
+                for t in self.trials
+            ],
+            completion=completion,
+            seen=seen,
+            vanishing=self.everything.vanishing,
+            intercept=self.means[1] - operator.apply(self.means[0]) if self.centred else None,
+            doubts=lambda: self.doubts(chosen, reason),
+        )
+
+    def unverified(self):
+        """A candidate that needs all samples, none being left to hold out."""
+        possible = [form for form in self.beyond if form.min_samples <= self.everything.n_samples]
+        if possible:
+            self.verified = False
+            return Trial(possible[-1], None, math.inf, math.nan)
+        options, needed = self.options, min(self.beyond, key=lambda form: form.min_samples, default=None)
+        if needed is not None and math.isfinite(needed.min_samples):
+            raise ValueError(
+                f"n_samples = {self.everything.n_samples} is too small for a fit by {needed}, which needs "
+                f"{needed.min_samples}; give more samples, or use form='auto' and solver='auto'."
+            )
+        if self.declined and options.solver != "auto":
+            raise ValueError(f"solver={options.solver!r} {self.declined[0]}; use solver='auto'.")
+        if self.trials:
+            raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
+        raise ValueError(
+            f"No fit with form={options.form!r}, solver={options.solver!r} and rank={options.rank!r} suits fields on "
+            f"{self.everything.grid_in}; use form='auto' and solver='auto'."
+        )
+
+    def completed(self, chosen, operator):
+        """The map, completed where it is not known; the completion in words; and what the samples span."""
+        if chosen.form.everywhere:
+            return (
+                operator,
+                "the form holds for all inputs; rows that the samples leave open follow their neighbours",
+                None,
+            )
+        seen = self.everything.bases(max(1e-11, 10 * self.everything.noise), of_inputs=True)
+        if all(P.shape[0] == P.shape[1] for P in seen):
+            return operator, "the samples reach everything", None
+        others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
+        best = min(others, key=lambda t: t.base_error, default=None)
+        try:
+            if best is None or best.base_error > _COMPLETES or self.options.outer_rank != "auto":
+                raise NotImplementedError
+            rest = self.refit(best)
+            operator = OperatorSum([operator, rest, -1 * rest.restricted_to(seen)])
+        except NotImplementedError:
+            return operator, "inputs outside the span of the samples give zero", seen
+        completion = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
+        return operator, completion, seen
+
+    # Words
+
+    def explain(self, chosen):
+        """Why the candidate was chosen, in one line."""
+        if not self.verified:
+            few = (
+                "a single sample leaves" if self.everything.n_samples < 2 else "the samples are so few that they leave"
+            )
+            return f"{chosen.form}: {few} none to verify the fit with"
+        reason = f"{chosen.form}: held-out error {chosen.error:.1e}"
+        for kind in ("inverse", "forward"):
+            others = [t for t in self.finalists if t.form.kind == kind and t is not chosen]
+            if others:
+                best = min(others, key=lambda t: t.error)
+                reason += f"; next best {kind} form, {best.form}: {best.error:.1e}"
+        return reason + ("; about the mean fields" if self.centred else "")
+
+    def doubts(self, chosen, reason):
+        """Messages for the user where the samples do not decide, or where nothing fits."""
+        samples, found = self.everything, []
+        if not self.verified:
+            message = f"n_samples = {samples.n_samples} leaves none to verify the fit with ({reason})."
+            found.append((message, UnverifiedFitWarning))
+        others = [t for t in self.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
+        if others and chosen.error > _SMALLEST:
+            message = (
+                f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two may "
+                "differ. Set form= to decide."
+            )
+            found.append((message, AmbiguousFitWarning))
+        if chosen.form.symmetric and samples.asymmetry > 0.1:
+            message = (
+                "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
+                f"(asymmetry {samples.asymmetry:.1e}): set symmetric=False."
+            )
+            found.append((message, PoorFitWarning))
+        if chosen.error > 0.1 and self.verified:
+            cause = likeliest_cause(*samples.columns, samples.grid_out, samples.ones, self.centred)
+            message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
+            found.append((f"{message} {cause}", PoorFitWarning))
+        return found

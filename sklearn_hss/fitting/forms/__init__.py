@@ -1,0 +1,28 @@
+"""The ways to fit a map, one file per family: :mod:`sklearn_hss.fitting._form` has the contract."""
+
+from ._banded import Banded, BandedInverse
+from ._eigenbasis import Eigenbasis, InputEigenbasis
+from ._gauss_newton import GaussNewton
+from ._kronecker_products import KroneckerProducts, LeastSquaresProducts
+from ._kronecker_sum import KroneckerSum, PeriodicKroneckerSum, WeightedKroneckerSum
+from ._null_spaces import AugmentedNullSpaces, NullSpaces
+from ._ridge import Ridge
+from ._variable_projection import VariableProjection
+
+# In the order in which they are preferred among equals.
+FORMS = [
+    AugmentedNullSpaces,
+    NullSpaces,
+    BandedInverse,
+    Banded,
+    VariableProjection,
+    GaussNewton,
+    KroneckerSum,
+    WeightedKroneckerSum,
+    PeriodicKroneckerSum,
+    Eigenbasis,
+    InputEigenbasis,
+    LeastSquaresProducts,
+    KroneckerProducts,
+    Ridge,
+]

@@ -1,0 +1,164 @@
+"""The map as a sum of Kronecker products: eq. (1) of the Neural-HSS paper."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ...linalg import KroneckerProductSum
+from ...linalg._modes import multilinear
+from .._form import Form, NotApplicable, growing
+from .._least_squares import mode_basis
+from .._products import alternate, apply_terms, as_factors, grow_terms, least_squares_terms, polish_terms
+from .._samples import relative_error
+
+_OUTER_RANKS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)
+# More terms are not worth their numbers once the error is below this.
+_ENOUGH = 1e-9
+# Residuals above this one are not polished: the terms are too few, however good they are.
+_POLISHED = 0.1
+
+
+@dataclass(frozen=True)
+class KroneckerProducts(Form):
+    """A sum of Kronecker products by alternating least squares."""
+
+    outer_rank: int = 1
+    ridge: float = 0.0
+    is_symmetric: bool = False
+
+    solver: ClassVar[str] = "als"
+    effort: ClassVar[int] = 3
+    everywhere: ClassVar[bool] = False
+    floor: ClassVar[float] = _ENOUGH
+
+    @classmethod
+    def path(cls, samples, options):
+        """Growing numbers of terms, without a penalty first."""
+        if len(samples.grid_in) < 2:
+            raise NotApplicable("applies to fields of several dimensions; for one, use")
+        if options.solver == "auto" and least_squares_determined(samples, options):
+            raise NotApplicable("is for samples that do not determine the least-squares map")
+        symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)
+        symmetric = symmetric if options.symmetric == "auto" else options.symmetric
+        for ridge in (0.0, 1e-3) if options.alpha == "auto" else (options.alpha,):
+            terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or options.outer_rank == R]
+            candidates = (cls(options, R, ridge, symmetric) for R in terms)
+            error = yield from growing(candidates, enough=_ENOUGH, patience=2, worthwhile=1.2)
+            if error <= samples.accurate:
+                break
+
+    def fit(self, samples, start=None):
+        x, y, left, right = whitened(samples, self.options, self.is_symmetric)
+        n_unknowns = self.outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
+        few = samples.enough(n_unknowns, 10).n_samples
+        x, y, W = x[:few], y[:few], None
+        if start is not None:
+            dense = [factor.to_dense() for factor in start.factors]
+            W = [Q.mT @ w @ torch.linalg.pinv(P.mT) for w, Q, P in zip(dense, left, right, strict=True)]
+        W = grow_terms(x, y, self.outer_rank, start=W, ridge=self.ridge, generator=torch.Generator().manual_seed(0))
+        for _ in range(12):
+            W = alternate(W, x, y, ridge=self.ridge)
+        if not self.ridge and float((y - apply_terms(W, x)).norm()) < _POLISHED * float(y.norm()):
+            W = polished(W, x, y, symmetric=left is right)
+        return expanded(W, left, right)
+
+    def deliver(self, operator, samples, alpha=None):
+        few = samples.enough(operator.n_parameters)
+        dense = [W.to_dense() for W in operator.factors]
+        return as_factors(dense, few.X, few.Y, self.options, samples.noise)
+
+    def penalty(self, samples):
+        return self.ridge
+
+    def __str__(self):
+        name = f"alternating least squares, {self.outer_rank} Kronecker products"
+        return name + (f", ridge {self.ridge:g}" if self.ridge else "")
+
+
+@dataclass(frozen=True)
+class LeastSquaresProducts(KroneckerProducts):
+    """A sum of Kronecker products split off the least-squares operator, in two dimensions."""
+
+    solver: ClassVar[str] = "least_squares"
+
+    @classmethod
+    def path(cls, samples, options):
+        if len(samples.grid_in) != 2:
+            raise NotApplicable(f"takes fields of two modes, not {len(samples.grid_in)}; use solver='als' or")
+        if options.solver == "auto" and not least_squares_determined(samples, options):
+            raise NotApplicable("is for samples that determine the least-squares map")
+        alpha = 0.0 if options.alpha == "auto" else options.alpha
+        candidates = (cls(options, R, alpha) for R in outer_ranks(samples, options, 1))
+        yield from growing(candidates, enough=_ENOUGH, patience=2, worthwhile=1.2)
+
+    def fit(self, samples, start=None):
+        x, y, left, right = whitened(samples, self.options, False)
+        W = least_squares_terms(x, y, self.outer_rank, alpha=self.ridge * float(x.square().sum(0).mean()))
+        # The terms are the best ones for white inputs; those for inputs like the samples are not far.
+        few = samples.enough(sum(w.numel() for w in W)).n_samples
+        x, y = x[:few], y[:few]
+        for _ in range(10 if relative_error(apply_terms(W, x), y) > 1e-11 else 0):
+            W = alternate(W, x, y, ridge=self.ridge)
+        return expanded(W, left, right)
+
+    def __str__(self):
+        return f"least squares in {self.outer_rank} Kronecker products"
+
+
+def outer_ranks(samples, options, symmetries):
+    """Numbers of terms to try: with more unknowns than numbers, the samples decide nothing."""
+    if options.outer_rank != "auto":
+        return [options.outer_rank]
+    bases = samples.bases(tolerance(samples, options), of_inputs=True)
+    n_unknowns = sum(P.shape[1] * n for P, n in zip(bases, samples.grid_out, strict=True)) / symmetries
+    return [R for R in _OUTER_RANKS if R == 1 or R * n_unknowns < samples.Y.numel()]
+
+
+def least_squares_determined(samples, options):
+    """Whether there are as many samples as directions of the inputs, in two modes."""
+    bases = samples.bases(tolerance(samples, options), of_inputs=True)
+    return len(bases) == 2 and math.prod(P.shape[1] for P in bases) <= samples.n_samples
+
+
+def tolerance(samples, options):
+    """Relative size of singular values of modes that count as zero."""
+    return max(options.tol, 1e-11, 10 * samples.noise)
+
+
+def whitened(samples, options, symmetric):
+    """Samples in bases of the modes, and the bases of outputs and inputs: those of the inputs whiten.
+
+    For symmetric maps, they are common ones, the same object twice; unless the outputs have many more directions than
+    the inputs, as symmetry would not save unknowns then.
+    """
+    tol = tolerance(samples, options)
+
+    def make():
+        modes = range(samples.X.ndim - 1)
+        right = [P / s for P, s in (mode_basis([samples.X], j, tol) for j in modes)]
+        left = [mode_basis([samples.Y], j, tol)[0] for j in modes]
+        if symmetric and math.prod(Q.shape[1] for Q in left) <= 2 * math.prod(P.shape[1] for P in right):
+            left = right = samples.bases(tol)
+        return (
+            *(multilinear(M, [B.mT for B in side]) for M, side in ((samples.X, right), (samples.Y, left))),
+            left,
+            right,
+        )
+
+    return samples.kept(("whitened", tol, symmetric), make)
+
+
+def polished(W, x, y, symmetric):
+    """Terms with symmetric factors, where such fit a symmetric map at all, else with any."""
+    if symmetric:
+        candidate = polish_terms(W, x, y, symmetric=True)
+        if float((y - apply_terms(candidate, x)).norm()) < 0.05 * float(y.norm()):
+            return candidate
+    return polish_terms(W, x, y)
+
+
+def expanded(W, left, right):
+    """Terms in compressed coordinates as Kronecker products on the grids, without cluster trees."""
+    return KroneckerProductSum.from_dense([Q @ w @ P.mT for w, Q, P in zip(W, left, right, strict=True)], levels=0)

@@ -1,0 +1,137 @@
+"""Block nullification (:mod:`sklearn_hss.linalg._closed_form`), with and without samples that are made up."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ...linalg import ClusterTree, HSSMatrix
+from ...linalg._closed_form import closed_form
+from .._form import NotApplicable, growing
+from ._banded import WIDEST, BandedInverse
+from ._matrix import MatrixForm, on_interval, ranks, trees
+
+# An inverse form that is worse than this on its own samples cannot make up others.
+_GOOD = 1e-6
+
+
+@dataclass(frozen=True)
+class NullSpaces(MatrixForm):
+    """An HSS matrix by null spaces of blocks of the samples, in milliseconds; for symmetric maps, or with adjoint
+    samples.
+    """
+
+    rank: int = 1
+    levels: int = 0
+    adjoint: bool = False
+    # Samples needed; more than there are where it is the adjoint ones that are too few.
+    needed: float = 1
+
+    solver: ClassVar[str] = "closed_form"
+    effort: ClassVar[int] = 0
+
+    @classmethod
+    def path(cls, samples, options):
+        """Growing ranks, each over the deepest tree with leaves of twice the rank, or a deeper one if that helps."""
+        smallest, adjoint = on_interval(samples, options), samples.adjoint is not None
+        if not adjoint and not may_be_symmetric(samples, options):
+            raise NotApplicable(
+                "needs a symmetric operator or adjoint samples: give adjoint=(P, Z), or use solver='gauss_newton' or "
+                "form='inverse', say"
+            )
+        n_samples, largest = samples.n_samples, max(samples.grid_in[0], samples.grid_out[0])
+        available = min(n_samples, len(samples.adjoint[0])) if adjoint else n_samples
+
+        def leaf(levels):
+            return -(-largest // 2**levels)
+
+        def candidate(rank):
+            levels = options.levels
+            if levels == "auto":
+                levels = ClusterTree.max_levels(smallest, 2 * rank)
+                while leaf(levels) + rank > available and smallest >> (levels + 1) >= rank:
+                    levels += 1
+            needed = max(leaf(levels) + rank, 3 * rank) if levels else 1
+            return cls(options, rank, levels, adjoint, n_samples + 1 if available < needed <= n_samples else needed)
+
+        yield from growing(candidate(rank) for rank in ranks(options))
+
+    @property
+    def min_samples(self):
+        return self.needed
+
+    @property
+    def symmetric(self):
+        return self.options.symmetric is True or not self.adjoint
+
+    def fit(self, samples, start=None):
+        return nullified(samples.with_constant(), self.rank, self.levels, self.options.tol)
+
+    def __str__(self):
+        return f"closed form, rank {self.rank}, {'adjoint samples' if self.adjoint else 'symmetric'}"
+
+
+@dataclass(frozen=True)
+class AugmentedNullSpaces(MatrixForm):
+    """The same for fewer samples, to which products with a banded inverse are added."""
+
+    half_bandwidth: int = 1  # type: ignore[assignment]
+
+    solver: ClassVar[str] = "closed_form"
+    effort: ClassVar[int] = 1
+    symmetric: ClassVar[bool] = True  # type: ignore[misc]
+
+    @classmethod
+    def path(cls, samples, options):
+        """The first bandwidth of an inverse form that fits the samples, if these are scarce."""
+        on_interval(samples, options)
+        if samples.adjoint is not None or options.solver != "auto" or options.form != "auto":
+            raise NotApplicable("is for symmetric operators, solver='auto' and form='auto'")
+        symmetric = options.symmetric is True or (options.symmetric == "auto" and samples.asymmetry < 1e-8)
+        for w in range(1, min(WIDEST, len(samples.X[0]) - 1) + 1 if symmetric else 0):
+            inverse = BandedInverse(options, w)
+            if samples.n_samples >= 10 * w or inverse.min_samples > samples.n_independent:
+                continue
+            error = samples.error(inverse.fit(samples).apply(samples.X))
+            if error <= _GOOD:
+                yield from growing([cls(options, w), *([cls(options, w + 1)] if w < WIDEST else [])])
+                break
+
+    @property
+    def min_samples(self):
+        return 2 * self.half_bandwidth + 1
+
+    def fit(self, samples, start=None):
+        """The samples that are made up weigh little, so that they decide only what the given ones leave open; there,
+        the inverse form is accurate, while the closed form does not share its sensitivity to rounding.
+        """
+        inverse, rank = BandedInverse(self.options, self.half_bandwidth), 2 * self.half_bandwidth
+        base = inverse.deliver(inverse.fit(samples), samples, alpha=0.0)
+        n, extended = samples.grid_in[0], samples.with_constant()
+        levels = self.options.levels
+        levels = ClusterTree.max_levels(n, 2 * rank) if levels == "auto" else levels
+        largest = ClusterTree(n, levels).max_leaf_size
+        missing = max(max(largest + rank, 3 * rank) + rank - extended.n_samples, 0)
+        made_up = 1e-4 * torch.randn(n, missing, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mT
+        # Points where no forcing acts stay without.
+        made_up = made_up * (extended.X != 0).any(0)
+        return nullified(extended.joined(made_up, base.apply(made_up)), rank, levels, self.options.tol)
+
+    def __str__(self):
+        w = self.half_bandwidth
+        return f"closed form, rank {2 * w}, symmetric, completed by a banded inverse, {2 * w + 1} points"
+
+
+def may_be_symmetric(samples, options):
+    """Whether the map is to be taken for symmetric, roughly at least."""
+    if options.symmetric != "auto":
+        return options.symmetric
+    return samples.is_square and (options.solver == "closed_form" or samples.asymmetry < 0.1)
+
+
+def nullified(samples, rank, levels, tol):
+    """HSS matrix by the closed form."""
+    row_tree, col_tree = trees(samples, levels)
+    adjoint = [] if samples.adjoint is None else [M.mT for M in samples.adjoint]
+    *generators, _ = closed_form(row_tree, col_tree, *samples.columns, *adjoint, rank=rank, input_tol=tol)
+    return HSSMatrix(row_tree, col_tree, *generators)

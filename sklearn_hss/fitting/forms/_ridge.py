@@ -1,0 +1,67 @@
+"""Ridge regression, which knows no structure."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...linalg import HSSMatrix, LowRankOperator
+from .._form import Form, NotApplicable
+from .._least_squares import RidgeRegression
+from ._matrix import MatrixForm
+
+
+@dataclass(frozen=True)
+class Ridge(Form):
+    """Ridge regression with `alpha`, or with alpha="auto" least squares freed of noise."""
+
+    solver: ClassVar[str] = "least_squares"
+    everywhere: ClassVar[bool] = False
+
+    @classmethod
+    def path(cls, samples, options):
+        if options.outer_rank != "auto" or (len(samples.grid_in) > 1 and options.rank != "auto"):
+            raise NotApplicable("without structure is no sum of Kronecker products of a given rank")
+        yield cls(options)
+
+    def fit(self, samples, start=None):
+        ridge = RidgeRegression(samples.input_svd, samples.columns[1])
+        if self.options.alpha == "auto":
+            alpha = ridge.best_alpha()
+            ridge.denoise()
+        else:
+            alpha = self.options.alpha * self.unit(samples)
+        left, right = ridge.factors(alpha, None if self.options.rank == "auto" else self.options.rank)
+        return LowRankOperator(
+            left.mT.unflatten(-1, samples.grid_out).contiguous(), right.mT.unflatten(-1, samples.grid_in).contiguous()
+        )
+
+    @staticmethod
+    def unit(samples):
+        """Unit of the penalty: of squared inputs, or in several dimensions their mean sum of squares."""
+        if len(samples.grid_in) > 1:
+            return float(samples.columns[0].square().sum(0).mean())
+        return 1 / samples.units[0] ** 2
+
+    def penalty(self, samples):
+        """The penalty in use."""
+        if self.options.alpha != "auto":
+            return self.options.alpha
+        return RidgeRegression(samples.input_svd, samples.columns[1]).best_alpha() / self.unit(samples)
+
+    def deliver(self, operator, samples, alpha=None):
+        """An HSS matrix in one dimension: over a tree where that saves numbers."""
+        if len(samples.grid_in) > 1:
+            return operator
+        left, right = operator.outputs.mT, operator.inputs.mT
+        if self.options.levels == "auto" and left.numel() + right.numel() > len(left) * len(right) / 2:
+            matrix = HSSMatrix.from_dense(left @ right.mT, levels=0)
+        else:
+            matrix = HSSMatrix.from_low_rank(left, right, levels=self.options.levels)
+        return MatrixForm.symmetrised(self, matrix, samples)
+
+    @staticmethod
+    def minimum_norm(samples):
+        """Factors of the least-squares map of smallest norm."""
+        return RidgeRegression(samples.input_svd, samples.columns[1]).factors(0.0)
+
+    def __str__(self):
+        return "ridge regression"
