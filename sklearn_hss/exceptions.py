@@ -38,7 +38,7 @@ class PoorFitWarning(HSSWarning):
     """No linear map that was tried explains the samples.
 
     Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.fit`, if the best fit is far from samples that were held out, or if
+    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`, if the best fit is far from samples that were held out, or if
     ``symmetric=True`` was set and the samples are not those of a symmetric operator. The message names the likeliest
     cause, which decides what helps: more samples, ``fit_intercept=True``, less noise, other settings, or a network such
     as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not linear.
@@ -62,9 +62,9 @@ class AmbiguousFitWarning(HSSWarning):
     """Two forms of the operator explain the samples about equally well, and neither does so exactly.
 
     Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.fit`. For inputs that are unlike the samples, the two may differ much. If it is
-    known whether the operator or its inverse is a differential operator, set `form`; more samples, or less alike ones,
-    help as well.
+    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`. For inputs that are unlike the samples, the two may differ much.
+    If it is known whether the operator or its inverse is a differential operator, set `form`; more samples, or less
+    alike ones, help as well.
 
     Examples
     --------
@@ -85,8 +85,8 @@ class UnverifiedFitWarning(HSSWarning):
     """The samples are too few to hold some out, so that nothing is known of the error of the fit.
 
     Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.fit`. Give more samples, or compare predictions with simulations that were not
-    used in `fit`.
+    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`. Give more samples, or compare predictions with simulations that
+    were not used in `fit`.
 
     Examples
     --------
@@ -102,11 +102,11 @@ class UnverifiedFitWarning(HSSWarning):
 
 
 class ExtrapolationWarning(HSSWarning):
-    """Most of the new inputs lies outside the span of the training inputs, and there, the operator is not known.
+    """New inputs lie outside the span of the training inputs for the most part, and there, the operator is not known.
 
-    Given by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`. The
-    message says how the operator is completed; predictions are as good as that guess. Train with inputs that resemble
-    those of which the outputs are wanted.
+    Given by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`, for
+    fields of several dimensions. The message says how the operator is completed; predictions are as good as that guess.
+    Train with inputs that resemble those of which the outputs are wanted.
 
     Examples
     --------

@@ -100,6 +100,11 @@ class OfTheUser(NeuralHSSRegressor):
         return super().fit(X, y)
 
 
+def no_score(model, X, y):
+    """To predict may give warnings of its own, which are tested apart."""
+    return 0.0
+
+
 # Ways to fit: one line each, which warnings must name.
 FITS = {
     "directly": lambda model, X, y: model.fit(X, y),
@@ -109,7 +114,6 @@ FITS = {
     "in GridSearchCV": lambda model, X, y: GridSearchCV(model, {}, cv=2, scoring=no_score).fit(X, y),
     "in learning_curve": lambda model, X, y: learning_curve(model, X, y, cv=2, train_sizes=[1.0], scoring=no_score),
 }
-# To predict may give warnings, too, which are tested apart.
 TRANSFORMS = {
     "fit_transform": lambda model, X, y: model.fit_transform(X, y),
     "fit_transform of a pipeline": lambda model, X, y: make_pipeline(FieldScaler(), model).fit_transform(X, y),
@@ -117,10 +121,7 @@ TRANSFORMS = {
 }
 
 
-def no_score(model, X, y):
-    return 0.0
-
-
+SYMMETRIC = {"symmetric": True, "solver": "closed_form", "rank": 1}
 NETWORK = NeuralHSSRegressor(levels=1, width=1, max_epochs=1, init="random", random_state=0)
 
 
@@ -147,15 +148,16 @@ def test_classes_of_the_user():
 @linear
 @pytest.mark.parametrize("way", FITS)
 @pytest.mark.parametrize(
-    ("category", "match", "symmetric", "y"),
+    ("category", "match", "settings", "y"),
     [
-        (PoorFitWarning, "The best fit found", "auto", np.roll(NOISE, 1, axis=0)),
-        (PoorFitWarning, "not those of a symmetric one", True, np.roll(NOISE, 1, axis=1)),
-        (AmbiguousFitWarning, "The choice of form", "auto", ALMOST),
+        (PoorFitWarning, "The best fit found", {}, np.roll(NOISE, 1, axis=0)),
+        (PoorFitWarning, "not those of a symmetric one", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
+        (AmbiguousFitWarning, "The choice of form", {}, ALMOST),
     ],
+    ids=["poor", "not symmetric", "ambiguous"],
 )
-def test_fits_of_linear_maps(way, category, match, symmetric, y):
-    check_line(category, match, FITS[way], HSSRegressor(symmetric=symmetric, random_state=0), NOISE, y)
+def test_fits_of_linear_maps(way, category, match, settings, y):
+    check_line(category, match, FITS[way], HSSRegressor(random_state=0, **settings), NOISE, y)
 
 
 @linear
@@ -179,21 +181,30 @@ def test_transformers(way):
 
 
 @linear
-def test_new_inputs():
-    model = HSSRegressor(solver="least_squares")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        model.fit(NOISE[:3], NOISE[:3])
-        pipeline = make_pipeline(FunctionTransformer(), model).fit(NOISE[:3], NOISE[:3])
-        transformer = HSSTransformer(solver="least_squares").fit(NOISE[:3], NOISE[:3])
-    match = "outside the span of the training inputs"
-    check_line(ExtrapolationWarning, match, lambda: model.predict(NOISE[3:]))
-    check_line(ExtrapolationWarning, match, lambda: model.score(NOISE[3:], NOISE[3:]))
-    check_line(ExtrapolationWarning, match, lambda: pipeline.predict(NOISE[3:]))
-    check_line(ExtrapolationWarning, match, lambda: transformer.transform(NOISE[3:]))
-    check_line(LinAlgWarning, "The operator is singular", lambda: transformer.inverse_transform(NOISE[3:]))
+def test_inputs_and_outputs_outside_the_span():
+    waves = np.sin(2 * np.pi * np.outer([1, 2, 3], np.arange(16) / 16))
+    F = np.einsum("nij,ix,jy->nxy", np.random.RandomState(3).standard_normal((8, 3, 3)), waves, waves)
+    other = np.random.RandomState(4).standard_normal(F.shape)
+    model, transformer = (Map(form="forward", random_state=0).fit(F, F) for Map in (HSSRegressor, HSSTransformer))
     pipeline = make_pipeline(FunctionTransformer(), transformer)
-    check_line(LinAlgWarning, "The operator is singular", lambda: pipeline.inverse_transform(NOISE[3:]))
+    match = "outside the span of the training inputs"
+    check_line(ExtrapolationWarning, match, lambda: model.predict(other))
+    check_line(ExtrapolationWarning, match, lambda: model.score(other, other))
+    check_line(ExtrapolationWarning, match, lambda: make_pipeline(FunctionTransformer(), model).predict(other))
+    check_line(ExtrapolationWarning, match, lambda: transformer.transform(other))
+    check_line(ExtrapolationWarning, match, lambda: pipeline.transform(other))
+    check_line(LinAlgWarning, "no inputs to these outputs", lambda: transformer.inverse_transform(other))
+    check_line(LinAlgWarning, "no inputs to these outputs", lambda: pipeline.inverse_transform(other))
+
+
+@linear
+def test_singular_maps():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # three samples are few
+        transformer = HSSTransformer(solver="least_squares").fit(NOISE[:3], NOISE[:3])
+    pipeline = make_pipeline(FunctionTransformer(), transformer)
+    check_line(LinAlgWarning, "The operator is singular", lambda: transformer.inverse_transform(NOISE))
+    check_line(LinAlgWarning, "The operator is singular", lambda: pipeline.inverse_transform(NOISE))
 
 
 def test_rollouts():
@@ -230,8 +241,10 @@ def test_matrices_that_do_not_compress():
 
 @matrices
 def test_fits_of_matrices():
-    check_line(PoorFitWarning, "The best fit found", lambda: HSSMatrix.fit(NOISE, np.roll(NOISE, 1, axis=1)))
-    check_line(UnverifiedFitWarning, "none to verify", lambda: HSSMatrix.fit(NOISE[:, :1], NOISE[:, :1]))
+    match, other = "The best fit found", np.roll(NOISE, 1, axis=1)
+    check_line(PoorFitWarning, match, lambda: HSSMatrix.from_samples(NOISE, other))
+    check_line(AmbiguousFitWarning, "The choice of form", lambda: HSSMatrix.from_samples(NOISE.T, ALMOST.T))
+    check_line(UnverifiedFitWarning, "none to verify", lambda: HSSMatrix.from_samples(NOISE[:, :1], NOISE[:, :1]))
 
 
 CALL = """import warnings
