@@ -295,7 +295,7 @@ PROBLEMS = {
 
 # Only the time matters: nothing that 0.1.0 tries can succeed.
 HOPELESS = {
-    "perforated 64 x 64, N = 10": lambda: paper_domain(10, "perforated"),
+    "perforated 64 x 64, N = 10": lambda: paper(10, (64, 64), domain="perforated"),
     "L-shape 64 x 64, N = 20": lambda: paper_domain(20, "l-shape"),
     "2-D 1 % noise 64 x 64, N = 40": lambda: noisy(grid_problem(40, (64, 64), box_matrix((64, 64)), smooth), 1e-2),
     "2-D 1e-3 noise 64 x 64, N = 200": lambda: noisy(grid_problem(200, (64, 64), box_matrix((64, 64)), smooth), 1e-3),

@@ -46,6 +46,9 @@ class Form:
         Whether what is fitted holds for inputs that are no combinations of those in the samples.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
+    worthwhile, floor : float
+        A simpler candidate is preferred to a richer one of the same path if its error is below `worthwhile` times the
+        lowest one, or below `floor`.
     """
 
     options: Options
@@ -56,7 +59,7 @@ class Form:
     by_name_only: ClassVar[bool] = False
     everywhere: ClassVar[bool] = True
     correctable: ClassVar[bool] = False
-    # A simpler candidate is preferred to a richer one of the same path if its error is below this.
+    worthwhile: ClassVar[float] = WORTHWHILE
     floor: ClassVar[float] = EXACT
 
     @classmethod

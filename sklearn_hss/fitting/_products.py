@@ -11,10 +11,8 @@ import torch
 from ..linalg import HSSMatrix, KroneckerProductSum
 from ..linalg._cluster_tree import split_leaves
 from ..linalg._modes import along, modal_product, multilinear, per_mode, unfold
-from ._least_squares import Point, gauss_newton, mode_basis
+from ._least_squares import Point, gauss_newton, lsmr_solution, mode_basis
 
-# A polish holds a matrix of this many unknowns squared.
-_MAX_UNKNOWNS = 2500
 # Directions of the inputs count as seen from this relative size on.
 _SEEN = 1e-8
 
@@ -114,7 +112,7 @@ def balanced(W):
     return [w * (mean / norm)[:, None, None] for w, norm in zip(W, norms, strict=True)]
 
 
-def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, generator=None):
+def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=None):
     """Fit by alternating least squares, from few terms to more.
 
     New terms are fitted to what the others leave, then all are fitted together. There are never more new ones at a time
@@ -129,7 +127,7 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, generator=N
         Terms to go on from, of which there are fewer.
     ridge : float, default=0.0
         As in :func:`alternate`.
-    sweeps : int, default=4
+    sweeps : int, default=3
         Sweeps over all terms after new ones.
     generator : torch.Generator, default=None
         Source of the random starts, of which each term has two where it is new alone.
@@ -159,8 +157,8 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=4, generator=N
     return W
 
 
-def polish_terms(W, x, y, *, symmetric=False, max_iter=60, tol=1e-13):
-    """Improve all terms together by Levenberg-Marquardt steps, where the normal equations are of moderate size.
+def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
+    """Improve all terms together by Gauss-Newton steps.
 
     Parameters
     ----------
@@ -169,97 +167,53 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=60, tol=1e-13):
     symmetric : bool, default=False
         Whether all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
         symmetric map may be, or come in pairs that are not.
-    max_iter : int, default=60
+    max_iter : int, default=30
     tol : float, default=1e-13
         Relative residual at which to stop.
+    slow : float, default=0.9
+        Factor by which a step must lower the residual for another one to follow.
 
     Returns
     -------
     list of Tensors
-        As good as the (symmetric parts of the) given terms, or better; the given ones, if they are too many.
+        As good as the (symmetric parts of the) given terms, or better.
     """
-    n_unknowns = sum(len(w) * (w.shape[1] * (w.shape[1] + 1) // 2 if symmetric else w[0].numel()) for w in W)
-    if n_unknowns > _MAX_UNKNOWNS:
-        return W
-    fold, sizes = _SymmetricPart(W) if symmetric else None, [w.numel() for w in W]
+    sizes, modes = [w.numel() for w in W], range(len(W))
+
+    def allowed(changes):
+        return [(w + w.mT) / 2 for w in changes] if symmetric else changes
 
     def linearise(point):
-        gram, gradient = _normal_equations(point.x, x, point.residual)
-        if fold:
-            gram, gradient = fold.matrix(gram), fold.vector(gradient)
-        typical = gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype)
+        # Mode by mode, the map of the changes is one product with the samples times all other factors.
+        Z = [others(point.x, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1) for j in modes]
+
+        def forward(v):
+            total = torch.zeros_like(y)
+            for j, change in enumerate(unpacked(v)):
+                moved = change.movedim(0, 1).flatten(1) @ Z[j]
+                total += moved.view(y.movedim(j + 1, 0).shape).movedim(0, j + 1)
+            return total
+
+        def adjoint(r):
+            gradients = ((unfold(r, j) @ Z[j].mT).unflatten(1, W[j].shape[::2]).movedim(1, 0) for j in modes)
+            return torch.cat([change.reshape(-1) for change in allowed(list(gradients))])
+
+        def unpacked(v):
+            return allowed([part.view(w.shape) for part, w in zip(v.split(sizes), W, strict=True)])
+
+        scale = sum(float(z.square().sum()) for z in Z) ** 0.5 / len(Z)
 
         def propose(damping):
-            L, failed = torch.linalg.cholesky_ex(gram + damping * typical)
-            if failed:
-                return None
-            step = torch.cholesky_solve(gradient.unsqueeze(-1), L).squeeze(-1)
-            step = fold.unfold(step) if fold else step
-            return [w + s.view(w.shape) for w, s in zip(point.x, step.split(sizes), strict=True)]
+            step = lsmr_solution(forward, adjoint, point.residual, sum(sizes), damp=damping * scale, max_iter=150)
+            return balanced([w + change for w, change in zip(point.x, unpacked(step), strict=True)])
 
         return propose
 
-    start = [(w + w.mT) / 2 for w in W] if symmetric else W
-    return gauss_newton(
-        lambda W: Point(W, y - apply_terms(W, x)),
-        linearise,
-        start,
-        float(y.norm()),
-        max_iter=max_iter,
-        tol=tol,
-        slow=0.99,
-        least=1e-16,
-    ).x
+    def evaluate(W):
+        return Point(W, y - apply_terms(W, x))
 
-
-def _normal_equations(W, x, r):
-    """Gram matrix of the derivatives with respect to all entries of all factors, and their products with `r`."""
-    n_modes, rank = len(W), len(W[0])
-    Z = [others(W, x, j).movedim(j + 2, 1) for j in range(n_modes)]  # (k, p_j, n_samples, q of the others)
-    blocks = [[torch.empty(0)] * n_modes for _ in range(n_modes)]
-    for j in range(n_modes):
-        q, p = W[j].shape[1:]
-        z = Z[j].flatten(0, 1).flatten(1)
-        inner = (z @ z.mT).view(rank, p, rank, p)
-        blocks[j][j] = torch.einsum("kblc,ad->kabldc", inner, torch.eye(q, dtype=x.dtype)).reshape(rank * q * p, -1)
-        for i in range(j):
-            # The output index of mode i is in Z[j] and that of mode j in Z[i]; summed are the samples and all others.
-            mine, other = Z[j].movedim(3 + i, 2).flatten(3), Z[i].movedim(2 + j, 2).flatten(3)
-            inner = torch.einsum("kbdt,lcat->kabldc", mine, other)
-            blocks[j][i] = inner.reshape(rank * q * p, -1)
-            blocks[i][j] = blocks[j][i].mT
-    gradient = [torch.einsum("at,kbt->kab", unfold(r, j), Z[j].flatten(2)).reshape(-1) for j in range(n_modes)]
-    return torch.cat([torch.cat(row, dim=1) for row in blocks]), torch.cat(gradient)
-
-
-class _SymmetricPart:
-    """Folds equations for all entries of symmetric matrices into those for the entries on and above the diagonal."""
-
-    def __init__(self, W):
-        upper, lower, start = [], [], 0
-        for w in W:
-            p = w.shape[1]
-            i, j = torch.triu_indices(p, p)
-            for _ in range(len(w)):
-                upper.append(start + i * p + j)
-                lower.append(start + j * p + i)
-                start += p * p
-        self.upper, self.lower, self.size = torch.cat(upper), torch.cat(lower), start
-        self.share = torch.where(self.upper == self.lower, 0.5, 0.5**0.5).double()
-
-    def vector(self, v):
-        return (v[self.upper] + v[self.lower]) * self.share
-
-    def matrix(self, M):
-        half = (M[self.upper] + M[self.lower]) * self.share[:, None]
-        return (half[:, self.upper] + half[:, self.lower]) * self.share
-
-    def unfold(self, v):
-        full = v.new_zeros(self.size)
-        # Entries on the diagonal are hit twice.
-        full.index_add_(0, self.upper, v * self.share)
-        full.index_add_(0, self.lower, v * self.share)
-        return full
+    options = {"max_iter": max_iter, "tol": tol, "slow": slow, "tries": 3, "least": 1e-14}
+    return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), **options).x
 
 
 def least_squares_terms(x, y, outer_rank, *, alpha=0.0):

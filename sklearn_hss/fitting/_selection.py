@@ -129,7 +129,7 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
     search = select(forms, Search(samples, options, report, centred=intercept is True), slow=False)
-    if intercept == "auto" and samples.n_samples > 2 and search.reached > samples.accurate:
+    if intercept == "auto" and samples.n_samples > 2 and search.wanting:
         rival = select(forms, Search(samples, options, report, centred=True), slow=False)
         if rival.reached * rival.size * WORTHWHILE < search.reached * search.size:
             search = rival
@@ -140,12 +140,12 @@ def select(forms, search, *, slow):
     """Walk the paths of forms from the fast and special to the slow and general.
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
-    not above three times the lowest one of the path. Forms of effort 0 are always tried; those of effort 1 unless a
-    finalist is exact, those of effort 2 and 3 unless one is accurate. Of all finalists, the choice is among those about
-    as good as the best:
+    about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always tried; those of effort 1 unless a
+    finalist is exact without a correction, those of effort 2 and 3 unless one is accurate. Of all finalists, the choice
+    is among those about as good as the best:
 
-    - with noise, up to 1.2 times its error. A form that holds for all inputs comes first, then one of the map itself,
-      because held-out samples are noisy, too, and hide some of what an inverse makes of noise.
+    - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those of the map
+      itself: held-out samples are noisy, too, and hide some of what an inverse makes of noise.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
 
@@ -160,9 +160,9 @@ def select(forms, search, *, slow):
     -------
     Search
     """
-    enough = {0: -math.inf, 1: EXACT, 2: search.train.accurate, 3: search.train.accurate}
     for form in sorted(forms, key=lambda form: form.effort):
-        if (form.effort == 3) == slow and (search.reached > enough[form.effort] or search.options.solver != "auto"):
+        wanted = (True, search.plain > EXACT, search.wanting, search.wanting)[form.effort]
+        if (form.effort == 3) == slow and (wanted or search.options.solver != "auto"):
             search.walk(form)
     return search
 
@@ -201,15 +201,26 @@ class Search:
         self.means, self.centred, self.options, self.report = None, centred, options, report
         if centred:
             self.means = samples.means()
-            train, valid, samples = (part.about(train.means()) for part in (train, valid)), samples.about(self.means)
+            means, samples = train.means(), samples.about(self.means)
+            train, valid = train.about(means), valid.about(means)
         units = largest(samples)
         self.everything, self.train, self.valid = (part.scaled(units) for part in (samples, train, valid))
         self.trials, self.finalists, self.beyond, self.declined = [], [], [], []
 
     @property
+    def plain(self):
+        """The smallest error so far without corrections and cuts."""
+        return min((t.base_error for t in self.finalists), default=math.inf)
+
+    @property
     def reached(self):
-        """The smallest error so far, with or without a correction or cut."""
-        return min((min(t.error, t.base_error) for t in self.finalists), default=math.inf)
+        """The smallest error so far, with or without them."""
+        return min(self.plain, min((t.error for t in self.finalists), default=math.inf))
+
+    @property
+    def wanting(self):
+        """Whether nothing is accurate yet."""
+        return self.reached > self.train.accurate
 
     @property
     def size(self):
@@ -236,7 +247,7 @@ class Search:
         self.trials += own
         finite = [t for t in own if math.isfinite(t.base_error)]
         if finite:
-            bound = max(WORTHWHILE * min(t.base_error for t in finite), form.floor)
+            bound = max(form.worthwhile * min(t.base_error for t in finite), form.floor)
             self.finalists.append(self.finished(next(t for t in finite if t.base_error <= bound)))
 
     def attempt(self, form, start):
@@ -283,7 +294,7 @@ class Search:
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
             equals = [t for t in finalists if t.error <= 1.2 * lowest]
-            return min(equals, key=lambda t: (not t.form.everywhere, t.form.kind != "forward", t.error))
+            return min(equals, key=lambda t: (2 * (not t.form.everywhere) or t.form.kind != "forward", t.error))
         equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))

@@ -55,8 +55,8 @@ class Eigenbasis(ProductForm):
         f, u = (multilinear(M, [S.mT for S in bases]) for M in (few.X, few.Y))
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)
-        eigen = [] if start is None else [S.mT @ X for S, X in zip(bases, start.outputs, strict=True)]
-        if not eigen or any(X.is_complex() or X.shape[0] != X.shape[1] for X in eigen):
+        eigen = self.first_guess(bases, start)
+        if eigen is None:
             eigen = diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric).outputs
         if any(X.is_complex() for X in eigen):
             raise NotApplicable("needs real eigenvalues for a free symbol")
@@ -68,6 +68,13 @@ class Eigenbasis(ProductForm):
         return DiagonalizedOperator(
             *([S @ E for S, E in zip(bases, side, strict=True)] for side in (outputs, inputs)), symbol
         )
+
+    @staticmethod
+    def first_guess(bases, start):
+        """Eigenbases of an earlier fit in given bases, if they are as many; else None."""
+        if start is None or any(S.shape[1] != X.shape[1] for S, X in zip(bases, start.outputs, strict=True)):
+            return None
+        return [S.to(X.dtype).mT @ X for S, X in zip(bases, start.outputs, strict=True)]
 
     def __str__(self):
         kind = "map with a free symbol" if self.free else "inverse of a Kronecker sum"

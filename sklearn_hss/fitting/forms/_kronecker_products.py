@@ -8,16 +8,15 @@ import torch
 
 from ...linalg import KroneckerProductSum
 from ...linalg._modes import multilinear
-from .._form import Form, NotApplicable, growing
+from .._form import EXACT, Form, NotApplicable, growing
 from .._least_squares import mode_basis
 from .._products import alternate, apply_terms, as_factors, grow_terms, least_squares_terms, polish_terms
 from .._samples import relative_error
 
-_OUTER_RANKS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64)
-# More terms are not worth their numbers once the error is below this.
-_ENOUGH = 1e-9
-# Residuals above this one are not polished: the terms are too few, however good they are.
-_POLISHED = 0.1
+_OUTER_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+# More terms are not worth their numbers once the error is below the first. Between the first and the second, they are
+# polished, unless they are as many as the last. Above the third, a penalty may help.
+_ENOUGH, _PROMISING, _POOR, _MANY = 1e-9, 1e-2, 0.05, 10_000
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,13 @@ class KroneckerProducts(Form):
 
     outer_rank: int = 1
     ridge: float = 0.0
+    polished: bool = False
     is_symmetric: bool = False
 
     solver: ClassVar[str] = "als"
     effort: ClassVar[int] = 3
     everywhere: ClassVar[bool] = False
-    floor: ClassVar[float] = _ENOUGH
+    worthwhile: ClassVar[float] = 1.2
 
     @classmethod
     def path(cls, samples, options):
@@ -42,27 +42,40 @@ class KroneckerProducts(Form):
             raise NotApplicable("is for samples that do not determine the least-squares map")
         symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)
         symmetric = symmetric if options.symmetric == "auto" else options.symmetric
-        for ridge in (0.0, 1e-3) if options.alpha == "auto" else (options.alpha,):
-            terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or options.outer_rank == R]
-            candidates = (cls(options, R, ridge, symmetric) for R in terms)
-            error = yield from growing(candidates, enough=_ENOUGH, patience=2, worthwhile=1.2)
-            if error <= samples.accurate:
+        terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or R == options.outer_rank]
+        best, R_best = math.inf, 1
+        for R in terms if options.alpha in ("auto", 0) else []:
+            error = yield cls(options, R, is_symmetric=symmetric)
+            many = R * sum(map(math.prod, zip(samples.grid_in, samples.grid_out, strict=True))) > _MANY
+            if EXACT < error < _PROMISING and not many:
+                error = yield cls(options, R, polished=True, is_symmetric=symmetric)
+            if error * cls.worthwhile < best:
+                best, R_best = error, R
+            elif terms.index(R) > terms.index(R_best) + 1:
                 break
+            if best < _ENOUGH:
+                break
+        if options.alpha != "auto":
+            yield from growing((cls(options, R, options.alpha) for R in terms), enough=_ENOUGH, worthwhile=1.2)
+        elif best > _POOR:
+            few = [R for R in terms if R_best <= R <= 4 * R_best]
+            yield from growing((cls(options, R, 1e-3) for R in few), enough=_ENOUGH, worthwhile=1.2)
 
     def fit(self, samples, start=None):
         x, y, left, right = whitened(samples, self.options, self.is_symmetric)
         n_unknowns = self.outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
         few = samples.enough(n_unknowns, 10).n_samples
         x, y, W = x[:few], y[:few], None
-        if start is not None:
+        if start is not None and start.outer_rank <= self.outer_rank and not self.ridge:
             dense = [factor.to_dense() for factor in start.factors]
             W = [Q.mT @ w @ torch.linalg.pinv(P.mT) for w, Q, P in zip(dense, left, right, strict=True)]
-        W = grow_terms(x, y, self.outer_rank, start=W, ridge=self.ridge, generator=torch.Generator().manual_seed(0))
-        for _ in range(12):
+        generator = torch.Generator().manual_seed(0)
+        n_before = 0 if W is None else len(W[0])
+        W = grow_terms(x, y, self.outer_rank, start=W, ridge=self.ridge, generator=generator)
+        # The last fit, which starts from as many terms, may take longer.
+        for _ in range(12 if n_before == self.outer_rank and not self.polished else 4):
             W = alternate(W, x, y, ridge=self.ridge)
-        if not self.ridge and float((y - apply_terms(W, x)).norm()) < _POLISHED * float(y.norm()):
-            W = polished(W, x, y, symmetric=left is right)
-        return expanded(W, left, right)
+        return expanded(polished(W, x, y, symmetric=left is right) if self.polished else W, left, right)
 
     def deliver(self, operator, samples, alpha=None):
         few = samples.enough(operator.n_parameters)
@@ -74,7 +87,7 @@ class KroneckerProducts(Form):
 
     def __str__(self):
         name = f"alternating least squares, {self.outer_rank} Kronecker products"
-        return name + (f", ridge {self.ridge:g}" if self.ridge else "")
+        return name + (f", ridge {self.ridge:g}" if self.ridge else "") + (", polished" if self.polished else "")
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,14 @@ class AugmentedNullSpaces(MatrixForm):
         if samples.adjoint is not None or options.solver != "auto" or options.form != "auto":
             raise NotApplicable("is for symmetric operators, solver='auto' and form='auto'")
         symmetric = options.symmetric is True or (options.symmetric == "auto" and samples.asymmetry < 1e-8)
-        for w in range(1, min(WIDEST, len(samples.X[0]) - 1) + 1 if symmetric else 0):
+        widest = WIDEST if options.rank == "auto" else options.rank // 2
+        for w in range(1, min(widest, len(samples.X[0]) - 1) + 1 if symmetric else 0):
             inverse = BandedInverse(options, w)
-            if samples.n_samples >= 10 * w or inverse.min_samples > samples.n_independent:
-                continue
-            error = samples.error(inverse.fit(samples).apply(samples.X))
-            if error <= _GOOD:
-                yield from growing([cls(options, w), *([cls(options, w + 1)] if w < WIDEST else [])])
+            if inverse.min_samples > samples.n_independent:
+                break
+            if samples.error(inverse.fit(samples).apply(samples.X)) <= _GOOD:
+                if samples.n_samples < 10 * w:
+                    yield cls(options, w)
                 break
 
     @property
