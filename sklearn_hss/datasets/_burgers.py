@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._evolution import EVOLUTION_CONSTRAINTS, Series, make_evolution
+from ._evolution import EVOLUTION_CONSTRAINTS, Equation, Integrator, Schedule, make_evolution
+from ._forcing import Fields, Series
+from ._generation import Request
 
 
 @validate_params(
@@ -146,27 +148,9 @@ def make_burgers(
     ((6,), (5, 6, 256))
     """
     return make_evolution(
-        "make_burgers",
-        n_samples,
-        n_points,
-        diffusivity=viscosity,
-        beta=beta,
-        boundary=boundary,
-        both_ends=False,
-        series=Series(half_waves=2, shift=1, lowest=-1.0),
-        t_final=t_final,
-        store_every=store_every,
-        step=step,
-        initial=initial,
-        modes=modes,
-        length_scale=length_scale,
-        refinement=refinement,
-        solver=solver,
-        rtol=rtol,
-        atol=atol,
-        return_trajectories=return_trajectories,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        verbose=verbose,
-        data_home=data_home,
+        Request("make_burgers", n_samples, n_points, random_state, n_jobs, verbose, data_home, refinement),
+        Fields.checked("initial", initial, modes, length_scale, Series(shift=1, lowest=-1.0), n_axes=1),
+        Equation(None, boundary == "periodic", float(viscosity), float(beta)),
+        Schedule(t_final, store_every, step, return_trajectories),
+        Integrator(solver, rtol, atol),
     )

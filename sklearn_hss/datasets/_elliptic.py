@@ -1,17 +1,18 @@
 """Data of linear elliptic equations: draw right-hand sides, solve, keep the points of the coarse grid."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from .._containers import as_plain
 from .._devices import resolve_device
 from ._box import axis_grid, box_solver
-from ._checks import as_integer, check_fields, check_modes, real_array
-from ._forcing import gaussian_random_field, sine_forcing
-from ._generation import Plan, check_size, generate
+from ._checks import as_integer, real_array
+from ._forcing import Series
+from ._generation import Plan
 from ._sparse import (
     NotConverged,
     check_positive,
@@ -26,159 +27,204 @@ from ._sparse import (
 _BATCH = 2**21
 
 
-def make_elliptic_data(
-    generator,
-    n_samples,
-    n_points,
-    *,
-    boundary,
-    forcing,
-    modes,
-    length_scale,
-    order,
-    refinement,
-    random_state,
-    n_jobs,
-    device,
-    verbose,
-    data_home,
-    wavenumber=None,
-    domain="box",
-    hole_radius=None,
-    diffusivity=None,
-):
-    """Data sets of `make_poisson` and `make_helmholtz`, whose parameters these are.
+@dataclass(frozen=True)
+class EllipticProblem:
+    """The equation -div(diffusivity grad u) - wavenumber² u = f on a domain, and its scheme.
+
+    The attributes are parameters of `make_poisson` and `make_helmholtz`; None stands for a default that depends on
+    others, or for a term that the equation does not have.
+    """
+
+    boundary: str | None
+    order: int | None
+    wavenumber: float | None = None
+    domain: str = "box"
+    hole_radius: float | None = None
+    diffusivity: Any = None
+
+    def on_points(self, n_samples, shape):
+        """The same with boundary condition and diffusivity; ValueError where domain or points do not fit them."""
+        boundary = self.boundary or ("periodic" if self.domain == "perforated" else "dirichlet")
+        if self.domain == "l-shape" and boundary != "dirichlet":
+            raise ValueError(f"boundary={boundary!r} is not available for domain='l-shape'; 'dirichlet' is.")
+        return replace(self, boundary=boundary, diffusivity=_check_diffusivity(self.diffusivity, n_samples, shape))
+
+    def refinement(self, refinement, n_points, shape, on_grid):
+        """The refinement, or ValueError; `on_grid` says whether the right-hand sides live on the grid itself."""
+        on_grid = on_grid or isinstance(self.diffusivity, np.ndarray)
+        neumann = self.boundary == "neumann"
+        if refinement is None:
+            refinement = 1 if on_grid or len(shape) > 2 else 3 if neumann else 4 if len(shape) == 1 else 2
+        if on_grid and refinement > 1:
+            raise ValueError(
+                f"refinement={refinement} does not apply to a forcing or diffusivity that lives on the grid itself; "
+                f"use 1."
+            )
+        if neumann and refinement % 2 == 0:
+            raise ValueError(
+                f"refinement={refinement} does not nest the grids of a Neumann problem; use an odd number."
+            )
+        if min(shape) * refinement < 5:
+            raise ValueError(
+                f"n_points={n_points} with refinement={refinement} is too small: the schemes need at least 5 points."
+            )
+        return refinement
+
+    def solved_on(self, fine):
+        """The same with the order of the scheme; ValueError where it or the fine grid does not fit the domain."""
+        order = self.order
+        if self.domain == "perforated" or self.diffusivity is not None:
+            if order == 4:
+                which = "domain='perforated'" if self.domain == "perforated" else "a variable diffusivity"
+                raise ValueError(f"order=4 is not available for {which}; its scheme is of order 2.")
+            order = 2
+        if self.domain != "box":
+            self._check_domain(fine)
+        return replace(self, order=order or 4)
+
+    def _check_domain(self, fine):
+        if len(fine) != 2:
+            raise ValueError(
+                f"domain={self.domain!r} is one of two dimensions, and n_points gives {len(fine)}; use "
+                f"n_points=(64, 64), say."
+            )
+        if self.domain == "l-shape":
+            if self.diffusivity is not None:
+                raise ValueError("diffusivity is not available for domain='l-shape'; 'box' and 'perforated' have it.")
+            if any(n % 2 for n in fine):
+                raise ValueError(
+                    f"domain='l-shape' has its corner on the grid: {fine} points to solve on must be even."
+                )
+            return
+        h = 1 / min(fine)
+        if not 2 * h < self.hole_radius < 0.5 - h:
+            raise ValueError(
+                f"hole_radius={self.hole_radius} must be between two cells and half the box less one cell, {2 * h:.4g} "
+                f"and {0.5 - h:.4g} on {fine} points."
+            )
+
+    def torch_device(self, device, n_axes):
+        """Torch device, or None for the SciPy solvers; ValueError where only those solve the problem."""
+        helps = n_axes == 3 and self.domain == "box" and self.diffusivity is None
+        if device == "cpu" or (device == "auto" and not helps):
+            return None
+        resolved = resolve_device(device)
+        if resolved.type == "cpu":
+            return None
+        if not helps:
+            raise ValueError(
+                f"device={device!r} is for boxes of three dimensions with constant diffusivity; use 'cpu'."
+            )
+        return resolved
+
+    def mask(self, shape):
+        """Points of the closed domain."""
+        return domain_mask(self.domain, shape, self.boundary, self.hole_radius)
+
+    def admissible(self, fine, kind):
+        """Function that makes right-hand sides of a kind fit, in place: zero where they must be, or of mean zero."""
+        drawn = kind != "given"
+        # As at the ends of the box, a random f is zero where u = 0.
+        inside = l_shape_interior(fine) if self.domain == "l-shape" and drawn else self.mask(fine)
+
+        def fit(f):
+            if self.boundary == "dirichlet" and drawn:
+                for axis in range(1, f.ndim):
+                    np.moveaxis(f, axis, 0)[0] = 0
+                if kind == "sine" and f.ndim == 2:
+                    f[:, [1, -2, -1]] = 0
+            if self.domain != "box":
+                f *= inside
+            if self.boundary != "dirichlet" and self.wavenumber is None:
+                f -= inside * (f.sum(axis=tuple(range(1, f.ndim)), keepdims=True) / inside.sum())
+
+        return fit
+
+    @property
+    def recipe(self):
+        """All that determines the equation and its scheme."""
+        return {**vars(self), "hole_radius": self.hole_radius if self.domain == "perforated" else None}
+
+    def solver(self, fine, device):
+        """Solver ``solve(rows, f, slopes)`` of the samples of a slice."""
+        a, box = self.diffusivity, self.domain == "box"
+        if box and a is None:
+            solve_box = box_solver(fine, self.boundary, self.order, self.wavenumber, device)
+            return lambda rows, f, slopes: solve_box(f, slopes)
+        if self.domain == "l-shape":
+            solve = l_shape_solver(fine, self.order)
+        else:
+            with_hole = partial(perforated_solver, fine, self.boundary, self.hole_radius)
+            prepare = partial(diffusion_solver, fine, self.boundary) if box else with_hole
+            if isinstance(a, np.ndarray) and a.ndim > len(fine):  # one field per sample
+                return lambda rows, f, slopes: np.concatenate(
+                    [
+                        _named(prepare(field), i, one)
+                        for i, field, one in zip(range(rows.start, rows.stop), a[rows], f[:, None], strict=True)
+                    ]
+                )
+            solve = prepare(a)
+        return lambda rows, f, slopes: _named(solve, rows.start, f)
+
+
+def make_elliptic_data(request, forcing, problem):
+    """Data sets of `make_poisson` and `make_helmholtz`.
+
+    Parameters
+    ----------
+    request : Request
+    forcing : Fields
+    problem : EllipticProblem
 
     Returns
     -------
     F, U : ndarrays of shape (n_samples, *n_points)
     mask : ndarray of bool (*n_points)
     """
-    kind = forcing if isinstance(forcing, str) else "given"
-    if kind == "given":
-        forcing = real_array(forcing, "forcing")
-        sizes = [f"n_{i}" for i in range(1, forcing.ndim)] or ["n_points"]
-        forcing = check_fields(forcing, "forcing", ("n_samples", *sizes))
-        n_samples, *n_points = forcing.shape
-        random_state = 0  # nothing is random
-    shape = _check_shape(n_points)
-    boundary = _check_boundary(boundary, domain)
-    diffusivity = _check_diffusivity(diffusivity, n_samples, shape)
-    on_grid = kind in ("gaussian", "given") or isinstance(diffusivity, np.ndarray)
-    refinement = _check_refinement(refinement, on_grid, boundary, len(shape))
+    if forcing.kind == "given":
+        request = request.given(len(forcing.values), list(forcing.values.shape[1:]))
+    n_points, shape = request.n_points, _check_shape(request.n_points)
+    problem = problem.on_points(request.n_samples, shape)
+    refinement = problem.refinement(request.refinement, n_points, shape, forcing.on_grid)
     fine = tuple(n * refinement for n in shape)
-    if min(fine) < 5:
-        raise ValueError(
-            f"n_points={n_points} with refinement={refinement} is too small: the schemes need at least 5 points."
-        )
-    order = _check_order(order, domain, diffusivity)
-    _check_domain(domain, fine, boundary, hole_radius, diffusivity)
-    # In three dimensions, the paper draws half waves, which are not periodic.
-    half_waves = len(shape) > 2 and boundary == "dirichlet"
-    if kind == "sine":
-        default = (3, 23) if len(shape) > 2 else (1, 10)
-        modes = check_modes(default if modes is None else modes, (min(shape) - 1) // (1 if half_waves else 2), n_points)
-    device = _check_device(device, len(shape) == 3 and domain == "box" and diffusivity is None)
+    problem = problem.solved_on(fine)
+    if len(shape) > 2:  # the paper draws half waves there, which are not periodic
+        half_waves = 1 if problem.boundary == "dirichlet" else 2
+        forcing = replace(forcing, series=Series(half_waves, n_draws=20, modes=(3, 23)))
+    forcing = forcing.settled(n_points, min(fine), refinement)
+    device = problem.torch_device(request.device, len(shape))
+    request = replace(request, n_points=shape, refinement=refinement, device=device)
     shapes = {"F": shape, "U": shape}
-    parameters = {"n_samples": n_samples, "n_points": shape, "refinement": refinement}
     # One field of the fine grid at least is worked on at a time, with its transform and the solution of the equation.
-    n_bytes = check_size(parameters, n_samples, shapes, working=3 * prod(fine), data_home=data_home)
+    n_bytes = request.check_size(shapes, working=3 * prod(fine))
 
     def prepare():
-        solver = _solver(fine, boundary, order, wavenumber, domain, hole_radius, diffusivity, device)
-        rng = check_random_state(random_state)
-        axes = [axis_grid(n, boundary) for n in fine]
-        if kind == "sine":
-            n_draws = 20 if len(shape) > 2 else None
-            draw, field = sine_forcing(axes, n_samples, modes, (1 if half_waves else 2) * np.pi, n_draws, rng)
-        elif kind == "grf":
-            highest = [np.pi * n for n in shape]
-            draw, field = gaussian_random_field(axes, n_samples, boundary, length_scale, highest, rng)
-        elif kind == "given":
-            draw, field = forcing.__getitem__, np.array
-        else:
-            draw, field = lambda rows: rng.standard_normal((rows.stop - rows.start, *shape)), np.array
-
-        inside = domain_mask(domain, fine, boundary, hole_radius)
-        if domain == "l-shape" and kind != "given":  # as at the ends of the box, f is zero where u = 0
-            inside = l_shape_interior(fine)
+        solver = problem.solver(fine, device)
+        boundary = problem.boundary
+        axes, highest = [axis_grid(n, boundary) for n in fine], [np.pi * n for n in shape]
+        draw, field = forcing.sampler(axes, request.n_samples, boundary, highest, request.rng())
+        fit = problem.admissible(fine, forcing.kind)
+        with_slopes = forcing.kind == "sine" and boundary == "neumann"
         every = slice(refinement // 2 if boundary == "neumann" else 0, None, refinement)
         kept = (slice(None), *[every] * len(shape))
 
         def solve(rows, drawn):
-            slopes = None
-            if kind == "sine" and boundary == "neumann":
-                f, slopes = field(drawn, slopes=True)
-            else:
-                f = field(drawn)
-            if boundary == "dirichlet" and kind != "given":
-                for axis in range(1, f.ndim):
-                    np.moveaxis(f, axis, 0)[0] = 0
-                if kind == "sine" and len(shape) == 1:
-                    f[:, [1, -2, -1]] = 0
-            if domain != "box":
-                f *= inside
-            if boundary != "dirichlet" and wavenumber is None:
-                f -= inside * (f.sum(axis=tuple(range(1, f.ndim)), keepdims=True) / inside.sum())
+            f, slopes = field(drawn, slopes=True) if with_slopes else (field(drawn), None)
+            fit(f)
             return f[kept], solver(rows, f, slopes)[kept]
 
-        return Plan(
-            n_samples=n_samples,
-            batch_size=max(1, _BATCH // prod(fine)),
-            shapes=shapes,
-            draw=draw,
-            solve=solve,
-        )
+        return Plan(request.n_samples, max(1, _BATCH // prod(fine)), shapes, draw, solve)
 
-    recipe = {
-        "generator": generator,
-        **parameters,
-        "domain": domain,
-        "hole_radius": hole_radius if domain == "perforated" else None,
-        "diffusivity": diffusivity,
-        "wavenumber": wavenumber,
-        "boundary": boundary,
-        "forcing": forcing,
-        "modes": modes if kind == "sine" else None,
-        "length_scale": length_scale if kind == "grf" else None,
-        "order": order,
-        "device": device and device.type,
-        "random_state": random_state,
-    }
-    n_jobs = n_jobs if device is None else 1
-    F, U = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
-    return F, U, domain_mask(domain, shape, boundary, hole_radius)
+    recipe = {**forcing.recipe, **problem.recipe, "device": device and device.type}
+    F, U = request.generate(prepare, n_bytes, **recipe)
+    return F, U, problem.mask(shape)
 
 
-def _solver(shape, boundary, order, wavenumber, domain, hole_radius, diffusivity, device):
-    """Solver ``solve(rows, f, slopes)`` of the samples of a slice."""
-    if domain == "l-shape":
-        solve = l_shape_solver(shape, order)
-    elif domain == "box" and diffusivity is None:
-        box = box_solver(shape, boundary, order, wavenumber, device)
-        return lambda rows, f, slopes: box(f, slopes)
-    else:
-        prepare = (
-            partial(perforated_solver, shape, boundary, hole_radius)
-            if domain == "perforated"
-            else partial(diffusion_solver, shape, boundary)
-        )
-        if isinstance(diffusivity, np.ndarray) and diffusivity.ndim > len(shape):
-            return lambda rows, f, slopes: np.concatenate(
-                [
-                    _named(prepare(a), slice(i, i + 1), f[i - rows.start : i - rows.start + 1])
-                    for i, a in enumerate(diffusivity[rows], rows.start)
-                ]
-            )
-        solve = prepare(diffusivity)
-    return lambda rows, f, slopes: _named(solve, rows, f)
-
-
-def _named(solve, rows, f):
+def _named(solve, first, f):
     try:
         return solve(f)
     except NotConverged as error:
-        raise RuntimeError(f"Sample {rows.start + error.index} could not be solved: {error}.") from None
+        raise RuntimeError(f"Sample {first + error.index} could not be solved: {error}.") from None
 
 
 def _check_shape(n_points):
@@ -189,14 +235,6 @@ def _check_shape(n_points):
     if not shape or min(shape) < 2:
         raise ValueError(f"n_points={n_points!r} must be an integer of at least 2, or a tuple of one per axis.")
     return shape
-
-
-def _check_boundary(boundary, domain):
-    if boundary is None:
-        return "periodic" if domain == "perforated" else "dirichlet"
-    if domain == "l-shape" and boundary != "dirichlet":
-        raise ValueError(f"boundary={boundary!r} is not available for domain='l-shape'; 'dirichlet' is.")
-    return boundary
 
 
 def _check_diffusivity(diffusivity, n_samples, shape):
@@ -213,57 +251,3 @@ def _check_diffusivity(diffusivity, n_samples, shape):
         )
     check_positive(diffusivity)
     return diffusivity
-
-
-def _check_refinement(refinement, on_grid, boundary, n_axes):
-    if refinement is None:
-        return 1 if on_grid or n_axes > 2 else 3 if boundary == "neumann" else 4 if n_axes == 1 else 2
-    if on_grid and refinement > 1:
-        raise ValueError(
-            f"refinement={refinement} does not apply to a forcing or diffusivity that lives on the grid itself; use 1."
-        )
-    if boundary == "neumann" and refinement % 2 == 0:
-        raise ValueError(f"refinement={refinement} does not nest the grids of a Neumann problem; use an odd number.")
-    return refinement
-
-
-def _check_order(order, domain, diffusivity):
-    if domain != "perforated" and diffusivity is None:
-        return 4 if order is None else order
-    if order == 4:
-        what = "domain='perforated'" if domain == "perforated" else "a variable diffusivity"
-        raise ValueError(f"order=4 is not available for {what}; its scheme is of order 2.")
-    return 2
-
-
-def _check_domain(domain, fine, boundary, hole_radius, diffusivity):
-    if domain == "box":
-        return
-    if len(fine) != 2:
-        raise ValueError(
-            f"domain={domain!r} is one of two dimensions, and n_points gives {len(fine)}; use n_points=(64, 64), say."
-        )
-    if domain == "l-shape":
-        if diffusivity is not None:
-            raise ValueError("diffusivity is not available for domain='l-shape'; 'box' and 'perforated' have it.")
-        if any(n % 2 for n in fine):
-            raise ValueError(f"domain='l-shape' has its corner on the grid: {fine} points to solve on must be even.")
-        return
-    h = 1 / min(fine)
-    if not 2 * h < hole_radius < 0.5 - h:
-        raise ValueError(
-            f"hole_radius={hole_radius} must be between two cells and half the box less one cell, {2 * h:.4g} and "
-            f"{0.5 - h:.4g} on {fine} points."
-        )
-
-
-def _check_device(device, helps):
-    """Torch device, or None for the SciPy solvers."""
-    if device == "cpu" or (device == "auto" and not helps):
-        return None
-    resolved = resolve_device(device)
-    if resolved.type == "cpu":
-        return None
-    if not helps:
-        raise ValueError(f"device={device!r} is for boxes of three dimensions with constant diffusivity; use 'cpu'.")
-    return resolved

@@ -1,23 +1,21 @@
 """Trajectories of u_t + beta u u_x = diffusivity u_xx on the unit interval, and the pairs of states cut from them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.fft
 import scipy.sparse as sp
 from scipy.integrate import solve_ivp
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from .._parameters import Count
 from .._warnings import warn_user
 from ..exceptions import DataWarning
-from ._checks import check_fields, check_modes, count_steps
-from ._forcing import gaussian_random_field
-from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, check_size, generate, report
+from ._checks import count_steps
+from ._generation import GENERATION_CONSTRAINTS, POSITIVE, Plan, report
 
 EVOLUTION_CONSTRAINTS: dict[str, list] = {
     "n_samples": [Count(1)],
@@ -40,14 +38,6 @@ EVOLUTION_CONSTRAINTS: dict[str, list] = {
 _BATCH = 16
 
 
-class Series(NamedTuple):
-    """Sine series sum_k c_k sin(half_waves (k + shift) pi x) with c_k ~ U(lowest, 1)."""
-
-    half_waves: int
-    shift: int
-    lowest: float
-
-
 @dataclass(frozen=True)
 class Equation:
     """Right-hand side of u_t = (diffusivity u_x - beta u² / 2)_x in second-order finite differences.
@@ -59,22 +49,41 @@ class Equation:
     Attributes
     ----------
     n_intervals : int
-        The spacing h is 1 / n_intervals.
+        The spacing h is 1 / n_intervals. None until there is a grid.
     periodic : bool
         The unknowns are u at the points j h, j = 0, ..., n_intervals - 1 of a periodic grid, or j = 1, ...,
         n_intervals - 1 where u = 0 at both ends.
     diffusivity, beta : float
+    both_ends : bool
+        Whether x = 1 is a point of the grid.
     """
 
-    n_intervals: int
+    n_intervals: Any
     periodic: bool
     diffusivity: float
     beta: float = 0.0
+    both_ends: bool = False
 
     def __call__(self, t, u):
         a, b = self._neighbours(u)
         flux = self.diffusivity * self.n_intervals * (b - a) - self.beta / 6 * (a * a + a * b + b * b)
         return self.n_intervals * np.diff(flux)
+
+    @property
+    def boundary(self):
+        """The boundary condition."""
+        return "periodic" if self.periodic else "dirichlet"
+
+    @property
+    def unknowns(self):
+        """Where they are among the points of the grid: a slice."""
+        return slice(None) if self.periodic else slice(1, self.n_intervals)
+
+    def zero_outside(self, states):
+        """States that are as the given ones in the unknowns, and zero at the other points."""
+        inside = np.zeros_like(states)
+        inside[:, self.unknowns] = states[:, self.unknowns]
+        return inside
 
     def jacobian(self, t, u):
         a, b = self._neighbours(u)
@@ -160,162 +169,125 @@ def exact_trajectories(equation, initial, times):
     return scipy.fft.idst(scipy.fft.dst(initial, type=1)[:, None] * decay, type=1, overwrite_x=True)
 
 
-def make_evolution(
-    generator,
-    n_samples,
-    n_points,
-    *,
-    diffusivity,
-    beta,
-    boundary,
-    both_ends,
-    series,
-    t_final,
-    store_every,
-    step,
-    initial,
-    modes,
-    length_scale,
-    refinement,
-    solver,
-    rtol,
-    atol,
-    return_trajectories,
-    random_state,
-    n_jobs,
-    verbose,
-    data_home,
-):
-    """Generate trajectories; the parameters are those of `make_heat` and `make_burgers`, and two more.
+@dataclass(frozen=True)
+class Schedule:
+    """The states that are stored, and returned; the attributes are parameters of `make_heat`."""
+
+    t_final: float
+    store_every: float
+    step: float
+    return_trajectories: bool
+
+    def count(self):
+        """Numbers of steps of a trajectory, and between the states of a pair or None; ValueError where none fits."""
+        n_steps = count_steps("store_every", self.store_every, self.t_final, f"t_final={self.t_final:g}")
+        if self.return_trajectories:
+            return n_steps, None
+        lag = count_steps("store_every", self.store_every, self.step, f"step={self.step:g}")
+        if lag > n_steps:
+            raise ValueError(
+                f"step={self.step} is longer than the trajectories; choose one of at most t_final={self.t_final}."
+            )
+        return n_steps, lag
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """Integration in time; the attributes are parameters of `make_heat`."""
+
+    solver: str
+    rtol: float
+    atol: float
+
+    @property
+    def recipe(self):
+        """Parameters that determine the trajectories."""
+        return vars(self) if self.solver == "bdf" else {"solver": self.solver, "rtol": None, "atol": None}
+
+    def solve(self, equation, times, refinement, rows, initial):
+        """Trajectories of a slice of the samples, whose initial states are given, as in :class:`Plan`."""
+        unknowns = equation.unknowns
+        if self.solver == "exact":
+            states = exact_trajectories(equation, initial[:, unknowns], times)
+        else:
+            states = (self._numbered_bdf(equation, times, i, u[unknowns]) for i, u in enumerate(initial, rows.start))
+        n_fine = initial.shape[1]
+        U = np.zeros((len(initial), len(times), -(-n_fine // refinement)))
+        fine = np.zeros((len(times), n_fine))
+        for trajectory, values in zip(U, states, strict=True):
+            fine[:, unknowns] = values
+            trajectory[:] = fine[:, ::refinement]
+            report(1)
+        return (U,)
+
+    def _numbered_bdf(self, equation, times, i, u):
+        try:
+            return bdf_trajectory(equation, u, times, self.rtol, self.atol)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"Trajectory {i}: {error}; try a finer grid (n_points, refinement), more diffusion, smaller initial "
+                f"states, or other tolerances than rtol={self.rtol}, atol={self.atol}."
+            ) from error
+
+
+def make_evolution(request, initial, equation, schedule, integrator):
+    """Data sets of `make_heat` and `make_burgers`.
 
     Parameters
     ----------
-    both_ends : bool
-        Whether x = 1 belongs to the grid.
-    series : Series
-        The distribution "sine" of the initial states.
+    request : Request
+    initial : Fields
+    equation : Equation
+    schedule : Schedule
+    integrator : Integrator
 
     Returns
     -------
     tuple of ndarrays
         (times, U) or (U_t, U_next).
     """
-    given = None
-    if not isinstance(initial, str):
-        given = check_fields(initial, "initial", ("n_samples", "n_points"))
-        n_samples, n_points = given.shape
-        random_state = 0  # nothing is random
-    on_grid = given is not None or initial == "gaussian"
-    refinement = _check_refinement(refinement, n_points, on_grid)
-    n_fine = n_points * refinement
-    n_intervals = n_fine - 1 if both_ends else n_fine
-    if given is None and initial == "sine":
-        modes = check_modes(modes, (n_intervals - 1) // (series.half_waves * refinement) - series.shift, n_points)
-    n_steps = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
-    if not return_trajectories:
-        lag = count_steps("store_every", store_every, step, f"step={step:g}")
-        if lag > n_steps:
-            raise ValueError(f"step={step} is longer than the trajectories; choose one of at most t_final={t_final}.")
+    given = initial.kind == "given"
+    if given:
+        request = request.given(*initial.values.shape)
+    n_samples, n_points = request.n_samples, request.n_points
+    refinement = _check_refinement(request.refinement, n_points, initial.on_grid)
+    request, n_fine = replace(request, refinement=refinement), n_points * refinement
+    equation = replace(equation, n_intervals=n_fine - equation.both_ends)
+    initial = initial.settled(n_points, equation.n_intervals, refinement)
+    n_steps, lag = schedule.count()
     shapes: dict[str, tuple[int, ...]] = {"U": (n_steps + 1, n_points)}
-    parameters = {
-        "n_samples": n_samples,
-        "n_points": n_points,
-        "refinement": refinement,
-        "t_final": t_final,
-        "store_every": store_every,
-    }
+    in_time = {"t_final": schedule.t_final, "store_every": schedule.store_every}
     # Pairs are copies, and so in memory even where the trajectories are on the disk.
-    n_copied = 0 if return_trajectories else 2 * n_samples * (n_steps + 1 - lag) * n_points
-    working = n_copied + (n_steps + 1) * n_fine
-    n_bytes = check_size(parameters, n_samples, shapes, working=working, data_home=data_home)
-    equation = Equation(n_intervals, boundary == "periodic", float(diffusivity), float(beta))
-    unknowns = slice(None) if equation.periodic else slice(1, n_intervals)
-    if given is not None:
-        given = _vanishing_outside(given, unknowns)
-    _warn_of_coarse_grid(
-        equation, 1.0 if given is None else np.abs(given).max(), n_points, None if on_grid else refinement
-    )
-    times = float(store_every) * np.arange(n_steps + 1)
+    n_copied = 2 * n_samples * (n_steps + 1 - lag) * n_points if lag else 0
+    n_bytes = request.check_size(shapes, working=n_copied + (n_steps + 1) * n_fine, **in_time)
+    if given:
+        initial = replace(initial, values=_vanishing_outside(initial.values, equation))
+    largest = np.abs(initial.values).max() if given else 1.0
+    _warn_of_coarse_grid(equation, largest, n_points, None if initial.on_grid else refinement)
+    times = float(schedule.store_every) * np.arange(n_steps + 1)
 
     def prepare():
-        if given is None:
-            rng = check_random_state(random_state)
-            x, max_frequency = np.arange(n_fine) / n_intervals, np.pi * n_intervals / refinement
-            draw = _random_states(
-                initial, n_samples, x, unknowns, boundary, series, modes, length_scale, max_frequency, rng
-            )
-        else:
-            draw = given.__getitem__
-        solve_batch = _batch_solver(equation, unknowns, times, refinement, solver, rtol, atol)
-        # SciPy's BDF is Python code.
-        prefer = "processes" if solver == "bdf" else "threads"
-        return Plan(n_samples, _BATCH, shapes, draw, solve_batch, prefer=prefer)
+        x, highest = np.arange(n_fine) / equation.n_intervals, np.pi * equation.n_intervals / refinement
+        draw, field = initial.sampler([x], n_samples, equation.boundary, [highest], request.rng())
 
-    recipe = {
-        "generator": generator,
-        **parameters,
-        "diffusivity": diffusivity,
-        "beta": beta,
-        "boundary": boundary,
-        "initial": initial if given is None else given,
-        "modes": modes if given is None and initial == "sine" else None,
-        "length_scale": length_scale if given is None and initial == "grf" else None,
-        "solver": solver,
-        "rtol": rtol if solver == "bdf" else None,
-        "atol": atol if solver == "bdf" else None,
-        "random_state": random_state,
-    }
-    (U,) = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
-    if return_trajectories:
+        def draw_states(rows):
+            states = field(draw(rows))
+            if not given:
+                states = equation.zero_outside(states)
+                states /= np.abs(states).max(axis=1, keepdims=True)
+            return states
+
+        solve = partial(integrator.solve, equation, times, refinement)
+        # SciPy's BDF is Python code.
+        prefer = "processes" if integrator.solver == "bdf" else "threads"
+        return Plan(n_samples, _BATCH, shapes, draw_states, solve, prefer=prefer)
+
+    recipe = {name: getattr(equation, name) for name in ("diffusivity", "beta", "boundary")}
+    recipe |= {**in_time, **initial.recipe, **integrator.recipe}
+    (U,) = request.generate(prepare, n_bytes, **recipe)
+    if lag is None:
         return times, U
     return tuple(np.array(states).reshape(-1, n_points) for states in (U[:, :-lag], U[:, lag:]))
-
-
-def _batch_solver(equation, unknowns, times, refinement, solver, rtol, atol) -> Callable:
-    def solve(rows, initial):
-        n_fine = initial.shape[1]
-        U = np.zeros((len(initial), len(times), -(-n_fine // refinement)))
-        fine = np.zeros((len(times), n_fine))
-        if solver == "exact":
-            states = exact_trajectories(equation, initial[:, unknowns], times)
-        else:
-            states = (_numbered_bdf(i, u[unknowns]) for i, u in enumerate(initial, rows.start))
-        for trajectory, state in zip(U, states, strict=True):
-            fine[:, unknowns] = state
-            trajectory[:] = fine[:, ::refinement]
-            report(1)
-        return (U,)
-
-    def _numbered_bdf(i, u):
-        try:
-            return bdf_trajectory(equation, u, times, rtol, atol)
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"Trajectory {i}: {error}; try a finer grid (n_points, refinement), more diffusion, smaller initial "
-                f"states, or other tolerances than rtol={rtol}, atol={atol}."
-            ) from error
-
-    return solve
-
-
-def _random_states(kind, n_samples, x, unknowns, boundary, series, modes, length_scale, max_frequency, rng) -> Callable:
-    if kind == "sine":
-        k = np.arange(modes[0], modes[1] + 1) + series.shift
-        coefficients = rng.uniform(series.lowest, 1, size=(n_samples, len(k)))
-        basis = np.sin(series.half_waves * np.pi * k[:, None] * x)
-        numbers, field = coefficients.__getitem__, lambda drawn: drawn @ basis
-    elif kind == "grf":
-        numbers, field = gaussian_random_field([x], n_samples, boundary, length_scale, [max_frequency], rng)
-    else:
-        numbers, field = lambda rows: rng.standard_normal((rows.stop - rows.start, len(x))), np.array
-
-    def draw(rows):
-        values = field(numbers(rows))
-        states = np.zeros_like(values)
-        states[:, unknowns] = values[:, unknowns]
-        return states / np.abs(states).max(axis=1, keepdims=True)
-
-    return draw
 
 
 def _check_refinement(refinement, n_points, on_grid):
@@ -332,10 +304,9 @@ def _check_refinement(refinement, n_points, on_grid):
     return refinement
 
 
-def _vanishing_outside(initial, unknowns):
+def _vanishing_outside(initial, equation):
     """The given states, zero at the ends where they are so up to rounding."""
-    inside = np.zeros_like(initial)
-    inside[:, unknowns] = initial[:, unknowns]
+    inside = equation.zero_outside(initial)
     if not np.allclose(initial, inside, rtol=0, atol=1e-12 * np.abs(initial).max()):
         where = np.unravel_index(np.argmax(np.abs(initial - inside)), initial.shape)
         raise ValueError(

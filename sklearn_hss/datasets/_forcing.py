@@ -1,56 +1,120 @@
-"""Random right-hand sides on the unit box.
+"""Right-hand sides and initial states on the unit box.
 
-Each function returns a pair of functions. ``draw(rows)`` takes a slice of the samples and returns its random numbers;
+Samplers are pairs of functions. ``draw(rows)`` takes a slice of the samples and returns its random numbers;
 ``field(drawn)`` evaluates the fields, so that those of a large grid need not be in memory at once, though the
 coefficients of series are.
 """
 
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
+from typing import Any
 
 import numpy as np
 
+from ._checks import check_fields, check_modes, real_array
 
-def sine_forcing(axes, n_samples, modes, wave, n_draws, rng):
-    """Truncated Fourier sine series sum_k c_k prod_i sin(wave k_i x_i) with c_k ~ U(0, 1) (Appendix F.2).
 
-    Parameters
-    ----------
-    axes : list of m ndarrays
-        Grid of every axis.
-    n_samples : int
-    modes : tuple (first, last)
-        Range of every k_i, both ends included.
-    wave : float
-        Angular frequency of the mode k = 1.
-    n_draws : int or None
-        Number of k_i that each sample draws per axis, with replacement; None has all of them present.
-    rng : RandomState
+@dataclass(frozen=True)
+class Series:
+    """Sine series sum_k c_k prod_i sin(half_waves (k_i + shift) pi x_i) with c_k ~ U(lowest, 1).
 
-    Returns
-    -------
-    draw, field : callables
+    Each sample draws `n_draws` of the k_i per axis, with replacement; None has all of them present. Their range is
+    `modes` where no other is given, both ends included.
+    """
+
+    half_waves: int = 2
+    shift: int = 0
+    lowest: float = 0.0
+    n_draws: int | None = None
+    modes: tuple[int, int] = (1, 10)
+
+    def sampler(self, axes, n_samples, modes, rng):
+        """Random fields on a grid, a list of m axes.
+
         With ``slopes=True``, `field` returns also a list of the derivatives along every axis at its end x = 0, arrays
         without that axis.
+        """
+        k = np.arange(modes[0], modes[1] + 1) + self.shift
+        if self.n_draws is None:
+            coefficients = rng.uniform(self.lowest, 1, size=(n_samples, *[len(k)] * len(axes)))
+        else:
+            drawn = rng.randint(len(k), size=(len(axes), n_samples, self.n_draws))
+            coefficients = rng.uniform(self.lowest, 1, size=(n_samples, *[self.n_draws] * len(axes)))
+            for columns in drawn:
+                coefficients = np.einsum("nd...,ndk->n...k", coefficients, np.eye(len(k))[columns])
+        waves = self.half_waves * np.pi * k
+        bases = [np.sin(waves[:, None] * x) for x in axes]
+
+        def field(drawn, slopes=False):
+            f = _expand(drawn, bases)
+            if not slopes:
+                return f
+            at_ends = [np.moveaxis(drawn, i, -1) @ waves for i in range(1, len(axes) + 1)]
+            return f, [_expand(c, bases[:i] + bases[i + 1 :]) for i, c in enumerate(at_ends)]
+
+        return coefficients.__getitem__, field
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Right-hand sides or initial states: random ones of a kind, or those given.
+
+    `name` is the parameter of the public functions that has the `values`: "sine", "gaussian", "grf", or an array of
+    shape (n_samples, *n_points). The kind "sine" is the `series` with these `modes`; "grf" has the `length_scale`.
     """
-    k = np.arange(modes[0], modes[1] + 1)
-    if n_draws is None:
-        coefficients = rng.uniform(size=(n_samples, *[len(k)] * len(axes)))
-    else:
-        drawn = rng.randint(len(k), size=(len(axes), n_samples, n_draws))
-        coefficients = rng.uniform(size=(n_samples, *[n_draws] * len(axes)))
-        for columns in drawn:
-            coefficients = np.einsum("nd...,ndk->n...k", coefficients, np.eye(len(k))[columns])
-    bases = [np.sin(wave * k[:, None] * x) for x in axes]
 
-    def field(drawn, slopes=False):
-        f = _expand(drawn, bases)
-        if not slopes:
-            return f
-        at_ends = [np.moveaxis(drawn, i, -1) @ (wave * k) for i in range(1, len(axes) + 1)]
-        return f, [_expand(c, bases[:i] + bases[i + 1 :]) for i, c in enumerate(at_ends)]
+    name: str
+    values: Any
+    modes: tuple[int, int] | None
+    length_scale: float | None
+    series: Series = Series()
 
-    return coefficients.__getitem__, field
+    @classmethod
+    def checked(cls, name, values, modes, length_scale, series=Series(), n_axes=None):
+        """Fields of so many axes, None for any number; ValueError where given ones are no such array."""
+        if not isinstance(values, str):
+            values = real_array(values, name)
+            values = check_fields(values, name, ("n_samples", *["n_points"] * (n_axes or max(1, values.ndim - 1))))
+        return cls(name, values, modes, length_scale, series)
+
+    @property
+    def kind(self):
+        """One of "sine", "gaussian", "grf" and "given"."""
+        return self.values if isinstance(self.values, str) else "given"
+
+    @property
+    def on_grid(self):
+        """Whether there is nothing between the grid points."""
+        return self.kind in ("gaussian", "given")
+
+    def settled(self, n_points, n_intervals, refinement):
+        """The same without the parameters of other kinds; ValueError where the grid cannot represent the modes.
+
+        The shortest axis has `n_intervals` on the grid that is solved on; `n_points` is for the message.
+        """
+        modes = None
+        if self.kind == "sine":
+            series = self.series
+            highest = (n_intervals - 1) // (series.half_waves * refinement) - series.shift
+            modes = check_modes(series.modes if self.modes is None else self.modes, highest, n_points)
+        return replace(self, modes=modes, length_scale=self.length_scale if self.kind == "grf" else None)
+
+    @property
+    def recipe(self):
+        """All that determines the fields, beside the grid and the random numbers."""
+        return {self.name: self.values, "modes": self.modes, "length_scale": self.length_scale}
+
+    def sampler(self, axes, n_samples, boundary, max_frequencies, rng):
+        """Functions `draw` and `field`; the parameters are those of :func:`gaussian_random_field`."""
+        if self.kind == "sine":
+            return self.series.sampler(axes, n_samples, self.modes, rng)
+        if self.kind == "grf":
+            return gaussian_random_field(axes, n_samples, boundary, self.length_scale, max_frequencies, rng)
+        if self.kind == "given":
+            return self.values.__getitem__, np.array
+        shape = [len(x) for x in axes]
+        return lambda rows: rng.standard_normal((rows.stop - rows.start, *shape)), np.array
 
 
 def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequencies, rng):

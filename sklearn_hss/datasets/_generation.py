@@ -6,9 +6,9 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
@@ -115,7 +116,7 @@ def generate(
     n_jobs, verbose, data_home
         As in the public generators.
     n_bytes : int, default=0
-        Size of the arrays, from :func:`check_size`.
+        Size of the arrays, from :meth:`Request.check_size`.
 
     Returns
     -------
@@ -169,38 +170,60 @@ def generate(
         raise ValueError(f"{folder} is damaged ({error}); delete it, and the data will be generated again.") from error
 
 
-def check_size(
-    parameters: Mapping[str, Any],
-    n_samples: int,
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: Any = np.float64,
-    *,
-    working: int = 0,
-    data_home: str | os.PathLike | None = None,
-) -> int:
-    """Refuse data that do not fit into the memory of this machine, before any work.
+@dataclass(frozen=True)
+class Request:
+    """Samples on a grid that a generator is asked for, and how to make and to keep them.
 
-    Parameters
-    ----------
-    parameters : dict
-        Those of the generator that the size depends on, for the message.
-    n_samples : int
-    shapes : dict of str to tuple
-        As of :class:`Plan`.
-    dtype : dtype, default=float64
-    working : int, default=0
-        Numbers of float64 that are in memory beside the arrays, at least.
-    data_home
-        As in the public generators. Where it is given, the arrays are not in memory.
-
-    Returns
-    -------
-    int
-        Size of the arrays in bytes, for :func:`generate`.
+    The attributes are the name of the public function and parameters of it. `refinement` is None for generators that
+    have none, and `device`, a torch device once it is checked, for data that are made without torch.
     """
-    n_bytes = n_samples * sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
-    check_memory(8 * working + (n_bytes if data_home is None else 0), _size_parameters(parameters))
-    return n_bytes
+
+    generator: str
+    n_samples: int
+    n_points: Any
+    random_state: Any
+    n_jobs: int | None
+    verbose: int
+    data_home: str | os.PathLike | None
+    refinement: int | None = None
+    device: Any = None
+
+    def given(self, n_samples, n_points):
+        """The same for given fields: the sizes are theirs, and nothing is random."""
+        return replace(self, n_samples=n_samples, n_points=n_points, random_state=0)
+
+    @property
+    def sizes(self):
+        """The parameters that the size of all data depends on."""
+        sizes = {"n_samples": self.n_samples, "n_points": self.n_points}
+        return sizes if self.refinement is None else {**sizes, "refinement": self.refinement}
+
+    def rng(self):
+        """The random number generator of a new data set."""
+        return check_random_state(self.random_state)
+
+    def check_size(self, shapes, dtype=np.float64, *, working=0, **sizes):
+        """Size of the arrays in bytes; ValueError where the data do not fit into the memory of this machine.
+
+        `shapes` and `dtype` are those of a :class:`Plan`, `working` numbers of float64 are in memory beside the arrays,
+        and `sizes` are further parameters that the size depends on. Arrays in a `data_home` are not in memory.
+        """
+        n_bytes = self.n_samples * sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
+        in_memory = 8 * working + (n_bytes if self.data_home is None else 0)
+        check_memory(in_memory, _size_parameters({**self.sizes, **sizes}))
+        return n_bytes
+
+    def generate(self, prepare, n_bytes, **recipe):
+        """Call :func:`generate`; the recipe is that of the request and the further entries."""
+        on_cpu = self.device is None or self.device.type == "cpu"
+        return generate(
+            prepare,
+            {"generator": self.generator, **self.sizes, **recipe, "random_state": self.random_state},
+            n_jobs=self.n_jobs if on_cpu else 1,
+            verbose=self.verbose,
+            data_home=self.data_home,
+            n_bytes=n_bytes,
+        )
 
 
 def _size_parameters(recipe):

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._containers import as_plain
 from .._devices import resolve_device
 from ._checks import as_integer, check_fields, count_steps
-from ._generation import Plan, check_size, generate
+from ._generation import Plan, Request
 from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, wavenumbers
 
 #: Feed rate f and kill rate k of the paper's six patterns.
@@ -159,79 +161,75 @@ def make_gray_scott(
     >>> times, U.shape
     (array([ 0., 10., 20., 30., 40.]), (12, 5, 2, 16, 16))
     """
-    given = None
+    request = Request("make_gray_scott", n_samples, n_points, random_state, n_jobs, verbose, data_home)
+    start: Any = initial
     if not isinstance(initial, str):
-        given = check_fields(initial, "initial", ("n_samples", 2, "n_1", "n_2"))
-        n_samples, _, *n_points = given.shape
-    n_points = check_grid(n_points)
+        start = check_fields(initial, "initial", ("n_samples", 2, "n_1", "n_2"))
+        request = request.given(len(start), list(start.shape[2:]))
+    request = replace(request, n_points=check_grid(request.n_points))
     states = as_plain(states, "states")
-    parameters = {"n_samples": n_samples, "n_points": n_points}
-    channels = 2 + 2 * parameter_channels
-    shapes: dict[str, tuple[int, ...]] = {"X": (channels, *n_points), "Y": (2, *n_points)}
-    if return_trajectories:
-        shapes = {"U": (len(states), channels, *n_points)}
+    first, last = (2 + 2 * parameter_channels, *request.n_points), (2, *request.n_points)
+    shapes = {"U": (len(states), *first)} if return_trajectories else {"X": first, "Y": last}
     # The states in the middle of a time step are as many, of two substances each.
-    n_bytes = check_size(
-        {**parameters, "len(states)": len(states)} if return_trajectories else parameters,
-        n_samples,
-        shapes,
-        dtype,
-        working=len(states) + 12 * prod(n_points),
-        data_home=data_home,
-    )
+    working = len(states) + 12 * prod(request.n_points)
+    in_time = {"len(states)": len(states)} if return_trajectories else {}
+    n_bytes = request.check_size(shapes, dtype, working=working, **in_time)
     stored = _check_states(states, return_trajectories)
     pairs = _check_pattern(pattern)
     if len(diffusivities) != 2 or not all(isinstance(d, Real) and 0 < float(d) < np.inf for d in diffusivities):
         raise ValueError(f"diffusivities={diffusivities!r} must be two positive numbers, such as (2e-5, 1e-5).")
-    steps = count_steps("dt", dt, _STATE, f"the {_STATE:g} s between two states") * stored
-    torch_device = resolve_device(device)
-    rates = np.array(pairs)[np.arange(n_samples) % len(pairs)]
+    stride = count_steps("dt", dt, _STATE, f"the {_STATE:g} s between two states")
+    request = replace(request, device=resolve_device(device))
+    rates = np.array(pairs)[np.arange(request.n_samples) % len(pairs)]
+    simulation = Reactions(
+        rates, start, len(pairs), stored, tuple(diffusivities), dt, parameter_channels, return_trajectories, dtype
+    )
+    prepare = partial(simulation.plan, request, shapes, stride * stored)
+    arrays = request.generate(prepare, n_bytes, **vars(simulation), device=request.device.type)
+    return (_STATE * stored, *arrays) if return_trajectories else arrays
 
-    def prepare():
+
+@dataclass(frozen=True)
+class Reactions:
+    """All that determines the simulations of a request, the recipe; parameters of `make_gray_scott`, and two more."""
+
+    rates: np.ndarray  # pairs (f, k), one per sample
+    initial: Any
+    families: int  # how many samples come before the next family of initial states
+    states: np.ndarray
+    diffusivities: tuple[float, ...]
+    dt: float
+    parameter_channels: bool
+    return_trajectories: bool
+    dtype: str
+
+    def plan(self, request, shapes, steps):
+        """How to generate the data; `steps` are the numbers of the time steps after which a state is stored."""
         import torch
 
         from ._etdrk4 import ETDRK4, trajectory
 
+        n_points, n_samples, rates = request.n_points, request.n_samples, self.rates
         k_1, k_2 = wavenumbers(n_points, 2.0)
-        laplace = -(k_1**2 + k_2**2)
-        stepper = ETDRK4(np.multiply.outer(diffusivities, laplace), dt, getattr(torch, dtype), torch_device)
-        if given is None:
-            families = ["fourier", "gaussians"] if initial == "both" else [initial]
-            kinds = [families[i // len(pairs) % len(families)] for i in range(n_samples)]
-            draw, field = _random_states(n_points, rates, kinds, check_random_state(random_state))
+        symbol = np.multiply.outer(self.diffusivities, -(k_1**2 + k_2**2))
+        stepper = ETDRK4(symbol, self.dt, getattr(torch, self.dtype), request.device)
+        if isinstance(self.initial, str):
+            families = ["fourier", "gaussians"] if self.initial == "both" else [self.initial]
+            kinds = [families[i // self.families % len(families)] for i in range(n_samples)]
+            draw, field = _random_states(n_points, rates, kinds, request.rng())
         else:
-            draw, field = given.__getitem__, np.asarray
+            draw, field = self.initial.__getitem__, np.asarray
+        n_rates = 2 * self.parameter_channels
 
         def solve(rows, drawn):
-            U = np.empty((rows.stop - rows.start, len(stored), channels, *n_points), dtype)
-            U[:, :, 2:] = rates[rows][:, None, : channels - 2, None, None]
+            U = np.empty((rows.stop - rows.start, len(steps), 2 + n_rates, *n_points), self.dtype)
+            U[:, :, 2:] = rates[rows][:, None, :n_rates, None, None]
             reaction = _reaction(n_points, rates[rows], stepper)
             for j, state in enumerate(trajectory(stepper, field(drawn), reaction, steps, rows.start)):
                 U[:, j, :2] = state
-            return (U,) if return_trajectories else (U[:, 0], U[:, 1, :2])
+            return (U,) if self.return_trajectories else (U[:, 0], U[:, 1, :2])
 
-        return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
-
-    recipe = {
-        "generator": "make_gray_scott",
-        **parameters,
-        "rates": rates,
-        "initial": initial if given is None else given,
-        "families": len(pairs),  # how many samples come before the next family of initial states
-        "states": stored,
-        "diffusivities": tuple(diffusivities),
-        "dt": dt,
-        "parameter_channels": parameter_channels,
-        "return_trajectories": return_trajectories,
-        "dtype": dtype,
-        "device": torch_device.type,
-        "random_state": random_state if given is None else 0,  # nothing is random about given states
-    }
-    n_jobs = n_jobs if torch_device.type == "cpu" else 1
-    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
-    if return_trajectories:
-        return _STATE * stored, arrays[0]
-    return arrays[0], arrays[1]
+        return Plan(n_samples, batch_size(n_points, request.device), shapes, draw, solve, self.dtype)
 
 
 def _check_states(states, return_trajectories):

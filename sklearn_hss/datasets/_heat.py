@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._evolution import EVOLUTION_CONSTRAINTS, Series, make_evolution
+from ._evolution import EVOLUTION_CONSTRAINTS, Equation, Integrator, Schedule, make_evolution
+from ._forcing import Fields, Series
+from ._generation import Request
 
 
 @validate_params(
@@ -140,28 +142,10 @@ def make_heat(
     """
     periodic = boundary == "periodic"
     return make_evolution(
-        "make_heat",
-        n_samples,
-        n_points,
-        diffusivity=diffusivity,
-        beta=0.0,
-        boundary=boundary,
-        both_ends=not periodic,
+        Request("make_heat", n_samples, n_points, random_state, n_jobs, verbose, data_home, refinement),
         # The paper's factor of 2 before the series is lost in the normalisation.
-        series=Series(half_waves=2 if periodic else 1, shift=0, lowest=0.0),
-        t_final=t_final,
-        store_every=store_every,
-        step=step,
-        initial=initial,
-        modes=modes,
-        length_scale=length_scale,
-        refinement=refinement,
-        solver=solver,
-        rtol=rtol,
-        atol=atol,
-        return_trajectories=return_trajectories,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        verbose=verbose,
-        data_home=data_home,
+        Fields.checked("initial", initial, modes, length_scale, Series(2 if periodic else 1), n_axes=1),
+        Equation(None, periodic, float(diffusivity), both_ends=not periodic),
+        Schedule(t_final, store_every, step, return_trajectories),
+        Integrator(solver, rtol, atol),
     )

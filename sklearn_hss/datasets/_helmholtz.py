@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
-from ._elliptic import make_elliptic_data
+from ._elliptic import EllipticProblem, make_elliptic_data
+from ._forcing import Fields
+from ._generation import Request
 from ._poisson import ELLIPTIC_CONSTRAINTS
 
 
@@ -103,20 +105,8 @@ def make_helmholtz(
     ((10, 64, 64), (10, 64, 64))
     """
     F, U, _ = make_elliptic_data(
-        "make_helmholtz",
-        n_samples,
-        n_points,
-        boundary=boundary,
-        forcing=forcing,
-        modes=modes,
-        length_scale=length_scale,
-        order=order,
-        refinement=refinement,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        device=device,
-        verbose=verbose,
-        data_home=data_home,
-        wavenumber=wavenumber,
+        Request("make_helmholtz", n_samples, n_points, random_state, n_jobs, verbose, data_home, refinement, device),
+        Fields.checked("forcing", forcing, modes, length_scale),
+        EllipticProblem(boundary, order, wavenumber),
     )
     return F, U

@@ -1,24 +1,22 @@
 """The Navier-Stokes equations in two dimensions."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from .._devices import resolve_device
 from ._checks import check_fields, count_steps
 from ._forcing import torus_random_field
-from ._generation import POSITIVE, Plan, check_size, generate
-from ._spectral import (
-    SPECTRAL_CONSTRAINTS,
-    batch_size,
-    check_grid,
-    wavenumbers,
-)
+from ._generation import POSITIVE, Plan, Request
+from ._spectral import SPECTRAL_CONSTRAINTS, batch_size, check_grid, wavenumbers
 
 
 @validate_params(
@@ -144,11 +142,13 @@ def make_navier_stokes(
     >>> len(times), W.shape
     (11, (3, 11, 32, 32))
     """
-    given = None
+    request = Request("make_navier_stokes", n_samples, n_points, random_state, n_jobs, verbose, data_home)
+    start: Any = initial
     if not isinstance(initial, str):
-        given = check_fields(initial, "initial", ("n_samples", "n_1", "n_2"))
-        n_samples, *n_points = given.shape
-    n_points = check_grid(n_points)
+        start = check_fields(initial, "initial", ("n_samples", "n_1", "n_2"))
+        request = request.given(len(start), list(start.shape[1:]))
+    n_points = check_grid(request.n_points)
+    request = replace(request, n_points=n_points)
     if return_trajectories:
         n_stored = count_steps("store_every", store_every, t_final, f"t_final={t_final:g}")
         stride = count_steps("dt", dt, store_every, f"store_every={store_every:g}")
@@ -156,61 +156,63 @@ def make_navier_stokes(
     else:
         n_stored, stride = 1, count_steps("dt", dt, t_final, f"t_final={t_final:g}")
         shapes = {"W_0": n_points, "W_T": n_points}
-    parameters = {"n_samples": n_samples, "n_points": n_points}
     in_time = {"t_final": t_final, "store_every": store_every} if return_trajectories else {}
     # The states in the middle of a time step are as many.
-    working = n_stored + 6 * prod(n_points)
-    n_bytes = check_size({**parameters, **in_time}, n_samples, shapes, dtype, working=working, data_home=data_home)
+    n_bytes = request.check_size(shapes, dtype, working=n_stored + 6 * prod(n_points), **in_time)
     steps = stride * np.arange(n_stored + 1)
-    if isinstance(forcing, str):
-        diagonal = 2 * np.pi * np.add.outer(*(np.arange(n) / n for n in n_points))
-        q = 0.1 * (np.sin(diagonal) + np.cos(diagonal))
-    elif forcing is None:
-        q = np.zeros(n_points)
-    else:
-        q = check_fields(forcing, "forcing", n_points)
-    torch_device = resolve_device(device)
+    q = _check_forcing(forcing, n_points)
+    flow = Flow(viscosity, dt, steps, start, initial_scale, return_trajectories, q, dtype)
+    request = replace(request, device=resolve_device(device))
+    arrays = request.generate(partial(flow.plan, request, shapes), n_bytes, **vars(flow), device=request.device.type)
+    return (np.linspace(0, t_final, n_stored + 1), *arrays) if return_trajectories else arrays
 
-    def prepare():
+
+def _check_forcing(forcing, n_points):
+    """The values of q."""
+    if forcing is None:
+        return np.zeros(n_points)
+    if not isinstance(forcing, str):
+        return check_fields(forcing, "forcing", n_points)
+    diagonal = 2 * np.pi * np.add.outer(*(np.arange(n) / n for n in n_points))
+    return 0.1 * (np.sin(diagonal) + np.cos(diagonal))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """All that determines the simulations of a request, the recipe; parameters of `make_navier_stokes`, and `steps`."""
+
+    viscosity: float
+    dt: float
+    steps: Sequence[int]  # numbers of the time steps after which a state is stored
+    initial: Any
+    initial_scale: float
+    return_trajectories: bool
+    forcing: np.ndarray
+    dtype: str
+
+    def plan(self, request, shapes):
+        """How to generate the data."""
         import torch
 
         from ._etdrk4 import ETDRK4, trajectory
 
+        n_points, n_samples = request.n_points, request.n_samples
         k_1, k_2 = wavenumbers(n_points, 1.0)
-        stepper = ETDRK4(-viscosity * (k_1**2 + k_2**2), dt, getattr(torch, dtype), torch_device)
-        advection = _advection(n_points, q, stepper)
-        if given is None:
+        symbol = -self.viscosity * (k_1**2 + k_2**2)
+        stepper = ETDRK4(symbol, self.dt, getattr(torch, self.dtype), request.device)
+        advection = _advection(n_points, self.forcing, stepper)
+        if isinstance(self.initial, str):
             draw, field = torus_random_field(
-                n_points, n_samples, lambda squares: 7**1.5 * (squares + 49) ** -2.5, check_random_state(random_state)
+                n_points, n_samples, lambda squares: 7**1.5 * (squares + 49) ** -2.5, request.rng()
             )
         else:
-            draw, field = given.__getitem__, np.asarray
+            draw, field = self.initial.__getitem__, np.asarray
 
         def solve(rows, drawn):
-            states = trajectory(stepper, initial_scale * field(drawn), advection, steps, rows.start)
-            return (np.stack(list(states), axis=1),) if return_trajectories else tuple(states)
+            states = trajectory(stepper, self.initial_scale * field(drawn), advection, self.steps, rows.start)
+            return (np.stack(list(states), axis=1),) if self.return_trajectories else tuple(states)
 
-        return Plan(n_samples, batch_size(n_points, torch_device), shapes, draw, solve, dtype)
-
-    recipe = {
-        "generator": "make_navier_stokes",
-        **parameters,
-        "viscosity": viscosity,
-        "dt": dt,
-        "steps": steps,
-        "initial": initial if given is None else given,
-        "initial_scale": initial_scale,
-        "return_trajectories": return_trajectories,
-        "forcing": q,
-        "dtype": dtype,
-        "device": torch_device.type,
-        "random_state": random_state if given is None else 0,  # nothing is random about given fields
-    }
-    n_jobs = n_jobs if torch_device.type == "cpu" else 1
-    arrays = generate(prepare, recipe, n_jobs=n_jobs, verbose=verbose, data_home=data_home, n_bytes=n_bytes)
-    if return_trajectories:
-        return np.linspace(0, t_final, len(steps)), arrays[0]
-    return arrays[0], arrays[1]
+        return Plan(n_samples, batch_size(n_points, request.device), shapes, draw, solve, self.dtype)
 
 
 def _advection(n_points, q, stepper):

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 
 from .._parameters import Count
-from ._elliptic import make_elliptic_data
-from ._generation import GENERATION_CONSTRAINTS
+from ._elliptic import EllipticProblem, make_elliptic_data
+from ._forcing import Fields
+from ._generation import GENERATION_CONSTRAINTS, Request
 
 ELLIPTIC_CONSTRAINTS = {
     **GENERATION_CONSTRAINTS,
@@ -179,22 +180,8 @@ def make_poisson(
     np.False_
     """
     F, U, mask = make_elliptic_data(
-        "make_poisson",
-        n_samples,
-        n_points,
-        domain=domain,
-        hole_radius=hole_radius,
-        diffusivity=diffusivity,
-        boundary=boundary,
-        forcing=forcing,
-        modes=modes,
-        length_scale=length_scale,
-        order=order,
-        refinement=refinement,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        device=device,
-        verbose=verbose,
-        data_home=data_home,
+        Request("make_poisson", n_samples, n_points, random_state, n_jobs, verbose, data_home, refinement, device),
+        Fields.checked("forcing", forcing, modes, length_scale),
+        EllipticProblem(boundary, order, domain=domain, hole_radius=hole_radius, diffusivity=diffusivity),
     )
     return (F, U, mask) if return_mask else (F, U)

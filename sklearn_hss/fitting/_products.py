@@ -216,31 +216,44 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
     return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), **options).x
 
 
-def least_squares_terms(x, y, outer_rank, *, alpha=0.0):
-    """Terms of the least-squares (ridge) map, which two modes split best by a singular value decomposition.
+def rearranged_map(x, y, *, alpha=0.0):
+    """Singular value decomposition of the least-squares (ridge) map with the indices of a mode side by side.
 
     Parameters
     ----------
     x, y : Tensors of shape (n_samples, p_1, p_2) and (n_samples, q_1, q_2)
-    outer_rank : int
     alpha : float, default=0.0
         Ridge penalty.
 
     Returns
     -------
-    list of two Tensors of shape (outer_rank, q_j, p_j)
-        The best approximation of the map for white inputs (Van Loan and Pitsianis 1993).
+    left, s, right : Tensors of shape (q_1 p_1, k), (k,) and (k, q_2 p_2)
     """
     (p1, p2), (q1, q2) = x.shape[1:], y.shape[1:]
-    X, Y = x.flatten(1), y.flatten(1)
-    u, s, vh = torch.linalg.svd(X, full_matrices=False)
+    u, s, vh = torch.linalg.svd(x.flatten(1), full_matrices=False)
     kept = s > 1e-12 * s[:1]
-    M = (vh.mT * torch.where(kept, s / (s * s + alpha).clamp_min(1e-300), 0)) @ (u.mT @ Y)  # (p, q)
-    rearranged = M.view(p1, p2, q1, q2).permute(2, 0, 3, 1).reshape(q1 * p1, q2 * p2)
-    left, s, right = torch.linalg.svd(rearranged, full_matrices=False)
+    M = (vh.mT * torch.where(kept, s / (s * s + alpha).clamp_min(1e-300), 0)) @ (u.mT @ y.flatten(1))  # (p, q)
+    return torch.linalg.svd(M.view(p1, p2, q1, q2).permute(2, 0, 3, 1).reshape(q1 * p1, q2 * p2), full_matrices=False)
+
+
+def least_squares_terms(x, y, outer_rank, pairs):
+    """Terms of the least-squares map: its best approximation for white inputs (Van Loan and Pitsianis 1993).
+
+    Parameters
+    ----------
+    x, y : Tensors of shape (n_samples, p_1, p_2) and (n_samples, q_1, q_2)
+    outer_rank : int
+    pairs : triple of Tensors
+        :func:`rearranged_map` of x and y.
+
+    Returns
+    -------
+    list of two Tensors of shape (outer_rank, q_j, p_j)
+    """
+    left, s, right = pairs
     root = s[:outer_rank].sqrt()
-    W = [left[:, :outer_rank].mT * root[:, None], right[:outer_rank] * root[:, None]]
-    return [W[0].view(-1, q1, p1), W[1].view(-1, q2, p2)]
+    W = left[:, :outer_rank].mT * root[:, None], right[:outer_rank] * root[:, None]
+    return [w.reshape(-1, q, p) for w, q, p in zip(W, y.shape[1:], x.shape[1:], strict=True)]
 
 
 def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):

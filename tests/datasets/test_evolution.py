@@ -277,7 +277,7 @@ class Explosion(Equation):
     ],
 )
 def test_bad_parameters_are_refused(make, arguments, message, monkeypatch):
-    monkeypatch.setattr(_evolution, "_batch_solver", None)  # no work starts
+    monkeypatch.setattr(_evolution.Integrator, "solve", None)  # no work starts
     with pytest.raises(ValueError, match=message):
         make(**arguments)
 

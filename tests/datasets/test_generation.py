@@ -203,14 +203,14 @@ def test_a_killed_generation_is_never_taken_for_data(tmp_path):
         import time
         from sklearn_hss.datasets import _elliptic, make_poisson
         _elliptic._BATCH = 1
-        solver = _elliptic._solver
+        solver = _elliptic.EllipticProblem.solver
         def slow(*args):
             solve = solver(*args)
             def wait(*args):
                 time.sleep(0.2)
                 return solve(*args)
             return wait
-        _elliptic._solver = slow
+        _elliptic.EllipticProblem.solver = slow
         make_poisson(1000, 64, random_state=0, data_home={str(tmp_path)!r}, verbose=0)
         """
     )
@@ -340,8 +340,7 @@ def recipe_of(monkeypatch, make, arguments):
     def capture(prepare, recipe, **options):
         raise Captured(recipe)
 
-    for module in (_elliptic, _evolution, _gray_scott, _navier_stokes):
-        monkeypatch.setattr(module, "generate", capture)
+    monkeypatch.setattr(_generation, "generate", capture)
     with pytest.raises(Captured) as captured:
         make(**{"random_state": 0, **arguments})
     return captured.value.args[0]

@@ -23,6 +23,10 @@ _KNOWN = 1e-6
 _GOOD, _POOR = 1e-10, 0.5
 # Numbers in the samples times the sizes of their modes that the refinement of a basis takes at most.
 _REFINED = 2 * 10**7
+# The same for one sample, above which a refinement would take minutes.
+_LARGEST = 4 * 10**6
+# Relative residual of a Kronecker sum below which it is worth more iterations.
+_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Eigenbasis(ProductForm):
         f, u = (multilinear(M, [S.mT for S in bases]) for M in (few.X, few.Y))
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)
+        if f[0].numel() * sum(f.shape[1:]) > _LARGEST:
+            raise NotApplicable("is not tried with a free symbol where samples fill so large a space")
         eigen = self.first_guess(bases, start)
         if eigen is None:
             eigen = diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric).outputs
@@ -127,7 +133,10 @@ def fit_dense_sum(F, U):
     def adjoint(field):
         return torch.cat([(unfold(field, j) @ Q[j].mT).reshape(-1) for j in range(n_modes)])
 
-    solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=400)
+    # Samples that are far from such a sum do not deserve more iterations.
+    solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=40)
+    if float((F - forward(solution)).norm()) < _NEAR * float(F.norm()):
+        solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=400)
     return [
         part.view(sizes[j], -1) @ torch.linalg.pinv(R[j].mT, rtol=1e-13)
         for j, part in enumerate(solution.split(counts))

@@ -10,7 +10,15 @@ from ...linalg import KroneckerProductSum
 from ...linalg._modes import multilinear
 from .._form import EXACT, Form, NotApplicable, growing
 from .._least_squares import mode_basis
-from .._products import alternate, apply_terms, as_factors, grow_terms, least_squares_terms, polish_terms
+from .._products import (
+    alternate,
+    apply_terms,
+    as_factors,
+    grow_terms,
+    least_squares_terms,
+    polish_terms,
+    rearranged_map,
+)
 from .._samples import relative_error
 
 _OUTER_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -42,7 +50,7 @@ class KroneckerProducts(Form):
             raise NotApplicable("is for samples that do not determine the least-squares map")
         symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)
         symmetric = symmetric if options.symmetric == "auto" else options.symmetric
-        terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or R == options.outer_rank]
+        terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or options.outer_rank == R]
         best, R_best = math.inf, 1
         for R in terms if options.alpha in ("auto", 0) else []:
             error = yield cls(options, R, is_symmetric=symmetric)
@@ -53,11 +61,12 @@ class KroneckerProducts(Form):
                 best, R_best = error, R
             elif terms.index(R) > terms.index(R_best) + 1:
                 break
-            if best < _ENOUGH:
+            # Zero would be no worse a prediction than several terms.
+            if best < _ENOUGH or (best >= 1 and R > 1):
                 break
         if options.alpha != "auto":
             yield from growing((cls(options, R, options.alpha) for R in terms), enough=_ENOUGH, worthwhile=1.2)
-        elif best > _POOR:
+        elif _POOR < best < 1:
             few = [R for R in terms if R_best <= R <= 4 * R_best]
             yield from growing((cls(options, R, 1e-3) for R in few), enough=_ENOUGH, worthwhile=1.2)
 
@@ -108,7 +117,9 @@ class LeastSquaresProducts(KroneckerProducts):
 
     def fit(self, samples, start=None):
         x, y, left, right = whitened(samples, self.options, False)
-        W = least_squares_terms(x, y, self.outer_rank, alpha=self.ridge * float(x.square().sum(0).mean()))
+        alpha = self.ridge * float(x.square().sum(0).mean())
+        pairs = samples.kept(("pairs", alpha), lambda: rearranged_map(x, y, alpha=alpha))
+        W = least_squares_terms(x, y, self.outer_rank, pairs)
         # The terms are the best ones for white inputs; those for inputs like the samples are not far.
         few = samples.enough(sum(w.numel() for w in W)).n_samples
         x, y = x[:few], y[:few]

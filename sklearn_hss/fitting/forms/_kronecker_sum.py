@@ -25,6 +25,8 @@ _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 # Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
 # Without it, combinations that are open would be as large as a misfit divided by rounding.
 _OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
+# Misfits below this one are those of nearly exact samples.
+_ACCURATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class KroneckerSum(ProductForm):
         planes = active_planes(samples)
         X, Y = samples.X, samples.Y
         bases = [torch.eye(n, dtype=X.dtype)[:, i] for n, i in zip(samples.grid_in, planes, strict=True)]
-        few = samples.enough(sum(len(i) for i in planes) * (2 * self.half_bandwidth + 1))
+        few = samples.enough(sum(len(i) for i in planes) * (2 * self.half_bandwidth + 1), least=200_000)
         X, Y = few.X, few.Y
         for j, i in enumerate(planes):
             if len(i) < X.shape[j + 1]:
@@ -286,7 +288,7 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
     # The factor of the normal equations only preconditions, so that their squared condition number does no harm.
     shift = 1e-14 * len(gram) * largest * torch.eye(len(gram), dtype=F.dtype)
 
-    def solution(strength, ridge):
+    def solution(strength, ridge, max_iter):
         strength, ridge = strength * float(largest.sqrt()), ridge * float(largest.sqrt())
         R = torch.linalg.cholesky(gram + strength**2 * (D.mT @ D) + means.mT @ means + shift, upper=True)
 
@@ -304,13 +306,20 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
             return solve(gradient, transposed=True)
 
         target = torch.cat([F.reshape(-1), F.new_zeros(len(D) + len(gram) + len(means))])
-        return solve(lsmr_solution(preconditioned, preconditioned_adjoint, target, len(gram), max_iter=120))
+        return solve(lsmr_solution(preconditioned, preconditioned_adjoint, target, len(gram), max_iter=max_iter))
 
-    c = solution(_ALIKE, _OPEN)
-    misfit = float((F - forward(c)).norm() / F.norm())
-    if misfit > 1e-10:
+    def misfit(c):
+        return float((F - forward(c)).norm() / F.norm())
+
+    # The preconditioner is nearly the inverse, so that many iterations serve exact samples alone.
+    c = solution(_ALIKE, _OPEN, 15)
+    if misfit(c) < _ACCURATE:
+        c = solution(_ALIKE, _OPEN, 120)
+    left = misfit(c)
+    if left > 1e-10:
         # Coefficients that the samples contradict by that much are not determined any better.
-        c = solution(min(_PER_MISFIT * misfit, most_alike), min(_OPEN_PER_MISFIT * misfit, _OPEN_PER_MISFIT))
+        strength, ridge = min(_PER_MISFIT * left, most_alike), min(_OPEN_PER_MISFIT * left, _OPEN_PER_MISFIT)
+        c = solution(strength, ridge, 15 if left > _ACCURATE else 120)
     parts = iter(c.split(lengths))
     return [torch.stack([next(parts) / s for s in of_mode]) for of_mode in scales]
 
