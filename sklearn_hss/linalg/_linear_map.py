@@ -177,10 +177,8 @@ class LinearMap:
 
         Raises
         ------
-        ValueError
-            If the fields are not on the grid.
-        TypeError
-            If they are complex, or tensors of another type.
+        ValueError, TypeError
+            If the fields are not on the grid, complex, or tensors of another type.
         """
         fields, was_array = as_operand(fields, self)
         if tuple(fields.shape[-len(self.grid_in) :]) != tuple(self.grid_in):
@@ -240,10 +238,14 @@ class LinearMap:
 
         Returns
         -------
-        Tensor of shape (n_rows, n_columns)
+        Tensor of the shape of the map
             O(n²) numbers.
         """
-        check_memory(prod(self.shape), self.dtype, f"The dense form of this {type(self).__name__}")
+        kind = type(self).__name__
+        check_memory(prod(self.shape), self.dtype, f"The dense form of this {kind} of shape {self.shape}")
+        return self._dense()
+
+    def _dense(self):
         return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
 
     def aslinearoperator(self):
@@ -275,10 +277,8 @@ class LinearMap:
 
         Raises
         ------
-        ValueError
-            If `b` does not fit, or holds NaN or infinite values.
-        TypeError
-            If it is complex, or a tensor of another type.
+        ValueError, TypeError
+            If `b` does not fit, holds NaN, infinite or complex numbers, or is a tensor of another type.
 
         Warns
         -----
@@ -396,10 +396,8 @@ class LinearMap:
 
         Raises
         ------
-        FileNotFoundError
-            If its folder does not exist.
-        IsADirectoryError
-            If it is a folder.
+        FileNotFoundError, IsADirectoryError
+            If its folder does not exist, or it is a folder.
         """
         _storage.save(self, path)
 
@@ -423,10 +421,8 @@ class LinearMap:
         ------
         ValueError
             If the file does not hold a map of this class.
-        FileNotFoundError
-            If there is no such file.
-        IsADirectoryError
-            If it is a folder.
+        FileNotFoundError, IsADirectoryError
+            If there is no such file, or it is a folder.
         """
         found = _storage.load(path, device or "cpu", LinearMap._kinds)
         if not isinstance(found, cls):

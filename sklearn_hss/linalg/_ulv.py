@@ -109,10 +109,8 @@ class ULVFactor:
     ------
     numpy.linalg.LinAlgError
         If the matrix is singular.
-    TypeError
-        If `A` is no HSSMatrix.
-    ValueError
-        If it is not square.
+    TypeError, ValueError
+        If `A` is no HSSMatrix, or not square.
 
     Warns
     -----
@@ -255,10 +253,8 @@ class ULVFactor:
 
         Returns
         -------
-        sign : Tensor of shape (\\*batch,)
-            1, -1 or 0.
-        logabsdet : Tensor of shape (\\*batch,)
-            The logarithm.
+        sign, logabsdet : Tensors of shape (\\*batch,)
+            Sign, which is 1, -1 or 0, and the logarithm.
         """
         diagonal = torch.diagonal(self._lu, dim1=-2, dim2=-1)
         swaps = (self._pivots != torch.arange(1, diagonal.shape[-1] + 1, device=self.device)).sum(-1)

@@ -318,7 +318,7 @@ def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
 def test_dense_forms_beyond_memory_are_refused(monkeypatch):
     A = random_hss()
     monkeypatch.setattr("sklearn_hss._memory.machine_memory", lambda: 8 * 1599)
-    with pytest.raises(ValueError, match=r"dense form of an HSSMatrix of shape \(40, 40\) needs"):
+    with pytest.raises(ValueError, match=r"dense form of this HSSMatrix of shape \(40, 40\) needs"):
         A.to_dense()
 
 
