@@ -114,12 +114,13 @@ class DiagonalizedOperator(LinearMap):
         return DiagonalizedOperator(self.outputs, inputs, self.symbol)
 
     def _solve(self, b):
-        for known in (lambda: self.inverse, self._divided):
+        A, right = self.to(torch.float64), b.double()
+        for known in (lambda: A.inverse, A._divided):
             if (inverse := known()) is not None:
-                x = inverse @ b
+                x = inverse @ right
                 # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
-                if (self @ x - b).norm() <= SOLVED * b.norm():
-                    return x
+                if (A @ x - right).norm() <= SOLVED * right.norm():
+                    return x.to(b.dtype)
         return None
 
     def _divided(self):

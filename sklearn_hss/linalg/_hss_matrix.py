@@ -11,7 +11,6 @@ from . import _arithmetic, _building, _compression, _entries, _ulv
 from ._checks import check_parts, check_rank, check_tolerance, count
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
 from ._hss_builders import HSSBuilders
-from ._operands import as_given, as_operand, check_operand
 from ._product import dense_form, telescopic_product
 
 
@@ -305,40 +304,16 @@ class HSSMatrix(HSSBuilders):
             kept[0]._warn_if_singular()
         return kept[0]
 
-    def solve(self, b):
-        """Solve A x = b with the ULV factor that is kept, in O(n r) per right-hand side.
-
-        Parameters
-        ----------
-        b : Tensor or array-like of shape (n,) or (..., n, k)
-            Right-hand sides; batches broadcast.
-
-        Returns
-        -------
-        Tensor or ndarray of the shape of `b`
-            A tensor if `b` is one. Differentiable any number of times in `b` and in the generators.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the matrix is singular.
-
-        Warns
-        -----
-        scipy.linalg.LinAlgWarning
-            If it is singular to working precision.
-        """
-        _ulv.check_square(self)
-        b, was_array = as_operand(b, self)
-        check_operand(b, self, self.shape[-1])
+    def _solve(self, b):
+        if self.shape[-1] != self.shape[-2] and not self.batch_shape:
+            return None
         factor = self.factor(warn=False)
-        factor._warn_if_singular()
+        factor._warn_if_singular(stacklevel=4)
         generators = (*self.D, *self.U, *self.V)
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in (b, *generators))):
-            return as_given(factor.solve(b), was_array)
-        columns = b.unsqueeze(-1) if b.ndim == 1 else b
-        x = _ulv.Solve.apply(self, False, columns, *generators)
-        return as_given(x.squeeze(-1) if b.ndim == 1 else x, was_array)
+            return factor.solve(b)
+        x = _ulv.Solve.apply(self, False, b.unsqueeze(-1) if b.ndim == 1 else b, *generators)
+        return x.squeeze(-1) if b.ndim == 1 else x
 
     def inverse(self) -> "HSSMatrix":
         """Inverse as an HSSMatrix of the same rank, in O(n r²). To solve systems, :meth:`solve` is more accurate.
@@ -360,8 +335,8 @@ class HSSMatrix(HSSBuilders):
 
         Returns
         -------
-        sign, logabsdet : Tensors of shape (\\*batch,)
-            Sign, which is 1, -1 or 0, and the logarithm, minus infinity where the matrix is singular and not one of a batch.
+        tuple of two Tensors of shape (\\*batch,)
+            Sign and logarithm, minus infinity where the matrix is singular and not one of a batch.
         """
         try:
             return self.factor(warn=False).slogdet()

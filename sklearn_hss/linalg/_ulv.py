@@ -139,14 +139,14 @@ class ULVFactor:
         if warn:
             self._warn_if_singular()
 
-    def _warn_if_singular(self):
-        """Warn in the name of the line that called the caller."""
+    def _warn_if_singular(self, stacklevel=3):
+        """Warn in the name of the line that called the caller, as a rule."""
         if self.is_singular:
             warnings.warn(
                 f"The matrix is singular to working precision (condition number about {self.condition:.1e}): "
                 "solutions may have no correct digit.",
                 LinAlgWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     def _factorise(self, D, U, V):
@@ -253,8 +253,8 @@ class ULVFactor:
 
         Returns
         -------
-        sign, logabsdet : Tensors of shape (\\*batch,)
-            Sign, which is 1, -1 or 0, and the logarithm.
+        tuple of two Tensors of shape (\\*batch,)
+            Sign, and logarithm.
         """
         diagonal = torch.diagonal(self._lu, dim1=-2, dim2=-1)
         swaps = (self._pivots != torch.arange(1, diagonal.shape[-1] + 1, device=self.device)).sum(-1)
