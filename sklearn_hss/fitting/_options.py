@@ -66,6 +66,6 @@ class Options:
         leaf = smallest if depth == "auto" else smallest >> depth
         if depth != 0 and self.rank != "auto" and self.rank > leaf:
             raise ValueError(
-                f"rank={self.rank} exceeds the smallest leaf of {smallest} points with levels={self.levels}: the largest "
-                f"value that works is {leaf}."
+                f"rank={self.rank} exceeds the smallest leaf of {smallest} points with levels={self.levels}: the "
+                f"largest value that works is {leaf}."
             )

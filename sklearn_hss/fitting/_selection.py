@@ -140,9 +140,9 @@ def select(forms, search, *, slow):
     """Walk the paths of forms from the fast and special to the slow and general.
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
-    about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always tried; those of effort 1 unless a
-    finalist is exact without a correction, those of effort 2 and 3 unless one is accurate. Of all finalists, the choice
-    is among those about as good as the best:
+    about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
+    tried; those of effort 1 unless a finalist is exact without a correction, those of effort 2 and 3 unless one is
+    accurate. Of all finalists, the choice is among those about as good as the best:
 
     - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those of the map
       itself: held-out samples are noisy, too, and hide some of what an inverse makes of noise.
@@ -313,7 +313,7 @@ class Search:
             self.finalists.remove(chosen)
         else:
             fits.append(min(fits, key=lambda fit: fit[0]))
-        residual, chosen, operator = fits[-1]
+        _, chosen, operator = fits[-1]
         self.finalists = finalists
         if operator is None:
             raise ValueError(f"The samples do not determine an operator by {chosen.form}; use form='auto'.")
@@ -424,8 +424,8 @@ class Search:
         others = [t for t in self.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
         if others and chosen.error > _SMALLEST:
             message = (
-                f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two may "
-                "differ. Set form= to decide."
+                f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two "
+                "may differ. Set form= to decide."
             )
             found.append((message, AmbiguousFitWarning))
         if chosen.form.symmetric and samples.asymmetry > 0.1:

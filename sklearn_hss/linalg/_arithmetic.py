@@ -16,16 +16,8 @@ def broadcast(A, B):
 def join(top_left, top_right, bottom_left, bottom_right, *, pairs):
     """2 x 2 blocks [[top_left, top_right], [bottom_left, bottom_right]] for either child of a node.
 
-    Parameters
-    ----------
-    top_left, top_right, bottom_left, bottom_right : Tensors of shape (*batch, N, 2 r_i, c_j)
-        Rows of the left child come before those of the right one.
-    pairs : bool
-        Whether the columns, too, belong to two children.
-
-    Returns
-    -------
-    Tensor of shape (*batch, N, 2 (r_0 + r_1), c_0 + c_1)
+    Blocks are (*batch, N, 2 r_i, c_j), rows of the left child before those of the right one, and their columns in
+    `pairs`, too, or of both children. The result is (*batch, N, 2 (r_0 + r_1), c_0 + c_1).
     """
 
     def split(x):

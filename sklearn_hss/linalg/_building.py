@@ -57,19 +57,9 @@ def diagonals_of(S):
 
 
 def bisect(points, tree):
-    """Order of scattered points in which the nodes of `tree` hold neighbours.
+    """Permutation of scattered points (n, d) after which the nodes of `tree` hold neighbours.
 
     Every node is cut in two across its longest side, as in a k-d tree.
-
-    Parameters
-    ----------
-    points : ndarray of shape (n, d)
-    tree : ClusterTree
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        A permutation.
     """
     order = np.arange(tree.n)
     for level in range(tree.levels):

@@ -11,13 +11,7 @@ from .. import _memory
 
 
 def count(value, name: str, least: int | None = None) -> int:
-    """Python integer of a parameter; True is none.
-
-    Raises
-    ------
-    ValueError
-        If `value` is no integer, or below `least`.
-    """
+    """Python integer of a parameter, at least `least`; True is none."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -30,25 +24,13 @@ def count(value, name: str, least: int | None = None) -> int:
 
 
 def check_dtype(dtype: torch.dtype) -> None:
-    """Refuse types that the algorithms do not know: above all complex ones, of which they would lose half.
-
-    Raises
-    ------
-    TypeError
-        Unless `dtype` is float32 or float64.
-    """
+    """Refuse types that the algorithms do not know: above all complex ones, of which they would lose half."""
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"Only float32 and float64 matrices are supported, not {dtype}.")
 
 
 def check_parts(parts: Iterable[Any], owner: str) -> None:
-    """Refuse parts of a matrix (tensors or matrices) that are not of one supported type on one device.
-
-    Raises
-    ------
-    TypeError
-        Names the types and devices.
-    """
+    """Refuse parts of a map (tensors or maps) that are not of one supported type on one device."""
     kinds: set[tuple[Any, Any]] = {(getattr(x, "dtype", type(x)), getattr(x, "device", None)) for x in parts}
     for dtype, _ in kinds:
         check_dtype(dtype)
@@ -58,13 +40,7 @@ def check_parts(parts: Iterable[Any], owner: str) -> None:
 
 
 def is_factor(c) -> bool:
-    """Whether a matrix can be multiplied by `c`: by a real number, or by a tensor of some.
-
-    Raises
-    ------
-    TypeError
-        For truth values and complex numbers, which Python would take for numbers.
-    """
+    """Whether a map can be multiplied by `c`, a real number or a tensor of some; Python would take any for one."""
     if isinstance(c, torch.Tensor):
         kind = c.dtype
         wrong = kind.is_complex or kind == torch.bool
@@ -76,25 +52,13 @@ def is_factor(c) -> bool:
 
 
 def check_tolerance(tol) -> None:
-    """Refuse tolerances that make no sense.
-
-    Raises
-    ------
-    ValueError
-        Unless `tol` is at least 0 and below 1.
-    """
+    """Refuse tolerances that make no sense."""
     if isinstance(tol, bool | str) or tol is None or not 0 <= tol < 1:
         raise ValueError(f"tol={tol} must be at least 0 and below 1.")
 
 
 def check_rank(rank, least: int = 1) -> None:
-    """Refuse what is no largest rank.
-
-    Raises
-    ------
-    ValueError
-        Unless `rank` is None or an integer of at least `least`.
-    """
+    """Refuse what is no largest rank: None or an integer of at least `least`."""
     try:
         if rank is not None:
             count(rank, "rank", least)
@@ -103,11 +67,5 @@ def check_rank(rank, least: int = 1) -> None:
 
 
 def check_memory(n_numbers: int, dtype: torch.dtype, owner: str) -> None:
-    """Refuse sizes that this machine cannot hold, before anything is allocated.
-
-    Raises
-    ------
-    ValueError
-        Names the size.
-    """
+    """Refuse sizes that this machine cannot hold, before anything is allocated."""
     _memory.check_memory(n_numbers * dtype.itemsize, owner)

@@ -147,17 +147,9 @@ _kept_padding_index = lru_cache(maxsize=128)(_make_padding_index)
 
 
 def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
-    """Cut the rows of `x` into the leaves of `tree`, padded with zeros to the largest leaf.
+    """Cut the rows of `x` (*batch, n, k) into the leaves of `tree`: (*batch, n_leaves, max_leaf_size, k).
 
-    Parameters
-    ----------
-    x : Tensor of shape (*batch, n, k)
-    tree : ClusterTree
-
-    Returns
-    -------
-    Tensor of shape (*batch, n_leaves, max_leaf_size, k)
-        A view of `x` where all leaves have the same size.
+    Smaller leaves are padded with zeros; where all have the same size, the result is a view.
     """
     if not tree.is_uniform:
         _, slots = _padding_index(tree, x.device)
@@ -166,17 +158,7 @@ def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
 
 
 def join_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
-    """Undo :func:`split_leaves`: concatenate the leaves and drop their padding.
-
-    Parameters
-    ----------
-    x : Tensor of shape (*batch, n_leaves, max_leaf_size, k)
-    tree : ClusterTree
-
-    Returns
-    -------
-    Tensor of shape (*batch, n, k)
-    """
+    """Undo :func:`split_leaves`: concatenate the leaves and drop their padding."""
     x = x.flatten(-3, -2)
     if not tree.is_uniform:
         positions, _ = _padding_index(tree, x.device)

@@ -19,10 +19,7 @@ def at_least_rounding(tol, dtype):
 def leading_directions(x, threshold, rank):
     """Left singular vectors of the blocks x (*batch, N, m, k) whose singular values exceed `threshold`.
 
-    Returns
-    -------
-    Tensor of shape (*batch, N, m, r)
-        The same r for all blocks, at most `rank`.
+    As many for all blocks, at most `rank`.
     """
     u, s, _ = torch.linalg.svd(narrow(x), full_matrices=False)
     above = s > threshold

@@ -35,19 +35,15 @@ class DiagonalizedOperator(LinearMap):
     ----------
     outputs, inputs, symbol, inverse
         The same.
-    grid_in, grid_out : tuple of int
-        Grids of the fields.
-    n_parameters : int
-        Numbers that determine the map: the generator entries of `inverse`, else the entries of bases and symbol.
-    dtype, device
-        Type of the fields, float32 or float64, and device.
+    grid_in, grid_out, shape, structure, n_parameters, dtype, device, T
+        As for every :class:`LinearMap`; the numbers that determine the map are those of its `inverse`, where
+        there is one.
 
     Raises
     ------
-    ValueError
-        If bases and symbol are of different sizes.
-    TypeError
-        If they are not of one precision on one device, or the symbol of complex bases is real.
+    ValueError, TypeError
+        If bases and symbol are of different sizes, not of one precision on one device, or the symbol of complex bases
+        is real.
 
     Examples
     --------
@@ -118,12 +114,13 @@ class DiagonalizedOperator(LinearMap):
         return DiagonalizedOperator(self.outputs, inputs, self.symbol)
 
     def _solve(self, b):
-        for known in (lambda: self.inverse, self._divided):
+        A, right = self.to(torch.float64), b.double()
+        for known in (lambda: A.inverse, A._divided):
             if (inverse := known()) is not None:
-                x = inverse @ b
+                x = inverse @ right
                 # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
-                if (self @ x - b).norm() <= SOLVED * b.norm():
-                    return x
+                if (A @ x - right).norm() <= SOLVED * right.norm():
+                    return x.to(b.dtype)
         return None
 
     def _divided(self):

@@ -8,12 +8,9 @@ from ._operands import as_array, as_linear_operator
 
 
 def _path(tree, bases, index):
-    """Rows of the given indices in the bases of all levels, from the leaves to the root.
+    """For all levels, from the leaves to the root, the nodes that hold the given indices, and their rows there.
 
-    Returns
-    -------
-    list of (nodes, rows)
-        The node that holds each index, and the row (*batch, len(index), columns) that stands for it there.
+    The rows (*batch, len(index), columns) are those of the bases.
     """
     offsets = torch.tensor(tree.offsets(tree.levels), device=index.device)
     node = torch.searchsorted(offsets, index, right=True) - 1

@@ -1,25 +1,24 @@
 """Hierarchically semi-separable matrices held by their telescopic generators."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from math import prod
 
 import numpy as np
 import torch
-from scipy.linalg import LinAlgWarning, matmul_toeplitz
-from scipy.sparse import issparse
+from scipy.linalg import LinAlgWarning
 
 from .._warnings import warn_user
 from . import _arithmetic, _building, _compression, _entries, _ulv
-from ._checks import check_dtype, check_memory, check_parts, check_rank, check_tolerance, count
+from ._checks import check_parts, check_rank, check_tolerance, count
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
+from ._hss_builders import HSSBuilders
 from ._linear_map import LinearMap
 from ._operands import as_given, as_operand, check_operand
 from ._product import dense_form, telescopic_product
 
 
-class HSSMatrix(LinearMap):
+class HSSMatrix(HSSBuilders):
     """Hierarchically semi-separable (HSS) matrix, or a batch of them, in telescopic form.
 
     Over a cluster tree of depth L, an HSS matrix is, by Definition 2.1 of the Neural-HSS paper,
@@ -44,22 +43,18 @@ class HSSMatrix(LinearMap):
 
     Attributes
     ----------
-    shape : tuple of int
-        (\\*batch, n_rows, n_columns).
+    row_tree, col_tree, D, U, V
+        The same, the generators in tuples.
+    shape, batch_shape : tuple of int
+        (\\*batch, n_rows, n_columns), and its beginning, empty for a single matrix.
     levels : int
         Depth of the cluster trees.
     rank : int
         HSS rank: the largest number of columns of any basis, 0 for a matrix of a single block.
     n_parameters : int
         Number of generator entries, padding left out.
-    structure : tuple
-        (rank, levels, None).
-    grid_in, grid_out : tuple of int
-        (n_columns,) and (n_rows,).
-    dtype, device
-        Those of the generators.
-    T : HSSMatrix
-        Transpose, of every matrix of a batch. Shares its generators with this one.
+    grid_in, grid_out, structure, dtype, device, T
+        As for every :class:`LinearMap`; the transpose is that of every matrix of a batch.
 
     Raises
     ------
@@ -93,18 +88,12 @@ class HSSMatrix(LinearMap):
     ) -> None:
         self.row_tree, self.col_tree = row_tree, col_tree
         self.D, self.U, self.V = (tuple(map(_without_inference, generators)) for generators in (D, U, V))
-        self.grid_in, self.grid_out = (col_tree.n,), (row_tree.n,)
         self._factor: tuple[_ulv.ULVFactor, tuple[int, ...]] | None = None
         self._check_generators()
+        self.grid_in, self.grid_out = (col_tree.n,), (row_tree.n,)
 
     def _like(self, D, U, V, col_tree=None):
         return HSSMatrix(self.row_tree, col_tree or self.col_tree, D, U, V)
-
-    @staticmethod
-    def _check_trees(row_tree, col_tree):
-        for name, tree in (("row_tree", row_tree), ("col_tree", col_tree)):
-            if not isinstance(tree, ClusterTree):
-                raise TypeError(f"{name}={tree!r} must be a ClusterTree, such as ClusterTree(100, levels=3).")
 
     def _check_generators(self):
         self._check_trees(self.row_tree, self.col_tree)
@@ -133,447 +122,6 @@ class HSSMatrix(LinearMap):
                 if got != shape:
                     raise ValueError(f"{name}[{i}] has shape {got}; the trees and the other generators need {shape}.")
 
-    @classmethod
-    def random(
-        cls,
-        row_tree: ClusterTree,
-        col_tree: ClusterTree,
-        rank: int,
-        *,
-        batch_shape: Sequence[int] = (),
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> "HSSMatrix":
-        """HSS matrix with Gaussian generators, scaled so that products neither grow nor vanish.
-
-        Parameters
-        ----------
-        row_tree, col_tree : ClusterTree
-            Trees of equal depth.
-        rank : int
-            Columns of every U and V.
-        batch_shape : tuple of int, default=()
-            Shape of a batch of matrices.
-        dtype : torch.dtype, default=torch.float64
-            Type of the generators.
-        device : torch.device or str, default=None
-            Where the generators live; torch's default device if None.
-        generator : torch.Generator, default=None
-            Source of randomness; torch's global one if None.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If `rank` is no integer of at least 0, or the matrix would not fit into memory.
-        TypeError
-            If `dtype` is neither float32 nor float64.
-        """
-        cls._check_trees(row_tree, col_tree)
-        check_dtype(dtype)
-        batch_shape = tuple(count(size, "batch_shape", 0) for size in batch_shape)
-        _check_size(row_tree, col_tree, count(rank, "rank", 0), dtype, batch_shape)
-        D, U, V = (
-            [
-                torch.randn(*batch_shape, *shape, dtype=dtype, device=device, generator=generator) / fan_in**0.5
-                for shape, fan_in in shapes
-            ]
-            for shapes in generator_shapes(row_tree, col_tree, rank)
-        )
-        return cls(row_tree, col_tree, D, U, V)
-
-    # Building
-
-    @classmethod
-    def from_dense(cls, A, tol: float = 1e-12, rank: int | None = None, levels: int | str = "auto") -> "HSSMatrix":
-        """Compress a dense matrix, or a batch of them. Costs O(n²) times the leaf size.
-
-        Parameters
-        ----------
-        A : array-like, sparse matrix or Tensor of shape (\\*batch, n_rows, n_columns)
-            The matrix; float32 is kept, everything else becomes float64.
-        tol : float, default=1e-12
-            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped.
-        rank : int, default=None
-            Largest rank to keep, whatever `tol` says.
-        levels : int or "auto", default="auto"
-            Depth of the cluster trees. "auto" makes leaves of at least 16 points.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If `A` holds NaN or infinite values, or a parameter makes no sense.
-        TypeError
-            If `A` is complex.
-
-        Warns
-        -----
-        UserWarning
-            If the result holds more numbers than `A`, where neither `rank` nor ``tol=0`` asks for what it holds.
-        """
-        check_tolerance(tol)
-        check_rank(rank, 0)
-        if issparse(A):
-            check_memory(prod(A.shape), torch.float64, f"The dense form of a sparse matrix of shape {A.shape}")
-        A = _building.as_tensor(A, "A", 2)
-        compressed = cls._compress(A, tol, rank, levels)
-        if tol and rank is None and compressed.n_parameters > A.numel():
-            warnings.warn(
-                f"The HSSMatrix holds {compressed.n_parameters} numbers, the dense matrix {A.numel()}: off-diagonal "
-                f"blocks have ranks up to {compressed.rank}. If rows and columns stand for scattered points, an order "
-                "in which neighbours are close helps, as HSSMatrix.from_kernel finds it; else a larger tol, or fewer "
-                "levels.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return compressed
-
-    @classmethod
-    def _compress(cls, A, tol, rank, levels):
-        """:meth:`from_dense` of a tensor, for callers that know what they do."""
-        row_tree, col_tree = _building.trees(A.shape[-2], A.shape[-1], levels, rank or 0)
-        return cls(row_tree, col_tree, *_compression.compress_dense(A, row_tree, col_tree, tol, rank))
-
-    @classmethod
-    def from_kernel(
-        cls, points, kernel: Callable, tol: float = 1e-8, rank: int | None = None, levels: int | str = "auto"
-    ) -> tuple["HSSMatrix", np.ndarray]:
-        """Compress the matrix of a kernel between scattered points, in an order in which neighbours are close.
-
-        Points are cut in two across the longest side of what they fill, again and again, as in a k-d tree. The kernel
-        is evaluated for all pairs and compressed by :meth:`from_dense`, so this costs O(n²) numbers.
-
-        Parameters
-        ----------
-        points : array-like of shape (n,) or (n, d)
-            The points.
-        kernel : callable
-            ``kernel(X, Y)`` returns the matrix, array or tensor, of the kernel between points X (n, d) and Y (n, d),
-            as those of scikit-learn do.
-        tol : float, default=1e-8
-            As in :meth:`from_dense`.
-        rank : int, default=None
-            Largest rank to keep, whatever `tol` says.
-        levels : int or "auto", default="auto"
-            Depth of the cluster tree. "auto" is the one that needs the fewest numbers.
-
-        Returns
-        -------
-        A : HSSMatrix
-            The kernel between ``points[order]``.
-        order : ndarray of shape (n,)
-            The permutation. The product of the kernel between `points` with x is ``y[order] = A @ x[order]``.
-
-        Raises
-        ------
-        ValueError
-            If `points` or the kernel hold NaN or infinite values, or shapes or parameters do not fit.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn_hss.linalg import HSSMatrix
-        >>> points = np.random.RandomState(0).uniform(size=(500, 2))
-        >>> def kernel(X, Y):
-        ...     return np.exp(-np.linalg.norm(X[:, None] - Y, axis=-1) ** 2)
-        >>> A, order = HSSMatrix.from_kernel(points, kernel)
-        >>> x, y = np.ones(500), np.empty(500)
-        >>> y[order] = A @ x[order]
-        >>> np.allclose(y, kernel(points, points) @ x)
-        True
-        """
-        check_tolerance(tol)
-        check_rank(rank, 0)
-        points = _building.as_tensor(points, "points", 1).detach().cpu().numpy()
-        points = points[:, None] if points.ndim == 1 else points
-        if points.ndim != 2 or not points.shape[1]:
-            raise ValueError(f"points has shape {points.shape}; it must be (n,) or (n, d).")
-        n = len(points)
-        check_memory(n**2, torch.float64, f"The kernel between {n} points")
-        tree, _ = _building.trees(n, n, levels, rank or 0)
-        order = _building.bisect(points, tree)
-        dense = _building.as_tensor(kernel(points[order], points[order]), "kernel(X, X)", 2)
-        if dense.shape != (n, n):
-            raise ValueError(f"kernel(X, X) has shape {tuple(dense.shape)}; for {n} points, it must be {(n, n)}.")
-        A = cls._compress(dense, tol, rank, levels)
-        return _building.as_shallow_as_saves(A) if levels == "auto" else A, order
-
-    @classmethod
-    def from_products(
-        cls,
-        apply,
-        apply_transposed: Callable | None = None,
-        shape: tuple[int, int] | None = None,
-        *,
-        tol: float = 1e-10,
-        rank: int | None = None,
-        levels: int | str = "auto",
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> "HSSMatrix":
-        """Build a matrix from products with random blocks of vectors; its entries are never asked for.
-
-        Randomised (Levitt and Martinsson 2024). Takes about leaf size + rank products of either kind, besides O(n r²).
-
-        Parameters
-        ----------
-        apply : callable or scipy.sparse.linalg.LinearOperator
-            Takes a tensor (n_columns, k) and returns the product of the matrix with it. A callable that knows no
-            tensors gets and returns arrays. An operator, anything with `shape`, `matmat` and `rmatmat`, needs neither
-            `apply_transposed` nor `shape`.
-        apply_transposed : callable, default=None
-            The same for the transpose: takes (n_rows, k).
-        shape : (n_rows, n_columns), default=None
-            Size of the matrix.
-        tol : float, default=1e-10
-            Relative accuracy by which the rank is chosen.
-        rank : int, default=None
-            Fixed rank. None samples until `tol` is met.
-        levels : int or "auto", default="auto"
-            Depth of the cluster trees.
-        dtype : torch.dtype, default=torch.float64
-            Type of the vectors.
-        device : torch.device or str, default=None
-            Where the vectors live.
-        generator : torch.Generator, default=None
-            Source of randomness; torch's global one if None.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If a product has the wrong shape or holds NaN or infinite values, or a parameter makes no sense.
-        TypeError
-            If a product is complex, or `dtype` neither float32 nor float64.
-        """
-        check_tolerance(tol)
-        check_rank(rank)
-        check_dtype(dtype)
-        apply, apply_transposed, (n_rows, n_columns) = _building.products_of(apply, apply_transposed, shape)
-        row_tree, col_tree = _building.trees(n_rows, n_columns, levels, rank or 0)
-        _check_size(row_tree, col_tree, rank or 0, dtype)
-        return cls(
-            row_tree,
-            col_tree,
-            *_building.from_products(
-                apply,
-                apply_transposed,
-                row_tree,
-                col_tree,
-                tol=tol,
-                rank=rank,
-                dtype=dtype,
-                device=device,
-                generator=generator,
-            ),
-        )
-
-    @classmethod
-    def from_banded(cls, l_and_u, ab=None, levels: int | str = "auto") -> "HSSMatrix":
-        """Banded matrix, exactly, of rank ``lower + upper``.
-
-        Parameters
-        ----------
-        l_and_u : (lower, upper) or sparse matrix of shape (n, n)
-            Numbers of non-zero diagonals below and above the main one. Or the matrix itself, in place of both this and
-            `ab`.
-        ab : array-like or Tensor of shape (\\*batch, lower + upper + 1, n), default=None
-            The diagonals, as :func:`scipy.linalg.solve_banded` takes them: ``ab[upper + i - j, j] = A[i, j]``.
-        levels : int or "auto", default="auto"
-            Depth of the cluster tree.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If the numbers of diagonals do not fit, or `ab` holds NaN or infinite values.
-        TypeError
-            If `ab` is complex.
-        """
-        if issparse(l_and_u):
-            if ab is not None:
-                raise ValueError("ab must be left out where a sparse matrix is given in place of (lower, upper).")
-            lower, upper, ab = _building.diagonals_of(l_and_u)
-        else:
-            try:
-                lower, upper = l_and_u
-            except (TypeError, ValueError):
-                raise ValueError("l_and_u must be a pair of integers (lower, upper), or a sparse matrix.") from None
-            lower, upper = count(lower, "lower"), count(upper, "upper")
-            if ab is None:
-                raise ValueError(f"ab is missing: l_and_u={l_and_u} needs {lower + upper + 1} diagonals.")
-        ab = _building.as_tensor(ab, "ab", 2)
-        if lower < 0 or upper < 0 or ab.shape[-2] != lower + upper + 1:
-            raise ValueError(
-                f"ab has shape {tuple(ab.shape)}, but l_and_u={l_and_u} needs {lower + upper + 1} diagonals."
-            )
-        n = ab.shape[-1]
-        tree, _ = _building.trees(n, n, levels, lower + upper)
-        _check_size(tree, tree, lower + upper, ab.dtype, ab.shape[:-2])
-        return cls(tree, tree, *_building.banded(lower, upper, ab, tree))
-
-    @classmethod
-    def from_toeplitz(
-        cls, c, r=None, tol: float = 1e-10, rank: int | None = None, levels: int | str = "auto"
-    ) -> "HSSMatrix":
-        """Toeplitz matrix, compressed by :meth:`from_products` with products by the fast Fourier transform.
-
-        Parameters
-        ----------
-        c : array-like of shape (n_rows,)
-            First column. The matrix is of float32 if this and `r` are.
-        r : array-like of shape (n_columns,), default=None
-            First row, whose first entry is ignored as in :func:`scipy.linalg.toeplitz`. `c` if None.
-        tol : float, default=1e-10
-            Relative accuracy by which the rank is chosen.
-        rank : int, default=None
-            Fixed rank.
-        levels : int or "auto", default="auto"
-            Depth of the cluster trees.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If `c` or `r` hold NaN or infinite values, or a parameter makes no sense.
-        TypeError
-            If they are complex.
-        """
-        c = _building.as_tensor(c, "c", 0).detach().cpu().ravel()
-        r = c if r is None else _building.as_tensor(r, "r", 0).detach().cpu().ravel()
-        dtype = torch.promote_types(c.dtype, r.dtype)
-        # Products in float64, whatever the type.
-        c, r = c.double().numpy(), torch.cat([c[:1].double(), r[1:].double()]).numpy()
-
-        def product(first_column, first_row):
-            return lambda x: matmul_toeplitz((first_column, first_row), np.asarray(x))
-
-        generator = torch.Generator().manual_seed(0)
-        return cls.from_products(
-            product(c, r),
-            product(r, c),
-            (len(c), len(r)),
-            tol=tol,
-            rank=rank,
-            levels=levels,
-            dtype=dtype,
-            generator=generator,
-        )
-
-    @classmethod
-    def from_low_rank(cls, X, Y, levels: int | str = "auto") -> "HSSMatrix":
-        """Matrix X Yᵀ, exactly, of the rank of the factors.
-
-        Parameters
-        ----------
-        X, Y : array-like or Tensor of shapes (\\*batch, n_rows, k) and (\\*batch, n_columns, k)
-            The factors.
-        levels : int or "auto", default="auto"
-            Depth of the cluster trees.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If the factors do not fit, or hold NaN or infinite values.
-        TypeError
-            If they are complex.
-        """
-        X, Y = _building.as_tensor(X, "X", 2), _building.as_tensor(Y, "Y", 2)
-        if X.shape[-1] != Y.shape[-1]:
-            raise ValueError(f"X has {X.shape[-1]} columns and Y {Y.shape[-1]}; both must have the same number.")
-        dtype = torch.promote_types(X.dtype, Y.dtype)
-        row_tree, col_tree = _building.trees(X.shape[-2], Y.shape[-2], levels, X.shape[-1])
-        _check_size(row_tree, col_tree, X.shape[-1], dtype, torch.broadcast_shapes(X.shape[:-2], Y.shape[:-2]))
-        return cls(row_tree, col_tree, *_building.low_rank(X.to(dtype), Y.to(dtype), row_tree, col_tree))
-
-    @classmethod
-    def from_diagonal(cls, d, levels: int | str = "auto") -> "HSSMatrix":
-        """Diagonal matrix, of rank 0.
-
-        Parameters
-        ----------
-        d : array-like or Tensor of shape (\\*batch, n)
-            The diagonal.
-        levels : int or "auto", default="auto"
-            Depth of the cluster tree.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If `d` holds NaN or infinite values, or the matrix would not fit into memory.
-        TypeError
-            If `d` is complex.
-        """
-        d = _building.as_tensor(d, "d", 1)
-        tree, _ = _building.trees(d.shape[-1], d.shape[-1], levels)
-        _check_size(tree, tree, 0, d.dtype, d.shape[:-1])
-        return cls(tree, tree, *_building.diagonal(d, tree))
-
-    @classmethod
-    def identity(
-        cls,
-        n: int,
-        levels: int | str = "auto",
-        *,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str | None = None,
-    ) -> "HSSMatrix":
-        """Identity matrix, of rank 0.
-
-        Parameters
-        ----------
-        n : int
-            Size.
-        levels : int or "auto", default="auto"
-            Depth of the cluster tree.
-        dtype : torch.dtype, default=torch.float64
-            Type of the generators.
-        device : torch.device or str, default=None
-            Where the generators live.
-
-        Returns
-        -------
-        HSSMatrix
-
-        Raises
-        ------
-        ValueError
-            If `n` is no integer of at least 1, or the matrix would not fit into memory.
-        TypeError
-            If `dtype` is neither float32 nor float64.
-        """
-        check_dtype(dtype)
-        n = count(n, "n", 1)
-        tree, _ = _building.trees(n, n, levels)
-        _check_size(tree, tree, 0, dtype)
-        return cls.from_diagonal(torch.ones(n, dtype=dtype, device=device), tree.levels)
-
     # Shape and type
 
     @property
@@ -582,7 +130,6 @@ class HSSMatrix(LinearMap):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Shape of the batch, empty for a single matrix."""
         return tuple(self.D[0].shape[:-3])
 
     @property
@@ -757,45 +304,20 @@ class HSSMatrix(LinearMap):
         kept = self._factor
         if kept is None or kept[1] != versions:
             self._factor = kept = _ulv.ULVFactor(self, warn=False), versions
-        factor = kept[0]
         if warn:
-            factor._warn_if_singular()
-        return factor
+            kept[0]._warn_if_singular()
+        return kept[0]
 
-    def solve(self, b):
-        """Solve A x = b with the ULV factor that is kept, in O(n r) per right-hand side.
-
-        Parameters
-        ----------
-        b : Tensor or array-like of shape (n,) or (..., n, k)
-            Right-hand sides; batches broadcast.
-
-        Returns
-        -------
-        Tensor or ndarray of the shape of `b`
-            A tensor if `b` is one. Differentiable any number of times in `b` and in the generators.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the matrix is singular.
-
-        Warns
-        -----
-        scipy.linalg.LinAlgWarning
-            If it is singular to working precision.
-        """
-        _ulv.check_square(self)
-        b, was_array = as_operand(b, self)
-        check_operand(b, self, self.shape[-1])
+    def _solve(self, b):
+        if self.shape[-1] != self.shape[-2] and not self.batch_shape:
+            return None
         factor = self.factor(warn=False)
         factor._warn_if_singular()
         generators = (*self.D, *self.U, *self.V)
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in (b, *generators))):
-            return as_given(factor.solve(b), was_array)
-        columns = b.unsqueeze(-1) if b.ndim == 1 else b
-        x = _ulv.Solve.apply(self, False, columns, *generators)
-        return as_given(x.squeeze(-1) if b.ndim == 1 else x, was_array)
+            return factor.solve(b)
+        x = _ulv.Solve.apply(self, False, b.unsqueeze(-1) if b.ndim == 1 else b, *generators)
+        return x.squeeze(-1) if b.ndim == 1 else x
 
     def lstsq(self, b, silent=None):
         b, was_array = as_operand(b, self)
@@ -838,10 +360,8 @@ class HSSMatrix(LinearMap):
 
         Returns
         -------
-        sign : Tensor of shape (\\*batch,)
-            1, -1 or 0.
-        logabsdet : Tensor of shape (\\*batch,)
-            The logarithm, minus infinity where the matrix is singular and not one of a batch.
+        tuple of two Tensors of shape (\\*batch,)
+            Sign and logarithm, minus infinity where the matrix is singular and not one of a batch.
         """
         try:
             return self.factor(warn=False).slogdet()
@@ -867,9 +387,8 @@ class HSSMatrix(LinearMap):
             for k, n in zip((rows, cols), self.shape[-2:], strict=True)
         ]
         block = self.block(*picked)
-        if not isinstance(cols, slice):
-            block = block[..., 0]
-        return block if isinstance(rows, slice) else block[..., 0] if not isinstance(cols, slice) else block[..., 0, :]
+        block = block if isinstance(cols, slice) else block[..., :, 0]
+        return block if isinstance(rows, slice) else block[..., 0, :] if isinstance(cols, slice) else block[..., 0]
 
     def block(self, rows, columns) -> torch.Tensor:
         """Dense block of given rows and columns, in O((levels + size) r²) per row and column.
@@ -923,15 +442,7 @@ class HSSMatrix(LinearMap):
             return _entries.spectral_norm(self)
         raise ValueError(f"ord={ord!r} must be 'fro' or 2.")
 
-    def to_dense(self) -> torch.Tensor:
-        """All entries.
-
-        Returns
-        -------
-        Tensor of shape (\\*batch, n_rows, n_columns)
-            O(n²) numbers.
-        """
-        check_memory(prod(self.shape), self.dtype, f"The dense form of an HSSMatrix of shape {self.shape}")
+    def _dense(self):
         dense = dense_form(self.D, self.U, self.V)
         # Now the rows and columns of small leaves still carry their padding.
         rows, cols = self.row_tree, self.col_tree
@@ -949,36 +460,3 @@ def _without_inference(generator):
         with torch.inference_mode(False):
             return generator.clone()
     return generator
-
-
-def _check_size(row_tree, col_tree, rank, dtype, batch_shape=()):
-    """Refuse matrices that this machine cannot hold."""
-    shapes = [shape for level in generator_shapes(row_tree, col_tree, rank) for shape, _ in level]
-    owner = f"An HSSMatrix of shape {(*batch_shape, row_tree.n, col_tree.n)} with levels={row_tree.levels}"
-    check_memory(prod(batch_shape) * sum(map(prod, shapes)), dtype, owner)
-
-
-def generator_shapes(
-    row_tree: ClusterTree, col_tree: ClusterTree, rank: int
-) -> tuple[list[tuple[tuple[int, int, int], int]], ...]:
-    """Shapes and fan-ins of the generators of an HSS matrix whose bases all have `rank` columns.
-
-    Parameters
-    ----------
-    row_tree, col_tree : ClusterTree
-    rank : int
-
-    Returns
-    -------
-    D, U, V : lists of (shape, fan_in)
-        From the leaves to the root. The fan-in counts the numbers that the block sums over in a product.
-    """
-    D, U, V = [], [], []
-    rows, cols = row_tree.max_leaf_size, col_tree.max_leaf_size
-    for level in range(row_tree.levels, 0, -1):
-        D.append(((2**level, rows, cols), cols))
-        U.append(((2**level, rows, rank), rank))
-        V.append(((2**level, cols, rank), cols))
-        rows = cols = 2 * rank
-    D.append(((1, rows, cols), cols))
-    return D, U, V

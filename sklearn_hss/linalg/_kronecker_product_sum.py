@@ -24,23 +24,17 @@ class KroneckerProductSum(LinearMap):
     ----------
     factors : tuple of HSSMatrix
         The same.
-    grid_in, grid_out : tuple of int
-        Grids of the fields.
     outer_rank : int
         Number of terms.
     rank, levels : tuple of int
         HSS rank and depth of the cluster tree per mode.
-    n_parameters : int
-        Number of generator entries, padding left out.
-    dtype, device
-        Those of the generators.
+    grid_in, grid_out, shape, structure, n_parameters, dtype, device, T
+        As for every :class:`LinearMap`.
 
     Raises
     ------
-    ValueError
-        If the factors are not batches of equal size.
-    TypeError
-        If they are no HSS matrices of one type on one device.
+    ValueError, TypeError
+        If the factors are no batches of HSS matrices, of equal size and one type on one device.
 
     Examples
     --------

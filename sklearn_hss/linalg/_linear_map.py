@@ -1,6 +1,5 @@
 """Everything that linear maps between fields have in common."""
 
-import warnings
 from math import prod
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from scipy.linalg import LinAlgWarning
 from scipy.sparse.linalg import lsmr
 
+from .._warnings import warn_user
 from . import _storage
 from ._checks import check_dtype, check_memory, is_factor
 from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like
@@ -30,9 +30,9 @@ class LinearMap:
     - ``_transposed()``.
     - ``_scaled(c)``, the multiple by a number or a tensor of one.
 
-    Where there is something better than iterations, it also gives ``_solve(b)``, of a tensor (n_rows, k) of float64: a
-    tensor (n_columns, k), or None. ``_in_channel_units`` and ``_restricted_to`` are for those that can do what the
-    public methods of these names say.
+    Where there is something better than iterations, it also gives ``_solve(b)``, of a tensor (n_rows,) or
+    (..., n_rows, k) of its type: the solution, or None. ``_in_channel_units`` and ``_restricted_to`` are for those that
+    can do what the public methods of these names say.
 
     Attributes
     ----------
@@ -177,10 +177,8 @@ class LinearMap:
 
         Raises
         ------
-        ValueError
-            If the fields are not on the grid.
-        TypeError
-            If they are complex, or tensors of another type.
+        ValueError, TypeError
+            If the fields are not on the grid, complex, or tensors of another type.
         """
         fields, was_array = as_operand(fields, self)
         if tuple(fields.shape[-len(self.grid_in) :]) != tuple(self.grid_in):
@@ -240,10 +238,14 @@ class LinearMap:
 
         Returns
         -------
-        Tensor of shape (n_rows, n_columns)
+        Tensor of the shape of the map
             O(n²) numbers.
         """
-        check_memory(prod(self.shape), self.dtype, f"The dense form of this {type(self).__name__}")
+        kind = type(self).__name__
+        check_memory(prod(self.shape), self.dtype, f"The dense form of this {kind} of shape {self.shape}")
+        return self._dense()
+
+    def _dense(self):
         return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
 
     def aslinearoperator(self):
@@ -259,9 +261,10 @@ class LinearMap:
     # Solutions
 
     def solve(self, b):
-        """Find what the map takes to given outputs: of all solutions, that of smallest norm. In float64.
+        """Find the inputs that the map takes to given outputs: of all there are, those of smallest norm.
 
-        Known inverses are used; otherwise LSMR iterates, with products with the map and its transpose.
+        A square HSS matrix is factorised, and keeps its factor; known inverses are used. For all other maps, LSMR
+        iterates in float64 with products with the map and its transpose, and the result is not differentiable.
 
         Parameters
         ----------
@@ -271,32 +274,26 @@ class LinearMap:
         Returns
         -------
         Tensor or ndarray of shape (n_columns,) or (..., n_columns, k)
-            A tensor if `b` is one. Not differentiable.
+            A tensor if `b` is one.
 
         Raises
         ------
-        ValueError
-            If `b` does not fit, or holds NaN or infinite values.
-        TypeError
-            If it is complex, or a tensor of another type.
+        ValueError, TypeError
+            If `b` does not fit, is complex or a tensor of another type, or makes iterations impossible by NaN or
+            infinite values.
+        numpy.linalg.LinAlgError
+            If a square HSS matrix is singular.
 
         Warns
         -----
         scipy.linalg.LinAlgWarning
-            If there is no solution: one of the least squares is returned.
+            If a square HSS matrix is singular to working precision; or if there are no such inputs, so that those of
+            the least squares are returned.
         """
         b, was_array = as_operand(b, self)
         check_operand(b, self, self.shape[-2], "rows")
-        if not torch.isfinite(b).all():
-            raise ValueError("b must not hold NaN or infinite values.")
-        with torch.no_grad():
-            A, stack = self.to(torch.float64), b if b.ndim == 1 else b.movedim(-2, 0)
-            columns = stack.reshape(len(stack), stack[0].numel()).double()
-            x = A._solve(columns)
-            if x is None:
-                x = A._iterate(columns)
-            x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
-        return as_given(x if b.ndim == 1 else x.movedim(0, -2), was_array)
+        x = self._solve(b)
+        return as_given(self._iterate(b) if x is None else x, was_array)
 
     def lstsq(self, b, silent=None):
         """Find what the map takes to given outputs, as :meth:`solve` does, where some of them say nothing.
@@ -319,19 +316,27 @@ class LinearMap:
         """
         return self.solve(b)
 
+    @torch.no_grad()
     def _iterate(self, b):
-        operator, columns = self.aslinearoperator(), b.cpu().numpy().T
-        found = [lsmr(operator, column, atol=1e-12, btol=1e-12)[0] for column in columns]
-        x = torch.from_numpy(np.array(found).reshape(len(found), self.shape[1]).T).to(b)
-        left = float((self @ x - b).norm()) / (float(b.norm()) or 1.0)
+        """Solution of smallest norm by LSMR, in float64."""
+        if not torch.isfinite(b).all():
+            raise ValueError("The right-hand sides must not hold NaN or infinite values.")
+        A, stack = self.to(torch.float64), b if b.ndim == 1 else b.movedim(-2, 0)
+        columns = stack.reshape(len(stack), stack[0].numel()).double()
+        # Because of rounding, min(shape) steps are too few: at a condition number of 1e6, it took 15 times as many.
+        how = {"atol": 1e-12, "btol": 1e-12, "maxiter": 20 * min(self.shape)}
+        found = [lsmr(A.aslinearoperator(), column, **how) for column in columns.cpu().numpy().T]
+        x = np.array([solution for solution, *_ in found]).reshape(len(found), self.shape[1])
+        x = torch.from_numpy(x.T).to(columns)
+        left = float((A @ x - columns).norm()) / (float(columns.norm()) or 1.0)
         if left > SOLVED:
-            warnings.warn(
-                f"The operator maps no inputs to these outputs: those returned, of smallest norm, leave {left:.1e} of "
-                "them.",
-                LinAlgWarning,
-                stacklevel=3,
-            )
-        return x
+            # LSMR ends with 0, 1 or 2 if it has converged.
+            known = all(end <= 2 for _, end, *_ in found)
+            reason = "The operator maps no inputs to these outputs" if known else "LSMR has not converged"
+            message = f"{reason}: those returned, of smallest norm, leave {left:.1e} of them."
+            warn_user(message, LinAlgWarning)
+        x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
+        return x if b.ndim == 1 else x.movedim(0, -2)
 
     # Further maps
 
@@ -417,10 +422,8 @@ class LinearMap:
 
         Raises
         ------
-        FileNotFoundError
-            If its folder does not exist.
-        IsADirectoryError
-            If it is a folder.
+        FileNotFoundError, IsADirectoryError
+            If its folder does not exist, or it is a folder.
         """
         _storage.save(self, path)
 
@@ -444,10 +447,8 @@ class LinearMap:
         ------
         ValueError
             If the file does not hold a map of this class.
-        FileNotFoundError
-            If there is no such file.
-        IsADirectoryError
-            If it is a folder.
+        FileNotFoundError, IsADirectoryError
+            If there is no such file, or it is a folder.
         """
         found = _storage.load(path, device or "cpu", LinearMap._kinds)
         if not isinstance(found, cls):

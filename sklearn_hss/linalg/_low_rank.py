@@ -18,19 +18,13 @@ class LowRankOperator(LinearMap):
     ----------
     outputs, inputs
         The same.
-    grid_in, grid_out : tuple of int
-        Grids of the fields.
-    n_parameters : int
-        Number of entries.
-    dtype, device
-        Those of the fields.
+    grid_in, grid_out, shape, structure, n_parameters, dtype, device, T
+        As for every :class:`LinearMap`.
 
     Raises
     ------
-    ValueError
-        If there are not as many outputs as inputs.
-    TypeError
-        If they are not of one type, float32 or float64, on one device.
+    ValueError, TypeError
+        If there are not as many outputs as inputs, or they are not of one type, float32 or float64, on one device.
 
     Examples
     --------

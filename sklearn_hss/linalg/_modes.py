@@ -4,20 +4,7 @@ from collections.abc import Sequence
 
 
 def modal_product(Z, W, mode):
-    """Modal product Z x_mode W (Definition A.1 of the Neural-HSS paper).
-
-    Parameters
-    ----------
-    Z : Tensor
-    W : Tensor of shape (rows, columns)
-    mode : int
-        Dimension of Z that has the size ``columns``; from the end if negative.
-
-    Returns
-    -------
-    Tensor
-        Like Z, with ``rows`` in that dimension.
-    """
+    """Modal product Z x_mode W (Definition A.1 of the Neural-HSS paper): W acts on one dimension of Z."""
     return (Z.movedim(mode, -1) @ W.mT).movedim(-1, mode)
 
 

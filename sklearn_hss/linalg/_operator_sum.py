@@ -20,19 +20,13 @@ class OperatorSum(LinearMap):
     ----------
     terms : tuple of LinearMap
         The same.
-    grid_in, grid_out : tuple of int
-        Grids of the fields.
-    n_parameters : int
-        Sum of those of the terms.
-    dtype, device
-        Type of the fields, and device.
+    grid_in, grid_out, shape, structure, n_parameters, dtype, device, T
+        As for every :class:`LinearMap`.
 
     Raises
     ------
-    ValueError
-        If there are no terms, or some on different grids.
-    TypeError
-        If they are not of one type on one device.
+    ValueError, TypeError
+        If there are no terms, or they are not on the same grids, of one type and on one device.
 
     Examples
     --------

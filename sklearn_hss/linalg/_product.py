@@ -13,6 +13,14 @@ import torch
 def sweep(D, U, V, x):
     """:func:`telescopic_product`, together with what a backward pass needs of it.
 
+    Parameters
+    ----------
+    D : sequence of levels + 1 tensors, the i-th of shape (batch * 2**(levels - i), rows_i, cols_i)
+        Diagonal blocks, from the leaves to the root.
+    U, V : sequences of levels tensors, of shapes (batch * 2**(levels - i), rows_i, r_i) and (..., cols_i, s_i)
+        Column and row bases. ``rows_{i+1} = 2 r_i`` and ``cols_{i+1} = 2 s_i``.
+    x : Tensor of shape (batch * 2**levels, cols_0, k)
+
     Returns
     -------
     y : Tensor of shape (batch * 2**levels, rows_0, k)
@@ -21,8 +29,6 @@ def sweep(D, U, V, x):
     weights : list of levels tensors of shape (batch * 2**(levels - i), r_i, k)
         What the column bases U[i] were multiplied with.
     """
-    # D[i]: (blocks_i, rows_i, cols_i), U[i]: (blocks_i, rows_i, r_i), V[i]: (blocks_i, cols_i, s_i),
-    # x: (blocks_0, cols_0, k)
     inputs, weights = [x], []
     for v in V:
         z = torch.bmm(v.mT, inputs[-1])
@@ -41,35 +47,14 @@ def telescopic_product(
     """Product of an HSS matrix with a block of vectors, from its stacked generators.
 
     The literal recursion of Algorithm 1 of the Neural-HSS paper, all blocks of a level at once: with z = Vᵀx computed
-    leaf by leaf, y = D x + U A' z where A' is the HSS matrix one level up.
-
-    Parameters
-    ----------
-    D : sequence of levels + 1 tensors, the i-th of shape (batch * 2**(levels - i), rows_i, cols_i)
-        Diagonal blocks, from the leaves to the root.
-    U, V : sequences of levels tensors, of shapes (batch * 2**(levels - i), rows_i, r_i) and (..., cols_i, s_i)
-        Column and row bases. ``rows_{i+1} = 2 r_i`` and ``cols_{i+1} = 2 s_i``.
-    x : Tensor of shape (batch * 2**levels, cols_0, k)
-
-    Returns
-    -------
-    Tensor of shape (batch * 2**levels, rows_0, k)
-        Differentiable any number of times, in all operands.
+    leaf by leaf, y = D x + U A' z where A' is the HSS matrix one level up. Shapes are those of :func:`sweep`.
+    Differentiable any number of times.
     """
     return sweep(D, U, V, x)[0]
 
 
 def dense_form(D: Sequence[torch.Tensor], U: Sequence[torch.Tensor], V: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Expand the telescopic form, from the root down.
-
-    Parameters
-    ----------
-    D, U, V : sequences of tensors (*batch, 2**(levels - i), rows_i, cols_i), (..., rows_i, r_i), (..., cols_i, s_i)
-
-    Returns
-    -------
-    Tensor of shape (*batch, 2**levels * rows_0, 2**levels * cols_0)
-    """
+    """Dense form (*batch, 2**levels * rows_0, 2**levels * cols_0) of generators (*batch, 2**(levels - i), ...)."""
     dense = D[-1].squeeze(-3)
     for d, u, v in zip(reversed(D[:-1]), reversed(U), reversed(V), strict=True):
         blocks = dense.unflatten(-1, (v.shape[-3], v.shape[-1])).unflatten(-3, (u.shape[-3], u.shape[-1]))

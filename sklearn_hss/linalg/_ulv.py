@@ -109,10 +109,8 @@ class ULVFactor:
     ------
     numpy.linalg.LinAlgError
         If the matrix is singular.
-    TypeError
-        If `A` is no HSSMatrix.
-    ValueError
-        If it is not square.
+    TypeError, ValueError
+        If `A` is no HSSMatrix, or not square.
 
     Warns
     -----
@@ -142,6 +140,7 @@ class ULVFactor:
             self._warn_if_singular()
 
     def _warn_if_singular(self):
+        """Warn in the name of the line of the user."""
         if self.is_singular:
             warn_user(
                 f"The matrix is singular to working precision (condition number about {self.condition:.1e}): "
@@ -253,10 +252,8 @@ class ULVFactor:
 
         Returns
         -------
-        sign : Tensor of shape (\\*batch,)
-            1, -1 or 0.
-        logabsdet : Tensor of shape (\\*batch,)
-            The logarithm.
+        tuple of two Tensors of shape (\\*batch,)
+            Sign, and logarithm.
         """
         diagonal = torch.diagonal(self._lu, dim1=-2, dim2=-1)
         swaps = (self._pivots != torch.arange(1, diagonal.shape[-1] + 1, device=self.device)).sum(-1)

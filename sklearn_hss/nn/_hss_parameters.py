@@ -7,8 +7,9 @@ from math import prod
 import torch
 from torch import nn
 
+from ..linalg import HSSMatrix
 from ..linalg._cluster_tree import ClusterTree
-from ..linalg._hss_matrix import HSSMatrix, generator_shapes
+from ..linalg._hss_builders import generator_shapes
 
 
 class HSSParameters(nn.Module):

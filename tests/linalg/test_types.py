@@ -145,19 +145,6 @@ def test_builders_keep_float32_and_turn_other_types_into_float64():
     assert HSSMatrix.from_low_rank(np.ones((4, 1), np.float32), np.ones((4, 1))).dtype == torch.float64
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *WRONG], ids=str)
-def test_what_is_saved_can_be_loaded(dtype, tmp_path):
-    try:
-        A = random_hss().to(dtype)
-    except TypeError:
-        assert dtype in WRONG  # there is no matrix to save
-        return
-    A.save(tmp_path / "A")
-    loaded = HSSMatrix.load(tmp_path / "A")
-    assert loaded.dtype == dtype
-    assert torch.equal(loaded.to_dense(), A.to_dense())
-
-
 # Modes of torch
 
 OPERATIONS = {
@@ -318,7 +305,7 @@ def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
 def test_dense_forms_beyond_memory_are_refused(monkeypatch):
     A = random_hss()
     monkeypatch.setattr("sklearn_hss._memory.machine_memory", lambda: 8 * 1599)
-    with pytest.raises(ValueError, match=r"dense form of an HSSMatrix of shape \(40, 40\) needs"):
+    with pytest.raises(ValueError, match=r"dense form of this HSSMatrix of shape \(40, 40\) needs"):
         A.to_dense()
 
 

@@ -20,7 +20,7 @@ _WIDEST = 3
 # Banded forms of fields with more points than this are fitted only on request.
 _LARGE = 2**19
 # Weight of the condition that neighbouring rows be alike: for exact samples, it decides only what these leave open.
-# Where the model does not fit them, it is raised to a multiple of the misfit, within bounds. Rows at the ends are freer.
+# Where the model does not fit, it is raised to a multiple of the misfit, within bounds. Rows at the ends are freer.
 _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 # Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
 # Without it, combinations that are open would be as large as a misfit divided by rounding.
