@@ -46,6 +46,8 @@ class Form:
         Whether what is fitted holds for inputs that are no combinations of those in the samples.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
+    amplifies : bool
+        Whether noise in the outputs grows in the fit.
     worthwhile, floor : float
         A simpler candidate is preferred to a richer one of the same path if its error is below `worthwhile` times the
         lowest one, or below `floor`.
@@ -59,6 +61,7 @@ class Form:
     by_name_only: ClassVar[bool] = False
     everywhere: ClassVar[bool] = True
     correctable: ClassVar[bool] = False
+    amplifies: ClassVar[bool] = False
     worthwhile: ClassVar[float] = WORTHWHILE
     floor: ClassVar[float] = EXACT
 

@@ -128,15 +128,15 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     # In random order, so that the first ones, which large fits make do with, are like all.
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
-    search = select(forms, Search(samples, options, report, centred=intercept is True), slow=False)
+    search = select(forms, Search(samples, options, report, centred=intercept is True))
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
-        rival = select(forms, Search(samples, options, report, centred=True), slow=False)
-        if rival.reached * rival.size * WORTHWHILE < search.reached * search.size:
-            search = rival
+        rival = Search(samples, options, report, centred=True)
+        if select([f for f in forms if f.effort < 2 or f is search.leader], rival).betters(search):
+            search = select(forms, rival)
     return select(forms, search, slow=True).solve()
 
 
-def select(forms, search, *, slow):
+def select(forms, search, *, slow=False):
     """Walk the paths of forms from the fast and special to the slow and general.
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
@@ -144,8 +144,8 @@ def select(forms, search, *, slow):
     tried; those of effort 1 unless a finalist is exact without a correction, those of effort 2 and 3 unless one is
     accurate. Of all finalists, the choice is among those about as good as the best:
 
-    - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those of the map
-      itself: held-out samples are noisy, too, and hide some of what an inverse makes of noise.
+    - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those that do not
+      amplify noise: held-out samples are noisy, too, and hide some of it.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
 
@@ -153,7 +153,7 @@ def select(forms, search, *, slow):
     ----------
     forms : list of subclasses of Form
     search : Search
-    slow : bool
+    slow : bool, default=False
         Whether to try the forms of effort 3, or the others.
 
     Returns
@@ -162,7 +162,7 @@ def select(forms, search, *, slow):
     """
     for form in sorted(forms, key=lambda form: form.effort):
         wanted = (True, search.plain > EXACT, search.wanting, search.wanting)[form.effort]
-        if (form.effort == 3) == slow and (wanted or search.options.solver != "auto"):
+        if (form.effort == 3) == slow and (wanted or search.options.solver != "auto") and form not in search.walked:
             search.walk(form)
     return search
 
@@ -205,7 +205,7 @@ class Search:
             train, valid = train.about(means), valid.about(means)
         units = largest(samples)
         self.everything, self.train, self.valid = (part.scaled(units) for part in (samples, train, valid))
-        self.trials, self.finalists, self.beyond, self.declined = [], [], [], []
+        self.walked, self.trials, self.finalists, self.beyond, self.declined = [], [], [], [], []
 
     @property
     def plain(self):
@@ -227,10 +227,20 @@ class Search:
         """Mean norm of the held-out outputs, in the units of the user."""
         return self.everything.units[1] * self.valid.typical
 
+    @property
+    def leader(self):
+        """The form of the best finalist so far."""
+        return type(min(self.finalists, key=lambda t: t.error).form) if self.finalists else None
+
+    def betters(self, other):
+        """Whether the smallest error is clearly below that of another search."""
+        return self.reached * self.size * WORTHWHILE < other.reached * other.size
+
     # Trials
 
     def walk(self, form):
         """Try the candidates of a path."""
+        self.walked.append(form)
         path, own, error = form.path(self.train, self.options), [], None
         try:
             while True:
@@ -294,10 +304,21 @@ class Search:
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
             equals = [t for t in finalists if t.error <= 1.2 * lowest]
-            return min(equals, key=lambda t: (2 * (not t.form.everywhere) or t.form.kind != "forward", t.error))
+            spanned = self.spans_all
+            return min(equals, key=lambda t: (not (t.form.everywhere or spanned), t.form.amplifies, t.error))
         equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
+
+    @property
+    def seen(self):
+        """Orthonormal bases of what the inputs occupy in each mode."""
+        return self.everything.bases(max(1e-11, 10 * self.everything.noise), of_inputs=True)
+
+    @property
+    def spans_all(self):
+        """Whether they leave nothing out."""
+        return all(P.shape[0] == P.shape[1] for P in self.seen)
 
     def solve(self):
         """The fit to all samples of the best candidate."""
@@ -383,9 +404,9 @@ class Search:
                 "the form holds for all inputs; rows that the samples leave open follow their neighbours",
                 None,
             )
-        seen = self.everything.bases(max(1e-11, 10 * self.everything.noise), of_inputs=True)
-        if all(P.shape[0] == P.shape[1] for P in seen):
+        if self.spans_all:
             return operator, "the samples reach everything", None
+        seen = self.seen
         others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
         best = min(others, key=lambda t: t.base_error, default=None)
         try:

@@ -76,6 +76,7 @@ class BandedInverse(Banded):
     """The inverse of a banded matrix, which is right for differential equations and needs 2 w + 1 samples."""
 
     kind: ClassVar[str] = "inverse"
+    amplifies: ClassVar[bool] = True
 
     def fit(self, samples, start=None):
         F, U = samples.columns

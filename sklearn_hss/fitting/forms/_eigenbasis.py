@@ -41,6 +41,7 @@ class Eigenbasis(ProductForm):
     solver: ClassVar[str] = "eigenbasis"
     effort: ClassVar[int] = 1
     everywhere: ClassVar[bool] = False
+    worthwhile: ClassVar[float] = 1.0
 
     @classmethod
     def path(cls, samples, options):
@@ -55,7 +56,7 @@ class Eigenbasis(ProductForm):
 
     def fit(self, samples, start=None):
         bases = samples.bases(tolerance(samples, self.options), of_inputs=self.of_inputs)
-        few = samples.enough(sum(S.shape[1] ** 2 for S in bases))
+        few = samples.enough(sum(S.shape[1] ** 2 for S in bases), 20, least=200_000)
         f, u = (multilinear(M, [S.mT for S in bases]) for M in (few.X, few.Y))
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)

@@ -73,7 +73,7 @@ class KroneckerProducts(Form):
     def fit(self, samples, start=None):
         x, y, left, right = whitened(samples, self.options, self.is_symmetric)
         n_unknowns = self.outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
-        few = samples.enough(n_unknowns, 10).n_samples
+        few = samples.enough(n_unknowns, 10, least=200_000).n_samples
         x, y, W = x[:few], y[:few], None
         if start is not None and start.outer_rank <= self.outer_rank and not self.ridge:
             dense = [factor.to_dense() for factor in start.factors]

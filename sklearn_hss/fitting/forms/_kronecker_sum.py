@@ -25,6 +25,8 @@ _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 # Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
 # Without it, combinations that are open would be as large as a misfit divided by rounding.
 _OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
+# Outputs at the ends below this fraction of the others are taken for those of a Dirichlet problem.
+_SMALL = 0.2
 # Misfits below this one are those of nearly exact samples.
 _ACCURATE = 1e-4
 
@@ -80,10 +82,10 @@ class KroneckerSum(ProductForm):
             raise NotApplicable(f"is not tried for more than {_LARGE} points")
         free = options.rank == "auto" or options.outer_rank != "auto"
         widest = _WIDEST if free else min(options.rank // 2, _WIDEST)
-        yield from cls.candidates(options, symmetric, widest)
+        yield from cls.candidates(options, symmetric, widest, samples)
 
     @classmethod
-    def candidates(cls, options, symmetric, widest):
+    def candidates(cls, options, symmetric, widest, samples):
         widths = range(1, widest + 1)
         yield from growing((cls(options, is_symmetric=symmetric, half_bandwidth=w) for w in widths), patience=0)
 
@@ -91,7 +93,7 @@ class KroneckerSum(ProductForm):
         planes = active_planes(samples)
         X, Y = samples.X, samples.Y
         bases = [torch.eye(n, dtype=X.dtype)[:, i] for n, i in zip(samples.grid_in, planes, strict=True)]
-        few = samples.enough(sum(len(i) for i in planes) * (2 * self.half_bandwidth + 1), least=200_000)
+        few = samples.enough(sum(len(i) for i in planes) * (2 * self.half_bandwidth + 1), least=150_000)
         X, Y = few.X, few.Y
         for j, i in enumerate(planes):
             if len(i) < X.shape[j + 1]:
@@ -115,7 +117,7 @@ class WeightedKroneckerSum(KroneckerSum):
     effort: ClassVar[int] = 2
 
     @classmethod
-    def candidates(cls, options, symmetric, widest):
+    def candidates(cls, options, symmetric, widest, samples):
         if widest:
             yield cls(options, is_symmetric=symmetric)
 
@@ -133,6 +135,15 @@ class PeriodicKroneckerSum(KroneckerSum):
     periodic: bool = True
 
     effort: ClassVar[int] = 2
+
+    @classmethod
+    def candidates(cls, options, symmetric, widest, samples):
+        """None where outputs vanish towards all ends, which no neighbours beyond change."""
+        U = samples.Y
+        ends = torch.cat([unfold(U, j)[[0, -1]].flatten() for j in range(U.ndim - 1)])
+        if float(ends.square().mean()) < _SMALL**2 * float(U.square().mean()):
+            raise NotApplicable("is not tried where outputs vanish at all ends")
+        yield from super().candidates(options, symmetric, widest, samples)
 
 
 def active_planes(samples):

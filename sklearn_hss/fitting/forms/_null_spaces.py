@@ -94,7 +94,9 @@ class AugmentedNullSpaces(MatrixForm):
             if inverse.min_samples > samples.n_independent:
                 break
             if samples.error(inverse.fit(samples).apply(samples.X)) <= _GOOD:
-                if samples.n_samples < 10 * w:
+                # Without further samples, leaves must have fewer points than there are samples.
+                leaf = 0 if options.levels == "auto" else -(-samples.grid_in[0] // 2**options.levels)
+                if samples.n_samples < max(10 * w, leaf + 2 * w):
                     yield cls(options, w)
                 break
 
