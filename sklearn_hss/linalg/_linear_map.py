@@ -263,8 +263,9 @@ class LinearMap:
     def solve(self, b):
         """Find the inputs that the map takes to given outputs: of all there are, those of smallest norm.
 
-        A square HSS matrix is factorised, and keeps its factor; known inverses are used. For all other maps, LSMR
-        iterates in float64 with products with the map and its transpose, and the result is not differentiable.
+        A square HSS matrix is factorised in O(n r²), keeps its factor, solves in O(n r) per column, and differentiates
+        any number of times, to its generators, too. Known inverses are used. For all other maps, LSMR iterates in
+        float64 with products with the map and its transpose, and the result is not differentiable.
 
         Parameters
         ----------
@@ -326,13 +327,13 @@ class LinearMap:
         # Because of rounding, min(shape) steps are too few: at a condition number of 1e6, it took 15 times as many.
         how = {"atol": 1e-12, "btol": 1e-12, "maxiter": 20 * min(self.shape)}
         found = [lsmr(A.aslinearoperator(), column, **how) for column in columns.cpu().numpy().T]
-        x = np.array([solution for solution, *_ in found]).reshape(len(found), self.shape[1])
-        x = torch.from_numpy(x.T).to(columns)
+        solutions = np.array([x for x, *_ in found]).reshape(len(found), self.shape[1])
+        x = torch.from_numpy(solutions.T).to(columns)
         left = float((A @ x - columns).norm()) / (float(columns.norm()) or 1.0)
         if left > SOLVED:
-            # LSMR ends with 0, 1 or 2 if it has converged.
-            known = all(end <= 2 for _, end, *_ in found)
-            reason = "The operator maps no inputs to these outputs" if known else "LSMR has not converged"
+            # These ends of LSMR are a condition number above 1e8 or 1/eps, and too many steps.
+            stopped = any(end in (3, 6, 7) for _, end, *_ in found)
+            reason = "LSMR has not converged" if stopped else "The operator maps no inputs to these outputs"
             message = f"{reason}: those returned, of smallest norm, leave {left:.1e} of them."
             warn_user(message, LinAlgWarning)
         x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)

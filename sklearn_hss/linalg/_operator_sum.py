@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from ._checks import check_parts
 from ._linear_map import LinearMap
 
@@ -51,7 +49,7 @@ class OperatorSum(LinearMap):
         return f"OperatorSum([{', '.join(map(repr, self.terms))}])"
 
     def _apply(self, Z):
-        return torch.stack([term.apply(Z) for term in self.terms]).sum(0)
+        return sum(term._apply(Z) for term in self.terms)
 
     def _in_channel_units(self, rows, columns):
         return OperatorSum([term.in_channel_units(rows, columns) for term in self.terms])

