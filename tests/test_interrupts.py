@@ -39,7 +39,7 @@ def test_an_interrupted_fit_leaves_the_estimator_as_it_was(model, error, monkeyp
 
     # In the middle of the work: a network is made, a fit is searched for.
     monkeypatch.setattr(_base, "count_parameters", interrupt)
-    monkeypatch.setattr(_linear, "fit_kronecker", interrupt)
+    monkeypatch.setattr(_linear, "fit", interrupt)
     for estimator in (before, new):
         with pytest.raises(error):
             estimator.fit(DATA.X[:6], 2 * DATA.Y[:6])
@@ -56,7 +56,7 @@ def test_an_interrupt_in_the_linear_start(monkeypatch):
     def interrupt(*arguments, **parameters):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_neural_hss, "fit_hss", interrupt)
+    monkeypatch.setattr(_neural_hss, "fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(LINE.X[:6], LINE.Y[:6])
     np.testing.assert_array_equal(model.predict(LINE.X), prediction)

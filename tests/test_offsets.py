@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from sklearn_hss import HSSRegressor, HSSTransformer, RolloutRegressor
 from sklearn_hss.datasets import make_poisson
-from sklearn_hss.linalg import _fitting
+from sklearn_hss.fitting import _selection
 from sklearn_hss.metrics import relative_l2_error
 
 F, U = make_poisson(240, 64, forcing="gaussian", order=2, random_state=0)
@@ -116,8 +116,8 @@ def test_two_travelling_modes_do_not_grow():
 def test_a_fit_is_not_exchanged_for_a_worse_one(monkeypatch):
     X, Y = F[:40], U[:40] + 0.01 * np.abs(U).max() * np.random.RandomState(5).standard_normal((40, 64))
     expected = silently(X, Y, fit_intercept=False)
-    refit = _fitting.refit
-    monkeypatch.setattr(_fitting, "refit", lambda *arguments: (*(fit := refit(*arguments))[:2], 1e6 * fit[2]))
+    residual_of = _selection.Search.residual_of
+    monkeypatch.setattr(_selection.Search, "residual_of", lambda *arguments: 1e6 * residual_of(*arguments))
     # All residuals are suspicious now, so that none of them is a reason to leave the smallest.
     found = silently(X, Y, fit_intercept=False)
     assert 1e-6 * found.residual_ <= expected.residual_

@@ -55,17 +55,19 @@ class Options:
                 f"the largest value that works is {most}."
             )
         for n_in, n_out, depth in zip(grid_in, grid_out, per_mode(self.levels, len(grid_in)), strict=True):
-            self._check_tree(min(n_in, n_out), depth)
+            self._check_tree(min(n_in, n_out), depth, "fields" if len(grid_in) == 1 else "a mode")
 
-    def _check_tree(self, smallest, depth):
+    def _check_tree(self, smallest, depth, owner):
         deepest = ClusterTree.max_levels(smallest)
         if depth != "auto" and depth > deepest:
             raise ValueError(
-                f"levels={self.levels} is too deep for {smallest} points: the largest value that works is {deepest}."
+                f"levels={self.levels} is too deep for {owner} of {smallest} points: the largest value that works is "
+                f"{deepest}."
             )
         leaf = smallest if depth == "auto" else smallest >> depth
         if depth != 0 and self.rank != "auto" and self.rank > leaf:
+            leaves = "" if depth == "auto" else f", the smallest leaf with levels={self.levels}"
             raise ValueError(
-                f"rank={self.rank} exceeds the smallest leaf of {smallest} points with levels={self.levels}: the "
-                f"largest value that works is {leaf}."
+                f"rank={self.rank} is too large for {owner} of {smallest} points: the largest value that works is "
+                f"{leaf}{leaves}."
             )

@@ -13,6 +13,8 @@ from ..linalg._cluster_tree import split_leaves
 from ..linalg._modes import along, modal_product, multilinear, per_mode, unfold
 from ._least_squares import Point, gauss_newton, lsmr_solution, mode_basis
 
+# Entries of a Jacobian up to which Gauss-Newton steps are dense.
+_DENSE = 500_000
 # Directions of the inputs count as seen from this relative size on.
 _SEEN = 1e-8
 
@@ -115,8 +117,8 @@ def balanced(W):
 def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=None):
     """Fit by alternating least squares, from few terms to more.
 
-    New terms are fitted to what the others leave, then all are fitted together. There are never more new ones at a time
-    than old ones.
+    New terms are fitted to what the others leave, then all are fitted together. There is one at a time, or one for
+    every four that there are.
 
     Parameters
     ----------
@@ -143,7 +145,7 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
         left = y - apply_terms(W, x)
         if float(left.norm()) <= 1e-14 * float(y.norm()):
             break  # nothing is left to fit
-        n_new = min(outer_rank - len(W[0]), max(len(W[0]), 1))
+        n_new = min(outer_rank - len(W[0]), max(len(W[0]) // 4, 1))
         starts = []
         for _ in range(2 if n_new == 1 else 1):
             new = [torch.randn(n_new, *size, dtype=x.dtype, generator=generator) for size in sizes]
@@ -157,8 +159,8 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
     return W
 
 
-def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
-    """Improve all terms together by Gauss-Newton steps.
+def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
+    """Improve all terms together by Gauss-Newton steps: dense ones where the Jacobian is small, else by LSMR.
 
     Parameters
     ----------
@@ -167,11 +169,8 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
     symmetric : bool, default=False
         Whether all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
         symmetric map may be, or come in pairs that are not.
-    max_iter : int, default=30
     tol : float, default=1e-13
         Relative residual at which to stop.
-    slow : float, default=0.9
-        Factor by which a step must lower the residual for another one to follow.
 
     Returns
     -------
@@ -179,13 +178,29 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
         As good as the (symmetric parts of the) given terms, or better.
     """
     sizes, modes = [w.numel() for w in W], range(len(W))
+    dense = y.numel() * sum(sizes) <= _DENSE
 
     def allowed(changes):
         return [(w + w.mT) / 2 for w in changes] if symmetric else changes
 
+    def unpacked(v):
+        return allowed([part.view(w.shape) for part, w in zip(v.split(sizes), W, strict=True)])
+
+    def packed(changes):
+        return torch.cat([change.reshape(-1) for change in allowed(changes)])
+
+    def jacobian(w, z, mode):
+        """Columns of the entries of the factors of a mode."""
+        R, q, p = w.shape
+        J = z.new_zeros(q, z.shape[1], q, R, p)
+        J[range(q), :, range(q)] = z.mT.unflatten(1, (R, p))
+        J = J.view(*y.movedim(mode + 1, 0).shape, q, R, p).movedim(0, mode + 1).reshape(-1, q, R, p).movedim(2, 1)
+        return ((J + J.mT) / 2 if symmetric else J).flatten(1)
+
     def linearise(point):
         # Mode by mode, the map of the changes is one product with the samples times all other factors.
         Z = [others(point.x, x, j).movedim(j + 2, 1).flatten(2).flatten(0, 1) for j in modes]
+        scale = sum(float(z.square().sum()) for z in Z) ** 0.5 / len(Z)
 
         def forward(v):
             total = torch.zeros_like(y)
@@ -195,16 +210,18 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
             return total
 
         def adjoint(r):
-            gradients = ((unfold(r, j) @ Z[j].mT).unflatten(1, W[j].shape[::2]).movedim(1, 0) for j in modes)
-            return torch.cat([change.reshape(-1) for change in allowed(list(gradients))])
+            return packed([(unfold(r, j) @ Z[j].mT).unflatten(1, W[j].shape[::2]).movedim(1, 0) for j in modes])
 
-        def unpacked(v):
-            return allowed([part.view(w.shape) for part, w in zip(v.split(sizes), W, strict=True)])
-
-        scale = sum(float(z.square().sum()) for z in Z) ** 0.5 / len(Z)
+        if dense:
+            J = torch.cat([jacobian(W[j], Z[j], j) for j in modes], dim=1)
+            left, s, right = torch.linalg.svd(J, full_matrices=False)
+            goal = left.mT @ point.residual.reshape(-1)
 
         def propose(damping):
-            step = lsmr_solution(forward, adjoint, point.residual, sum(sizes), damp=damping * scale, max_iter=150)
+            if dense:
+                step = right.mT @ (goal * s / (s.square() + (damping * scale) ** 2))
+            else:
+                step = lsmr_solution(forward, adjoint, point.residual, sum(sizes), damp=damping * scale, max_iter=150)
             return balanced([w + change for w, change in zip(point.x, unpacked(step), strict=True)])
 
         return propose
@@ -212,8 +229,8 @@ def polish_terms(W, x, y, *, symmetric=False, max_iter=30, tol=1e-13, slow=0.9):
     def evaluate(W):
         return Point(W, y - apply_terms(W, x))
 
-    options = {"max_iter": max_iter, "tol": tol, "slow": slow, "tries": 3, "least": 1e-14}
-    return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), **options).x
+    effort = {"max_iter": 60, "slow": 0.98, "tries": 8} if dense else {"max_iter": 30, "slow": 0.9, "tries": 3}
+    return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), tol=tol, least=1e-14, **effort).x
 
 
 def rearranged_map(x, y, *, alpha=0.0):

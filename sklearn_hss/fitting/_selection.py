@@ -388,7 +388,8 @@ class Search:
                 f"{needed.min_samples}; give more samples, or use form='auto' and solver='auto'."
             )
         if self.declined and options.solver != "auto":
-            raise ValueError(f"solver={options.solver!r} {self.declined[0]}; use solver='auto'.")
+            form = "" if options.form == "auto" else f" with form={options.form!r}"
+            raise ValueError(f"solver={options.solver!r}{form} {self.declined[-1]}; use solver='auto'.")
         if self.trials:
             raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
         raise ValueError(

@@ -411,12 +411,15 @@ def test_inverse_transform_where_the_operator_is_known_in_a_subspace():
     ("parameters", "message"),
     [
         ({"levels": 5}, r"levels=5 is too deep for a mode of 13 points: the largest value that works is 3"),
-        ({"levels": 2, "rank": 4}, r"rank=4 exceeds the smallest leaf of a mode of 13 points .* works is 3"),
-        ({"rank": 14}, r"rank=14 exceeds .* the largest value that works is 13"),
+        ({"levels": 2, "rank": 4}, r"rank=4 is too large for a mode of 13 points: .* works is 3, the smallest leaf"),
+        ({"rank": 14}, r"rank=14 is too large .* the largest value that works is 13"),
         ({"solver": "closed_form"}, "solver='closed_form' applies to one-dimensional fields"),
         ({"solver": "gauss_newton"}, "solver='gauss_newton' applies to one-dimensional fields"),
         ({"solver": "als", "form": "inverse"}, "solver='als' does not apply to form='inverse'"),
-        ({"solver": "banded", "form": "forward"}, "solver='banded' does not apply to form='forward'"),
+        (
+            {"solver": "banded", "form": "forward"},
+            "solver='banded' with form='forward' applies to one-dimensional fields",
+        ),
         ({"grid_shape": (5, 7)}, r"X has fields of shape \(13, 18\), which do not fit the grid \(5, 7\)"),
         ({"grid_shape": (13, 0)}, r"grid_shape=\(13, 0\) must be a positive integer or a tuple of these"),
         ({"grid_shape": (13, 18.0)}, r"grid_shape=\(13, 18.0\) must be a positive integer"),
@@ -437,10 +440,13 @@ def test_solvers_of_several_dimensions_in_one():
             HSSRegressor(solver=solver).fit(F, U)
 
 
-def test_least_squares_is_for_two_modes():
+def test_least_squares_in_three_dimensions():
     F = np.random.RandomState(0).standard_normal((4, 4, 4, 4))
-    with pytest.raises(ValueError, match="solver='least_squares' takes fields of two modes, not 3; use solver='als'"):
-        HSSRegressor(solver="least_squares").fit(F, F)
+    with pytest.raises(ValueError, match="solver='least_squares' takes fields of two modes, not 3; solver='als'"):
+        HSSRegressor(solver="least_squares", outer_rank=2).fit(F, F)
+    # Without products, it is that of the flat fields.
+    model = fitted_quietly(F, F, solver="least_squares", fit_intercept=False)
+    np.testing.assert_allclose(model.predict(F), F, atol=1e-12)
 
 
 def test_square_forms_need_square_maps(small):
@@ -502,7 +508,7 @@ def test_a_refused_fit_keeps_the_earlier_one(small, wrong):
 
 def test_messages_name_tuples():
     F = np.random.RandomState(0).standard_normal((4, 6, 7))
-    with pytest.raises(ValueError, match=r"for fields on \(6, 7\) use"):
+    with pytest.raises(ValueError, match=r"not to fields on \(6, 7\)"):
         HSSRegressor(solver="closed_form").fit(F, F)
 
 

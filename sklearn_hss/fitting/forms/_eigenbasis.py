@@ -25,8 +25,6 @@ _GOOD, _POOR = 1e-10, 0.5
 _REFINED = 2 * 10**7
 # The same for one sample, above which a refinement would take minutes.
 _LARGEST = 4 * 10**6
-# Relative residual of a Kronecker sum below which it is worth more iterations.
-_NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,7 @@ def fit_dense_sum(F, U):
     def adjoint(field):
         return torch.cat([(unfold(field, j) @ Q[j].mT).reshape(-1) for j in range(n_modes)])
 
-    # Samples that are far from such a sum do not deserve more iterations.
-    solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=40)
-    if float((F - forward(solution)).norm()) < _NEAR * float(F.norm()):
-        solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=400)
+    solution = lsmr_solution(forward, adjoint, F, sum(counts), max_iter=400)
     return [
         part.view(sizes[j], -1) @ torch.linalg.pinv(R[j].mT, rtol=1e-13)
         for j, part in enumerate(solution.split(counts))

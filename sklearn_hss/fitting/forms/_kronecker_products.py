@@ -23,8 +23,10 @@ from .._samples import relative_error
 
 _OUTER_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # More terms are not worth their numbers once the error is below the first. Between the first and the second, they are
-# polished, unless they are as many as the last. Above the third, a penalty may help.
-_ENOUGH, _PROMISING, _POOR, _MANY = 1e-9, 1e-2, 0.05, 10_000
+# polished. Above the third, a penalty may help.
+_ENOUGH, _PROMISING, _POOR = 1e-9, 1e-2, 0.05
+# No polish for more unknowns than the first; one in any case for Jacobians with fewer entries than the second.
+_MANY, _CHEAP = 20_000, 200_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class KroneckerProducts(Form):
     def path(cls, samples, options):
         """Growing numbers of terms, without a penalty first."""
         if len(samples.grid_in) < 2:
-            raise NotApplicable("applies to fields of several dimensions; for one, use")
+            raise NotApplicable("applies to fields of several dimensions, not of one")
         if options.solver == "auto" and least_squares_determined(samples, options):
             raise NotApplicable("is for samples that do not determine the least-squares map")
         symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)
@@ -54,8 +56,9 @@ class KroneckerProducts(Form):
         best, R_best = math.inf, 1
         for R in terms if options.alpha in ("auto", 0) else []:
             error = yield cls(options, R, is_symmetric=symmetric)
-            many = R * sum(map(math.prod, zip(samples.grid_in, samples.grid_out, strict=True))) > _MANY
-            if EXACT < error < _PROMISING and not many:
+            n_unknowns = R * unknowns_of_a_term(samples, options)
+            many, cheap = n_unknowns > _MANY, n_unknowns * samples.Y.numel() < _CHEAP
+            if not many and EXACT < error < (_PROMISING if len(terms) > 1 and not cheap else math.inf):
                 error = yield cls(options, R, polished=True, is_symmetric=symmetric)
             if error * cls.worthwhile < best:
                 best, R_best = error, R
@@ -108,7 +111,7 @@ class LeastSquaresProducts(KroneckerProducts):
     @classmethod
     def path(cls, samples, options):
         if len(samples.grid_in) != 2:
-            raise NotApplicable(f"takes fields of two modes, not {len(samples.grid_in)}; use solver='als' or")
+            raise NotApplicable(f"takes fields of two modes, not {len(samples.grid_in)}; solver='als' takes any")
         if options.solver == "auto" and not least_squares_determined(samples, options):
             raise NotApplicable("is for samples that determine the least-squares map")
         alpha = 0.0 if options.alpha == "auto" else options.alpha
@@ -135,9 +138,14 @@ def outer_ranks(samples, options, symmetries):
     """Numbers of terms to try: with more unknowns than numbers, the samples decide nothing."""
     if options.outer_rank != "auto":
         return [options.outer_rank]
-    bases = samples.bases(tolerance(samples, options), of_inputs=True)
-    n_unknowns = sum(P.shape[1] * n for P, n in zip(bases, samples.grid_out, strict=True)) / symmetries
+    n_unknowns = unknowns_of_a_term(samples, options) / symmetries
     return [R for R in _OUTER_RANKS if R == 1 or R * n_unknowns < samples.Y.numel()]
+
+
+def unknowns_of_a_term(samples, options):
+    """Entries of the factors of one Kronecker product, on what the inputs occupy."""
+    bases = samples.bases(tolerance(samples, options), of_inputs=True)
+    return sum(P.shape[1] * n for P, n in zip(bases, samples.grid_out, strict=True))
 
 
 def least_squares_determined(samples, options):

@@ -58,7 +58,7 @@ class ProductForm(Form):
 def on_grid(samples, options):
     """Whether the map is symmetric; raises where no inverse form applies."""
     if len(samples.grid_in) < 2:
-        raise NotApplicable("applies to fields of several dimensions; for one, use")
+        raise NotApplicable("applies to fields of several dimensions, not of one")
     if not samples.is_square:
         raise NotApplicable(f"needs outputs on the grid of the inputs; got {samples.grid_out} and {samples.grid_in}")
     return samples.asymmetry < max(1e-8, 100 * samples.noise) if options.symmetric == "auto" else options.symmetric

@@ -63,7 +63,7 @@ def ranks(options, largest=RANKS[-1]):
 def on_interval(samples, options):
     """Number of points of the smaller side; raises for fields of several dimensions."""
     if len(samples.grid_in) > 1:
-        raise NotApplicable(f"applies to one-dimensional fields; for fields on {samples.grid_in} use")
+        raise NotApplicable(f"applies to one-dimensional fields, not to fields on {samples.grid_in}")
     return min(samples.grid_in[0], samples.grid_out[0])
 
 

@@ -86,7 +86,7 @@ class AugmentedNullSpaces(MatrixForm):
         """The first bandwidth of an inverse form that fits the samples, if these are scarce."""
         on_interval(samples, options)
         if samples.adjoint is not None or options.solver != "auto" or options.form != "auto":
-            raise NotApplicable("is for symmetric operators, solver='auto' and form='auto'")
+            return
         symmetric = options.symmetric is True or (options.symmetric == "auto" and samples.asymmetry < 1e-8)
         widest = WIDEST if options.rank == "auto" else options.rank // 2
         for w in range(1, min(widest, len(samples.X[0]) - 1) + 1 if symmetric else 0):

@@ -34,11 +34,16 @@ class Ridge(Form):
             left.mT.unflatten(-1, samples.grid_out).contiguous(), right.mT.unflatten(-1, samples.grid_in).contiguous()
         )
 
+    @property
+    def symmetric(self):
+        """Whether the matrix that is delivered is made symmetric."""
+        return self.options.symmetric is True and self.options.outer_rank == "auto"
+
     @staticmethod
     def unit(samples):
         """Unit of the penalty: of squared inputs, or in several dimensions their mean sum of squares."""
         if len(samples.grid_in) > 1:
-            return float(samples.columns[0].square().sum(0).mean())
+            return float(samples.columns[0].square().sum(0).mean()) or 1.0
         return 1 / samples.units[0] ** 2
 
     def penalty(self, samples):
