@@ -118,7 +118,7 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
     """Fit by alternating least squares, from few terms to more.
 
     New terms are fitted to what the others leave, then all are fitted together. There is one at a time, or one for
-    every four that there are.
+    every two that there are.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
         left = y - apply_terms(W, x)
         if float(left.norm()) <= 1e-14 * float(y.norm()):
             break  # nothing is left to fit
-        n_new = min(outer_rank - len(W[0]), max(len(W[0]) // 4, 1))
+        n_new = min(outer_rank - len(W[0]), max(len(W[0]) // 2, 1))
         starts = []
         for _ in range(2 if n_new == 1 else 1):
             new = [torch.randn(n_new, *size, dtype=x.dtype, generator=generator) for size in sizes]

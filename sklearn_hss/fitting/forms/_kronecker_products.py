@@ -60,9 +60,9 @@ class KroneckerProducts(Form):
             many, cheap = n_unknowns > _MANY, n_unknowns * samples.Y.numel() < _CHEAP
             if not many and EXACT < error < (_PROMISING if len(terms) > 1 and not cheap else math.inf):
                 error = yield cls(options, R, polished=True, is_symmetric=symmetric)
-            if error * cls.worthwhile < best:
+            if error * 1.1 < best:
                 best, R_best = error, R
-            elif terms.index(R) > terms.index(R_best) + 1:
+            elif R > 8 or terms.index(R) > terms.index(R_best) + 1:
                 break
             # Zero would be no worse a prediction than several terms.
             if best < _ENOUGH or (best >= 1 and R > 1):
