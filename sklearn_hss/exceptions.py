@@ -37,11 +37,11 @@ class HSSWarning(UserWarning):
 class PoorFitWarning(HSSWarning):
     """No linear map that was tried explains the samples.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`, if the best fit is far from samples that were held out, or if
-    ``symmetric=True`` was set and the samples are not those of a symmetric operator. The message names the likeliest
-    cause, which decides what helps: more samples, ``fit_intercept=True``, less noise, other settings, or a network such
-    as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not linear.
+    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit is far
+    from samples that were held out, or if ``symmetric=True`` was set and the samples are not those of a symmetric
+    operator. The message names the likeliest cause, which decides what helps: more samples, ``fit_intercept=True``,
+    less noise, other settings, or a network such as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not
+    linear.
 
     Examples
     --------
@@ -61,10 +61,9 @@ class PoorFitWarning(HSSWarning):
 class AmbiguousFitWarning(HSSWarning):
     """Two forms of the operator explain the samples about equally well, and neither does so exactly.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`. For inputs that are unlike the samples, the two may differ much.
-    If it is known whether the operator or its inverse is a differential operator, set `form`; more samples, or less
-    alike ones, help as well.
+    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`. For inputs that are
+    unlike the samples, the two may differ much. If it is known whether the operator or its inverse is a differential
+    operator, set `form`; more samples, or less alike ones, help as well.
 
     Examples
     --------
@@ -84,9 +83,8 @@ class AmbiguousFitWarning(HSSWarning):
 class UnverifiedFitWarning(HSSWarning):
     """The samples are too few to hold some out, so that nothing is known of the error of the fit.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer` and by
-    :meth:`sklearn_hss.linalg.HSSMatrix.from_samples`. Give more samples, or compare predictions with simulations that
-    were not used in `fit`.
+    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`. Give more samples, or
+    compare predictions with simulations that were not used in `fit`.
 
     Examples
     --------

@@ -43,9 +43,6 @@ ALMOST = NOISE + 0.03 * np.random.RandomState(1).standard_normal(NOISE.shape)
 CHANNELS_LAST = np.random.RandomState(2).standard_normal((8, 6, 3))
 SINGULAR = HSSMatrix.from_diagonal([1.0, 1e-20])
 
-linear = pytest.mark.xfail(strict=False, reason="estimators/_linear.py is being rewritten")
-matrices = pytest.mark.xfail(strict=False, reason="linalg/_hss_matrix.py is being rewritten")
-
 
 def check_line(category, match, call, *arguments):
     """One warning is of the category, and all that the package gives name the line of the lambda."""
@@ -74,8 +71,7 @@ def test_all_categories_are_exported():
 def test_all_warnings_are_given_in_the_name_of_the_user():
     package = Path(sklearn_hss.__file__).parent
     found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "warn(" in path.read_text()}
-    rewritten = {"estimators/_linear.py", "linalg/_hss_matrix.py"}
-    assert found - rewritten == {"_warnings.py"}
+    assert found == {"_warnings.py"}
 
 
 class Interrupted(Callback):
@@ -145,7 +141,6 @@ def test_classes_of_the_user():
     assert {(w.filename, w.lineno) for w in caught} == {(__file__, first + len(lines) - 1)}
 
 
-@linear
 @pytest.mark.parametrize("way", FITS)
 @pytest.mark.parametrize(
     ("category", "match", "settings", "y"),
@@ -160,19 +155,16 @@ def test_fits_of_linear_maps(way, category, match, settings, y):
     check_line(category, match, FITS[way], HSSRegressor(random_state=0, **settings), NOISE, y)
 
 
-@linear
 @pytest.mark.parametrize("way", list(FITS)[:3])
 def test_fits_of_few_samples(way):
     check_line(UnverifiedFitWarning, "none to verify", FITS[way], HSSRegressor(), NOISE[:1], NOISE[:1])
 
 
-@linear
 @pytest.mark.parametrize("way", FITS)
 def test_fits_of_linear_maps_to_channels(way):
     check_line(DataWarning, "counts channels", FITS[way], HSSRegressor(), CHANNELS_LAST, CHANNELS_LAST)
 
 
-@linear
 @pytest.mark.parametrize("way", TRANSFORMS)
 def test_transformers(way):
     check_line(DataWarning, "counts channels", TRANSFORMS[way], HSSTransformer(), CHANNELS_LAST, CHANNELS_LAST)
@@ -180,7 +172,6 @@ def test_transformers(way):
     check_line(PoorFitWarning, "The best fit found", TRANSFORMS[way], HSSTransformer(random_state=0), NOISE, noise)
 
 
-@linear
 def test_inputs_and_outputs_outside_the_span():
     waves = np.sin(2 * np.pi * np.outer([1, 2, 3], np.arange(16) / 16))
     F = np.einsum("nij,ix,jy->nxy", np.random.RandomState(3).standard_normal((8, 3, 3)), waves, waves)
@@ -197,7 +188,6 @@ def test_inputs_and_outputs_outside_the_span():
     check_line(LinAlgWarning, "no inputs to these outputs", lambda: pipeline.inverse_transform(other))
 
 
-@linear
 def test_singular_maps():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # three samples are few
@@ -234,17 +224,8 @@ def test_singular_matrices():
     check_line(LinAlgWarning, match, lambda: cg(np.eye(2), b, M=preconditioner, maxiter=1))
 
 
-@matrices
 def test_matrices_that_do_not_compress():
     check_line(CompressionWarning, "holds", lambda: HSSMatrix.from_dense(np.tile(NOISE, (4, 4)) ** 2, levels=2))
-
-
-@matrices
-def test_fits_of_matrices():
-    match, other = "The best fit found", np.roll(NOISE, 1, axis=1)
-    check_line(PoorFitWarning, match, lambda: HSSMatrix.from_samples(NOISE, other))
-    check_line(AmbiguousFitWarning, "The choice of form", lambda: HSSMatrix.from_samples(NOISE.T, ALMOST.T))
-    check_line(UnverifiedFitWarning, "none to verify", lambda: HSSMatrix.from_samples(NOISE[:, :1], NOISE[:, :1]))
 
 
 CALL = """import warnings
