@@ -25,6 +25,7 @@ from scipy.linalg import LinAlgWarning
 
 import sklearn_hss
 from sklearn_hss import datasets, linalg, metrics
+from sklearn_hss.fitting import FORMS
 
 # Seconds of the processor that a case may take, and of the clock after which it is ended.
 SLOW, STUCK = 25.0, 300
@@ -49,7 +50,7 @@ LINEAR = {
     "levels": ["auto", 0, 1, 2, 12],
     "symmetric": ["auto", True, False, "maybe"],
     "form": ["auto", "forward", "inverse", "backward"],
-    "solver": ["auto", "closed_form", "banded", "least_squares", "eigenbasis", "als", "gauss_newton", "lu"],
+    "solver": ["auto", *dict.fromkeys(form.solver for form in FORMS), "lu"],
     "outer_rank": ["auto", 1, 2, 999],
     "alpha": ["auto", 0.0, 1e-3, -1.0],
     "fit_intercept": ["auto", True, False, 3],
