@@ -46,7 +46,9 @@ def test_example(path, monkeypatch, tmp_path):
 
 BENCHMARKS = [
     ("bench_datasets", {"FRACTION": 0.002}, ()),
-    ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, ()),
+    ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, (["--table", "poisson"],)),
+    # A problem in one dimension, three in two and one in three.
+    ("bench_fit", {}, (["--table", "problems", "hopeless", "--only", "white, N = 4"],)),
     (
         "bench_kronecker",
         {"SEEDS": (0,), "N_POINTS": 32, "N_TEST": 5},

@@ -97,8 +97,8 @@ def flux_matrix(a):
     diagonal = np.zeros_like(a)
     for axis in (0, 1):
         padded = np.pad(a, [(1, 1) if j == axis else (0, 0) for j in (0, 1)], mode="edge")
-        faces = (np.take(padded, range(1, a.shape[axis] + 2), axis) + np.take(padded, range(a.shape[axis] + 1), axis)) / 2
-        faces = faces * (a.shape[axis] + 1) ** 2
+        before, after = (np.take(padded, range(k, k + a.shape[axis] + 1), axis) for k in (0, 1))
+        faces = (before + after) / 2 * (a.shape[axis] + 1) ** 2
         first, last = (np.take(faces, range(k, k + a.shape[axis]), axis) for k in (0, 1))
         diagonal += first + last
         inner = np.take(faces, range(1, a.shape[axis]), axis)
