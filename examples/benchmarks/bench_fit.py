@@ -138,7 +138,7 @@ TABLES = {
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--table", nargs="+", choices=[*TABLES, "all"], default=["poisson"], help="tables to print")
     parser.add_argument("--only", default="", metavar="TEXT", help="problems with this text in their names")
     chosen = parser.parse_args(arguments)
