@@ -1,8 +1,8 @@
-"""Seconds to fit the linear map, beside Ridge, on one thread: ``bench_fit.py [--table poisson problems hopeless large]``.
+"""Seconds to fit the linear map, beside Ridge: ``bench_fit.py [--table poisson problems hopeless large]``, on one thread.
 
 "poisson", about a minute: n = 4096 points, where "known" is told what the operator is like (rank and symmetry, or the
-form), and "auto" finds out by itself. "problems", a minute: what there is to fit in one to three dimensions, with errors
-on new samples of the same kind, and of another kind where there is a law that holds for it. "hopeless", minutes: mostly
+form), and "auto" finds out by itself. "problems", a minute: what there is to fit in one to three dimensions; errors are
+those on new samples of the same kind, and of another kind where one law holds for both. "hopeless", minutes: mostly
 noise, nonlinearity and domains that are no boxes, where trying everything would be slow and in vain. "large", minutes:
 fields of 64 x 64 x 64 points.
 """
