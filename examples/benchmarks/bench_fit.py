@@ -1,4 +1,4 @@
-"""Seconds to fit the linear map, beside Ridge: ``bench_fit.py [--table poisson problems hopeless large]``, on one thread.
+"""Seconds to fit the linear map beside Ridge: ``bench_fit.py [--table poisson problems hopeless large]``, one thread.
 
 "poisson", about a minute: n = 4096 points, where "known" is told what the operator is like (rank and symmetry, or the
 form), and "auto" finds out by itself. "problems", a minute: what there is to fit in one to three dimensions; errors are
