@@ -477,7 +477,7 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
 
         Warns
         -----
-        UserWarning
+        sklearn_hss.exceptions.ExtrapolationWarning
             If most of the input lies outside the span of the training inputs and the operator is not known there.
         """
         product = self._apply(X)
@@ -527,7 +527,7 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
 
         Warns
         -----
-        UserWarning
+        sklearn_hss.exceptions.ExtrapolationWarning
             If most of the input lies outside the span of the training inputs and the operator is not known there.
         """
         product = self._apply(X)

@@ -10,41 +10,24 @@ _DEPENDENT = 1e-8
 _EXPLAINED = 1e-3
 # Mean square of the differences of neighbours, in units of twice the mean square: 1 for white noise.
 _ROUGH = 0.4
-# Degrees of freedom that a test needs, and samples that it takes at most.
-_ENOUGH, _MOST = 3, 300
+# Degrees of freedom that a test needs; samples, and points for a local law, that it takes at most.
+_ENOUGH, _MOST, _POINTS = 3, 300, 20_000
 
 
-def likeliest_cause(X, Y, grid, ones, centred):
-    """One sentence on why the samples are not explained.
+def likeliest_cause(samples, centred):
+    """One sentence on why samples are not explained; `centred` tells whether they are about their means.
 
     Combinations of samples whose inputs cancel have outputs that cancel, too, if the map is linear. If these do not,
     they are a multiple of the sum of the weights where there is an offset, rough where there is noise, and smooth where
     the map is not linear. Where no inputs cancel, the same is tried on a local law, f at a point as a combination of u
     and its differences there, which has few unknowns.
-
-    Parameters
-    ----------
-    X, Y : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
-        Samples in columns.
-    grid : tuple of int
-        Of the outputs.
-    ones : Tensor of shape (n_samples,)
-        Weights of the samples, which a constant has been multiplied with, too.
-    centred : bool
-        Whether the samples are about their means.
-
-    Returns
-    -------
-    str
     """
-    n_samples = X.shape[1]
-    # As many as tell the causes apart, and no more than fit into memory.
-    X, Y, ones = X[:, :_MOST], Y[:, :_MOST], ones[:_MOST]
-    few = f"Likeliest cause: too few samples ({n_samples} of fields of {len(X)} points); give more."
-    for residual, constant, freedom, size, is_local in residuals(X, Y, grid, ones):
+    n_samples, n_points, samples = samples.n_samples, samples.X[0].numel(), samples.first(_MOST)
+    few = f"Likeliest cause: too few samples ({n_samples} of fields of {n_points} points); give more."
+    for residual, constant, freedom, size, is_local in residuals(samples):
         if freedom < _ENOUGH:
             continue
-        left = float(residual.norm()) / (size * (freedom / X.shape[1]) ** 0.5 or 1.0)
+        left = float(residual.norm()) / (size * (freedom / samples.n_samples) ** 0.5 or 1.0)
         if left <= _EXPLAINED and is_local:
             return few
         if left <= _EXPLAINED:
@@ -52,10 +35,10 @@ def likeliest_cause(X, Y, grid, ones, centred):
                 "Likeliest cause: the samples are those of a linear map, but not of one of the form asked for; set "
                 "rank, levels, outer_rank, symmetric, form and solver to 'auto', or give more samples."
             )
-        along = (residual * constant).sum(-1).square() / constant.square().sum(-1).clamp_min(1e-16)
+        along = (residual.flatten(1) * constant).sum(0).square() / constant.square().sum(0).clamp_min(1e-16)
         if not centred and float(along.sum()) > 0.9 * float(residual.square().sum()):
             return "Likeliest cause: an offset, u = A f + c; set fit_intercept=True or subtract the solution for f = 0."
-        if roughness(residual, grid) > _ROUGH and not powers_help(X, Y, grid):
+        if roughness(residual) > _ROUGH and not powers_help(samples):
             return (
                 f"Likeliest cause: noise, as the part that no linear map explains ({left:.1%}) is rough; more samples "
                 "may help. Inputs and outputs that do not belong together look the same."
@@ -67,13 +50,13 @@ def likeliest_cause(X, Y, grid, ones, centred):
     return few
 
 
-def residuals(X, Y, grid, ones):
+def residuals(samples):
     """Residuals of the outputs after a linear map of the inputs, then of the inputs after a local law.
 
     Yields
     ------
-    residual : Tensor of shape (n_points, n_columns)
-    constant : Tensor of shape (n_columns,) or (n_points, n_columns)
+    residual : Tensor of shape (k, *grid)
+    constant : Tensor of shape (k, 1) or (k, n_points)
         Residual of a constant.
     freedom : int
         Number of its degrees of freedom.
@@ -82,55 +65,70 @@ def residuals(X, Y, grid, ones):
     is_local : bool
         Whether it is that of a local law.
     """
-    _, s, V = torch.linalg.svd(X, full_matrices=X.shape[1] > X.shape[0])
-    cancelling = V[int((s > _DEPENDENT * s[:1]).sum()) :].mT
-    yield Y @ cancelling, ones @ cancelling, cancelling.shape[1], float(Y.norm()), False
-    if len(X) == len(Y):
-        features = local_features(Y, grid)
-        freedom = X.shape[1] - features.shape[1]
+    X = samples.X.flatten(1)
+    u, s, _ = torch.linalg.svd(X, full_matrices=len(X) > X.shape[1])
+    cancelling = u[:, int((s > _DEPENDENT * s[:1]).sum()) :].mT
+    outputs = torch.tensordot(cancelling, samples.Y, dims=1)
+    yield outputs, (cancelling @ samples.ones)[:, None], len(cancelling), float(samples.Y.norm()), False
+    if samples.is_square:
+        F, features = local_problem(samples)
+        freedom = len(F) - features.shape[1]
         if freedom >= _ENOUGH:
-            yield unexplained(X, features), unexplained(ones.expand_as(X), features), freedom, float(X.norm()), True
+            ones = samples.ones.view(-1, *[1] * (F.ndim - 1)).expand_as(F)
+            yield unexplained(F, features), unexplained(ones, features).flatten(1), freedom, float(F.norm()), True
 
 
-def unexplained(X, features):
-    """Residual of every row of X after least squares over the features of its point."""
-    Q = torch.linalg.qr(features.mT)[0]  # (n_points, n_samples, n_features)
-    return X - (Q @ (Q.mT @ X.unsqueeze(-1))).squeeze(-1)
+def unexplained(F, features):
+    """Residual of fields after least squares over the features of every point (n_samples, n_features, n_points)."""
+    Q = torch.linalg.qr(features.movedim(2, 0))[0]
+    f = F.flatten(1).mT.unsqueeze(-1)  # (n_points, n_samples, 1)
+    return (f - Q @ (Q.mT @ f)).squeeze(-1).mT.view_as(F)
 
 
-def powers_help(X, Y, grid):
+def powers_help(samples):
     """Whether a local law with squares or cubes of u in it leaves much less than one without."""
-    if len(X) != len(Y):
+    if not samples.is_square:
         return False
-    scale = float(Y.abs().max()) or 1.0
 
     def left(*powers):
         """Mean square of the residuals per degree of freedom."""
-        features = torch.cat([local_features((Y / scale) ** power, grid) for power in powers], dim=1)
-        freedom = X.shape[1] - features.shape[1]
-        return float(unexplained(X, features).square().sum()) / freedom if freedom >= _ENOUGH else math.inf
+        F, features = local_problem(samples, *powers)
+        freedom = len(F) - features.shape[1]
+        return float(unexplained(F, features).square().sum()) / freedom if freedom >= _ENOUGH else math.inf
 
     return min(left(1, 2), left(1, 3)) < 0.5 * left(1)
 
 
-def local_features(U, grid):
-    """Values of u and its first and second differences along every axis: (n_points, n_features, n_samples)."""
-    fields = U.mT.reshape(-1, *grid)
-    columns = [fields]
-    for axis in range(1, fields.ndim):
-        if fields.shape[axis] < 3:
-            continue
-        before, after = (torch.roll(fields, shift, axis) for shift in (1, -1))
-        columns += [after - before, after - 2 * fields + before]
-    return torch.stack([column.flatten(1).mT for column in columns], dim=1)
+def local_problem(samples, *powers):
+    """Inputs, and values of powers of u and their first and second differences, of all points or of a box of them.
+
+    Returns
+    -------
+    F : Tensor of shape (n_samples, *box)
+    features : Tensor of shape (n_samples, n_features, n_points)
+    """
+    grid = sizes = list(samples.grid_out)
+    while math.prod(sizes) > _POINTS:
+        sizes = [max(n // 2, 3) if n == max(sizes) else n for n in sizes]
+    box = (slice(None), *(slice((n - m) // 2, (n + m) // 2) for n, m in zip(grid, sizes, strict=True)))
+    F, U, columns = samples.X[box], samples.Y[box], []
+    scale = float(U.abs().max()) or 1.0
+    for V in ((U / scale) ** power for power in powers or (1,)):
+        columns.append(V)
+        for axis in (axis for axis in range(1, V.ndim) if V.shape[axis] > 2):
+            before, after = (torch.roll(V, shift, axis) for shift in (1, -1))
+            columns += [after - before, after - 2 * V + before]
+    if sizes != grid:  # at the ends of the box, the differences are wrong
+        inner = (slice(None), *(slice(1, -1) for _ in grid))
+        F, columns = F[inner], [column[inner] for column in columns]
+    return F, torch.stack([column.flatten(1) for column in columns], dim=1)
 
 
-def roughness(columns, grid):
+def roughness(fields):
     """Mean square of differences of neighbours over twice the mean square: about 1 for white noise, near 0 if smooth.
 
     The mean over the axes that have more than a few points.
     """
-    fields = columns.mT.reshape(-1, *grid)
     size = float(fields.square().mean()) or 1.0
     steps = [fields.diff(dim=axis) for axis in range(1, fields.ndim) if fields.shape[axis] > 4]
     return sum(float(step.square().mean()) / (2 * size) for step in steps) / max(len(steps), 1)

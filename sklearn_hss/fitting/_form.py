@@ -137,7 +137,8 @@ class Form:
         """Ridge penalty in use, as `alpha` gives it, where there is one."""
         return None
 
-    # Reported to the user.
+    # Reported to the user; `completion` is the action on inputs of a kind that no sample contained.
+    completion: ClassVar[str] = "the form holds for all inputs"
     symmetric: ClassVar[bool] = False
     half_bandwidth: ClassVar[int | None] = None
 

@@ -19,8 +19,8 @@ class Samples:
     Attributes
     ----------
     X, Y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
-    ones : Tensor of shape (n_samples,)
-        Factors that the samples, and so a constant, have been multiplied by: roots of their weights.
+    ones : Tensor of shape (n_samples,), default=None
+        Ones, or factors that the samples, and so a constant, have been multiplied by: roots of their weights.
     adjoint : pair of Tensors of shapes (n_adjoint, *grid_out) and (n_adjoint, *grid_in), or None
         Samples Z = Aᵀ P of the transpose.
     inside : Tensor of bool, of shape grid_out, or None
@@ -33,12 +33,16 @@ class Samples:
 
     X: torch.Tensor
     Y: torch.Tensor
-    ones: torch.Tensor
+    ones: torch.Tensor = None  # type: ignore[assignment]
     adjoint: tuple[torch.Tensor, torch.Tensor] | None = None
     inside: torch.Tensor | None = None
     noise: float = 1e-15
     units: tuple[float, float] = (1.0, 1.0)
     _kept: dict = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self):
+        if self.ones is None:
+            object.__setattr__(self, "ones", self.X.new_ones(len(self.X)))
 
     @property
     def n_samples(self):

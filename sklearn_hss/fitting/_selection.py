@@ -18,8 +18,9 @@ from ._samples import largest
 from .forms import FORMS
 from .forms._matrix import correction
 
-# Errors above the first are those of samples with noise; a correction does not save a fit with one above the second.
-_NOISY, _HOPELESS = 1e-7, 0.3
+# Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
+# not save a fit with one above the third.
+_NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
 # A map that is known on the span of the inputs is completed by one that holds everywhere if its error is below this.
 _COMPLETES = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
@@ -111,7 +112,7 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     forms : list of subclasses of Form
         Ways to fit, in the order in which they are preferred.
     report : callable, default=None
-        Called with a candidate, its error and the seconds that it took.
+        Called with the name of a candidate, its error and the seconds that it took.
 
     Returns
     -------
@@ -128,9 +129,9 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     # In random order, so that the first ones, which large fits make do with, are like all.
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
-    search = select(forms, Search(samples, options, report, centred=intercept is True))
+    search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
-        rival = Search(samples, options, report, centred=True)
+        rival = Search(samples, options, forms, report, centred=True)
         if select([f for f in forms if f.effort < 2 or f is search.leader], rival).betters(search):
             search = select(forms, rival)
     return select(forms, search, slow=True).solve()
@@ -145,7 +146,8 @@ def select(forms, search, *, slow=False):
     accurate. Of all finalists, the choice is among those about as good as the best:
 
     - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those that do not
-      amplify noise: held-out samples are noisy, too, and hide some of it.
+      amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
+      first, because an inverse that is wrong may predict anything.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
 
@@ -186,19 +188,22 @@ class Search:
     samples : Samples
         In random order; the first ones are held out.
     options : Options
+    forms : list of subclasses of Form
+        In the order in which they are preferred.
     report : callable or None
         As in :func:`fit`.
     centred : bool
         Whether means are subtracted, those of the training samples from what is held out, too.
     """
 
-    def __init__(self, samples, options, report, centred):
+    def __init__(self, samples, options, forms, report, centred):
         n_valid = max(samples.n_samples // 5, 1)
         self.verified = samples.n_samples - n_valid > int(centred)
         train, valid = (samples.pick(part) for part in (slice(n_valid, None), slice(n_valid)))
         if not self.verified:
             train = valid = samples
-        self.means, self.centred, self.options, self.report = None, centred, options, report
+        self.means, self.centred = None, centred
+        self.options, self.forms, self.report = options, forms, report
         if centred:
             self.means = samples.means()
             means, samples = train.means(), samples.about(self.means)
@@ -269,15 +274,18 @@ class Search:
         except _DEGENERATE:
             operator, error = None, math.inf
         if self.report is not None:
-            self.report(form, error, time.perf_counter() - begin)
+            self.report(f"{form}, about the means" if self.centred else str(form), error, time.perf_counter() - begin)
         return Trial(form, operator, error, error)
 
     def finished(self, trial):
         """The trial after the cut to a given rank or number of terms, or with the correction that suits it."""
         train, valid, form = self.train, self.valid, trial.form
         if self.options.cut:
-            delivered = form.deliver(trial.operator, train)
-            return replace(trial, error=valid.error(delivered.apply(valid.X), train.typical))
+            try:
+                prediction = form.deliver(trial.operator, train).apply(valid.X)
+            except _DEGENERATE:
+                return replace(trial, error=math.inf)
+            return replace(trial, error=valid.error(prediction, train.typical))
         if not form.correctable or not 0.1 * EXACT < trial.base_error < _HOPELESS:
             return trial
         ridge, held_out = correction(trial.operator.apply(train.X), train), trial.operator.apply(valid.X)
@@ -288,22 +296,24 @@ class Search:
             left, right = ridge.factors(alpha)
             change = (held_out.flatten(1) @ right @ left.mT).view_as(held_out)
             trials.append(replace(trial, error=valid.error(held_out + change, train.typical), alpha=alpha))
-        best, accurate = min(trials, key=lambda t: t.error), 1e-6
+        best = min(trials, key=lambda t: t.error)
         # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
-        if trials[-1].error < max(1.1 * best.error, accurate):
+        if trials[-1].error < max(1.1 * best.error, _ACCURATE):
             best = trials[-1]
         # A correction makes the matrix larger, so it must be worth that.
-        helps = best.error * WORTHWHILE < trial.error or (trial.error > _SMALLEST and best.error < accurate)
-        return best if helps or (trial.error > accurate and best.error <= trial.error) else trial
+        helps = best.error * WORTHWHILE < trial.error or (trial.error > _SMALLEST and best.error < _ACCURATE)
+        return best if helps or (trial.error > _ACCURATE and best.error <= trial.error) else trial
 
     # The choice
 
     def choose(self):
         """The best finalist, by the rule of :func:`select`."""
-        finalists = sorted(self.finalists, key=lambda t: FORMS.index(type(t.form)) if type(t.form) in FORMS else -1)
+        finalists = sorted(self.finalists, key=lambda t: self.forms.index(type(t.form)))
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
             equals = [t for t in finalists if t.error <= 1.2 * lowest]
+            if lowest > _HOPELESS:
+                return min(equals, key=lambda t: (t.form.kind != "forward", t.error))
             spanned = self.spans_all
             return min(equals, key=lambda t: (not (t.form.everywhere or spanned), t.form.amplifies, t.error))
         equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
@@ -457,7 +467,7 @@ class Search:
             )
             found.append((message, PoorFitWarning))
         if chosen.error > 0.1 and self.verified:
-            cause = likeliest_cause(*samples.columns, samples.grid_out, samples.ones, self.centred)
+            cause = likeliest_cause(samples, self.centred)
             message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
             found.append((f"{message} {cause}", PoorFitWarning))
         return found

@@ -34,7 +34,7 @@ _AGREEMENT = 4.0
 
 @dataclass(frozen=True)
 class Banded(MatrixForm):
-    """A banded matrix: the map itself, such as a differential operator."""
+    """In one dimension, a banded matrix: the map itself, such as a differential operator."""
 
     half_bandwidth: int = 1  # type: ignore[assignment]
 
@@ -47,7 +47,7 @@ class Banded(MatrixForm):
         """Growing bandwidths. Samples that depend on others determine no more unknowns of a row."""
         n = on_interval(samples, options)
         square_only(samples)
-        widest = min(n - 1, WIDEST) if options.rank == "auto" else min(n - 1, WIDEST, max(options.rank // 2, 1))
+        widest = min(n - 1, WIDEST)
         widths = range(min(1, widest), widest + 1)
         if samples.n_samples > 2:
             widths = [w for w in widths if 2 * w + 1 <= samples.n_independent]
@@ -73,7 +73,9 @@ class Banded(MatrixForm):
 
 @dataclass(frozen=True)
 class BandedInverse(Banded):
-    """The inverse of a banded matrix, which is right for differential equations and needs 2 w + 1 samples."""
+    """In one dimension, the inverse of a banded matrix, which is right for differential equations and needs 2 w + 1
+    samples for w neighbours on either side.
+    """
 
     kind: ClassVar[str] = "inverse"
     amplifies: ClassVar[bool] = True

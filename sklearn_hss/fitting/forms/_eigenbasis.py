@@ -29,8 +29,8 @@ _LARGEST = 4 * 10**6
 
 @dataclass(frozen=True)
 class Eigenbasis(ProductForm):
-    """The inverse as a Kronecker sum of any matrices in the span of the samples, or a map that is diagonal in a product
-    of bases.
+    """In several dimensions, the inverse as a Kronecker sum of any matrices in the span of the samples, or a map that
+    is diagonal in a product of bases.
     """
 
     free: bool = False
@@ -88,7 +88,9 @@ class Eigenbasis(ProductForm):
 
 @dataclass(frozen=True)
 class InputEigenbasis(Eigenbasis):
-    """The same in the span of the inputs alone, as noise in the outputs reaches directions that these do not."""
+    """In several dimensions, either of these in the span of the inputs alone, as noise in the outputs reaches
+    directions that inputs do not.
+    """
 
     effort: ClassVar[int] = 2
 

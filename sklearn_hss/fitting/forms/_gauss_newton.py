@@ -20,7 +20,7 @@ from ._variable_projection import VariableProjection
 
 @dataclass(frozen=True)
 class GaussNewton(MatrixForm):
-    """An HSS matrix by nonlinear least squares over all generators, slow."""
+    """In one dimension, an HSS matrix by nonlinear least squares over all generators, slow."""
 
     rank: int = 1
 

@@ -31,7 +31,7 @@ _MANY, _CHEAP = 20_000, 200_000
 
 @dataclass(frozen=True)
 class KroneckerProducts(Form):
-    """A sum of Kronecker products by alternating least squares."""
+    """In several dimensions, a sum of Kronecker products by alternating least squares."""
 
     outer_rank: int = 1
     ridge: float = 0.0
@@ -104,7 +104,7 @@ class KroneckerProducts(Form):
 
 @dataclass(frozen=True)
 class LeastSquaresProducts(KroneckerProducts):
-    """A sum of Kronecker products split off the least-squares operator, in two dimensions."""
+    """In two dimensions, a sum of Kronecker products split off the least-squares operator."""
 
     solver: ClassVar[str] = "least_squares"
 

@@ -4,6 +4,7 @@ It is linear in the matrices, so that very few samples determine it. With row we
 a product of functions of one coordinate each (separable coefficients).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import torch
 
 from ...linalg import DiagonalizedOperator, KroneckerProductSum
 from ...linalg._modes import along, modal_product, unfold
-from .._form import Form, NotApplicable, growing
+from .._form import EXACT, WORTHWHILE, Form, NotApplicable
 from .._least_squares import Point, difference_stencils, gauss_newton, lsmr_solution
 from .._products import in_products
 
@@ -27,6 +28,9 @@ _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
 _OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
 # Outputs at the ends below this fraction of the others are taken for those of a Dirichlet problem.
 _SMALL = 0.2
+# Share of the inputs that laws of single points leave: the matrices of row weights are not tried above the first, and
+# wider bands not above the second.
+_FAR, _UNRELATED = 0.3, 0.9
 # Misfits below this one are those of nearly exact samples.
 _ACCURATE = 1e-4
 
@@ -66,13 +70,14 @@ def on_grid(samples, options):
 
 @dataclass(frozen=True)
 class KroneckerSum(ProductForm):
-    """The inverse as a Kronecker sum of banded matrices, on the planes where the outputs do not vanish."""
+    """In several dimensions, the inverse as a Kronecker sum of banded matrices, as separable equations have it."""
 
     half_bandwidth: int = 1  # type: ignore[assignment]
     periodic: bool = False
 
     solver: ClassVar[str] = "banded"
     effort: ClassVar[int] = 0
+    completion: ClassVar[str] = "rows that the samples leave open are those of their neighbours"
 
     @classmethod
     def path(cls, samples, options):
@@ -86,8 +91,12 @@ class KroneckerSum(ProductForm):
 
     @classmethod
     def candidates(cls, options, symmetric, widest, samples):
-        widths = range(1, widest + 1)
-        yield from growing((cls(options, is_symmetric=symmetric, half_bandwidth=w) for w in widths), patience=0)
+        best = math.inf
+        for w in range(1, widest + 1):
+            error = yield cls(options, is_symmetric=symmetric, half_bandwidth=w)
+            if error <= EXACT or not error * WORTHWHILE < best or (error > 1 and local_misfit(samples) > _UNRELATED):
+                break
+            best = error
 
     def fit(self, samples, start=None):
         planes = active_planes(samples)
@@ -112,14 +121,18 @@ class KroneckerSum(ProductForm):
 
 @dataclass(frozen=True)
 class WeightedKroneckerSum(KroneckerSum):
-    """The same, multiplied by one number per point of each axis (separable coefficients), or with periodic bands."""
+    """In several dimensions, the inverse as a Kronecker sum of banded matrices that is multiplied by one number per
+    point of each axis, as for separable coefficients.
+    """
 
     effort: ClassVar[int] = 2
 
     @classmethod
     def candidates(cls, options, symmetric, widest, samples):
-        if widest:
-            yield cls(options, is_symmetric=symmetric)
+        """The narrowest one, where some local law is near."""
+        if not widest or local_misfit(samples) > _FAR:
+            raise NotApplicable("is not tried where samples are far from those of a local law")
+        yield cls(options, is_symmetric=symmetric)
 
     def matrices(self, F, U):
         return fit_weighted_local_sum(F, U, self.half_bandwidth)
@@ -130,7 +143,7 @@ class WeightedKroneckerSum(KroneckerSum):
 
 @dataclass(frozen=True)
 class PeriodicKroneckerSum(KroneckerSum):
-    """The inverse as a Kronecker sum of banded matrices with periodic bands."""
+    """In several dimensions, the inverse as a Kronecker sum of banded matrices whose bands are periodic."""
 
     periodic: bool = True
 
@@ -368,16 +381,7 @@ def guess_weights(F, U, *, periodic=False, window=3):
         Ones, where the stencils give nothing that could be a weight.
     """
     n_modes = U.ndim - 1
-    columns = _difference_columns(U, 1, periodic)
-    C = torch.stack([U, *(C for of_mode in columns for C in of_mode[1:])], dim=-1)
-    typical = C.square().flatten(0, -2).mean(0).sqrt().clamp_min(1e-300)
-    C = C / typical
-    gram, rhs = torch.einsum("s...a,s...b->...ab", C, C), torch.einsum("s...a,s...->...a", C, F)
-    for j in range(n_modes):
-        offsets = range(-(window // 2), window // 2 + 1)
-        gram, rhs = (sum(shifted(M.unsqueeze(0), j, o, False)[0] for o in offsets) for M in (gram, rhs))
-    shift = 1e-10 * gram.diagonal(dim1=-2, dim2=-1).mean() * torch.eye(C.shape[-1], dtype=U.dtype)
-    c = torch.linalg.solve(gram + shift, rhs.unsqueeze(-1)).squeeze(-1) / typical
+    c, _ = local_stencils(F, U, periodic=periodic, window=window)
     weights = []
     for mode in range(n_modes):
         # The second differences along all other modes.
@@ -386,6 +390,35 @@ def guess_weights(F, U, *, periodic=False, window=3):
         weights.append(u / u.mean())
     usable = all((a > 0.01).all() for a in weights)
     return weights if usable else [torch.ones_like(a) for a in weights]
+
+
+def local_misfit(samples):
+    """Share of the inputs that :func:`local_stencils` leave, of some of the samples."""
+    few = samples.enough(0, least=150_000)
+    return samples.kept("local misfit", lambda: local_stencils(few.X, few.Y)[1])
+
+
+def local_stencils(F, U, *, periodic=False, window=3):
+    """Coefficients of u and its first and second differences at every point, fitted to the points around it, too.
+
+    Returns
+    -------
+    c : Tensor of shape (n_1, ..., n_m, 2 m + 1)
+    misfit : float
+        Share of F that they leave.
+    """
+    n_modes, columns = U.ndim - 1, _difference_columns(U, 1, periodic)
+    C = torch.stack([U, *(C for of_mode in columns for C in of_mode[1:])], dim=-1)
+    typical = C.square().flatten(0, -2).mean(0).sqrt().clamp_min(1e-300)
+    C = C / typical
+    gram, rhs = torch.einsum("s...a,s...b->...ab", C, C), torch.einsum("s...a,s...->...a", C, F)
+    for j in range(n_modes):
+        offsets = range(-(window // 2), window // 2 + 1)
+        gram, rhs = (sum(shifted(M.unsqueeze(0), j, o, False)[0] for o in offsets) for M in (gram, rhs))
+    shift = 1e-10 * gram.diagonal(dim1=-2, dim2=-1).mean() * torch.eye(C.shape[-1], dtype=U.dtype)
+    c = torch.linalg.solve(gram + shift, rhs.unsqueeze(-1)).squeeze(-1)
+    misfit = float((F - (C * c).sum(-1)).norm()) / (float(F.norm()) or 1.0)
+    return c / typical, misfit
 
 
 def kronecker_sum(U, matrices):

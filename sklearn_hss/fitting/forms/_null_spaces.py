@@ -17,8 +17,8 @@ _GOOD = 1e-6
 
 @dataclass(frozen=True)
 class NullSpaces(MatrixForm):
-    """An HSS matrix by null spaces of blocks of the samples, in milliseconds; for symmetric maps, or with adjoint
-    samples.
+    """In one dimension, an HSS matrix by null spaces of blocks of the samples, in milliseconds; for symmetric maps, or
+    with adjoint samples.
     """
 
     rank: int = 1
@@ -73,7 +73,9 @@ class NullSpaces(MatrixForm):
 
 @dataclass(frozen=True)
 class AugmentedNullSpaces(MatrixForm):
-    """The same for fewer samples, to which products with a banded inverse are added."""
+    """In one dimension, an HSS matrix by null spaces of few samples of a symmetric map, to which products with a banded
+    inverse are added.
+    """
 
     half_bandwidth: int = 1  # type: ignore[assignment]
 

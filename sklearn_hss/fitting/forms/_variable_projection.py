@@ -27,7 +27,7 @@ _HOPELESS = 0.3
 
 @dataclass(frozen=True)
 class VariableProjection(MatrixForm):
-    """An HSS matrix that is not symmetric, from forward samples alone."""
+    """In one dimension, an HSS matrix that is not symmetric, from forward samples alone."""
 
     rank: int = 1
     levels: int = 0
