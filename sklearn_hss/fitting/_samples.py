@@ -138,9 +138,9 @@ class Samples:
         """The first ones, or all; the order is random."""
         return self if n_samples >= self.n_samples else self.pick(slice(n_samples))
 
-    def enough(self, n_unknowns, per_unknown=30, least=400_000):
-        """As many of the samples as a fit needs: so many numbers, per unknown or in all."""
-        return self.first(max(max(least, per_unknown * n_unknowns) // max(self.X[0].numel(), 1), 1))
+    def enough(self, n_unknowns, per_unknown=30, least=400_000, size=None):
+        """As many of the samples as a fit needs: so many numbers, per unknown or in all; `size` of them per sample."""
+        return self.first(max(max(least, per_unknown * n_unknowns) // max(size or self.X[0].numel(), 1), 1))
 
     def means(self):
         """Mean input and output."""

@@ -4,6 +4,7 @@ A free symbol covers operators that are diagonal in a product of bases without b
 difference schemes.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -34,27 +35,30 @@ class Eigenbasis(ProductForm):
     """
 
     free: bool = False
-    of_inputs: bool = False
 
     solver: ClassVar[str] = "eigenbasis"
     effort: ClassVar[int] = 1
     everywhere: ClassVar[bool] = False
     worthwhile: ClassVar[float] = 1.0
+    of_inputs: ClassVar[bool] = False
 
     @classmethod
     def path(cls, samples, options):
         symmetric = on_grid(samples, options)
         if options.rank != "auto" and options.outer_rank == "auto":
-            raise NotApplicable(
-                "has no factors of a given rank; use rank='auto', or outer_rank for products of that rank"
-            )
+            raise NotApplicable("has no factors of a given rank; use rank='auto', or outer_rank for products")
+        if cls.of_inputs:
+            own, common = (samples.bases(tolerance(samples, options), of_inputs=inputs) for inputs in (True, False))
+            if all(P.shape[1] == S.shape[1] for P, S in zip(own, common, strict=True)):
+                raise NotApplicable("is for inputs that occupy less than the outputs do")
         error = yield cls(options, is_symmetric=symmetric)
         if _GOOD < error < _POOR:
             yield cls(options, is_symmetric=symmetric, free=True)
 
     def fit(self, samples, start=None):
         bases = samples.bases(tolerance(samples, self.options), of_inputs=self.of_inputs)
-        few = samples.enough(sum(S.shape[1] ** 2 for S in bases), 20, least=200_000)
+        sizes = [S.shape[1] for S in bases]
+        few = samples.enough(sum(p * p for p in sizes), 20, least=200_000, size=math.prod(sizes))
         f, u = (multilinear(M, [S.mT for S in bases]) for M in (few.X, few.Y))
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)
@@ -93,16 +97,7 @@ class InputEigenbasis(Eigenbasis):
     """
 
     effort: ClassVar[int] = 2
-
-    @classmethod
-    def path(cls, samples, options):
-        symmetric = on_grid(samples, options)
-        bases = samples.bases(tolerance(samples, options), of_inputs=True)
-        if options.rank != "auto" and options.outer_rank == "auto":
-            raise NotApplicable("has no factors of a given rank")
-        if any(P.shape[0] > P.shape[1] for P in bases):
-            for free in (False, True):
-                yield cls(options, is_symmetric=symmetric, free=free, of_inputs=True)
+    of_inputs: ClassVar[bool] = True
 
 
 def fit_dense_sum(F, U):

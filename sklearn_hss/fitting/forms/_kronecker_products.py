@@ -76,7 +76,7 @@ class KroneckerProducts(Form):
     def fit(self, samples, start=None):
         x, y, left, right = whitened(samples, self.options, self.is_symmetric)
         n_unknowns = self.outer_rank * sum(Q.shape[1] * P.shape[1] for Q, P in zip(left, right, strict=True))
-        few = samples.enough(n_unknowns, 10, least=200_000).n_samples
+        few = samples.enough(n_unknowns, 10, least=200_000, size=x[0].numel()).n_samples
         x, y, W = x[:few], y[:few], None
         if start is not None and start.outer_rank <= self.outer_rank and not self.ridge:
             dense = [factor.to_dense() for factor in start.factors]
@@ -124,7 +124,7 @@ class LeastSquaresProducts(KroneckerProducts):
         pairs = samples.kept(("pairs", alpha), lambda: rearranged_map(x, y, alpha=alpha))
         W = least_squares_terms(x, y, self.outer_rank, pairs)
         # The terms are the best ones for white inputs; those for inputs like the samples are not far.
-        few = samples.enough(sum(w.numel() for w in W)).n_samples
+        few = samples.enough(sum(w.numel() for w in W), size=x[0].numel()).n_samples
         x, y = x[:few], y[:few]
         for _ in range(10 if relative_error(apply_terms(W, x), y) > 1e-11 else 0):
             W = alternate(W, x, y, ridge=self.ridge)

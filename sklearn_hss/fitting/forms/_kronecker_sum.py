@@ -40,6 +40,7 @@ class ProductForm(Form):
     """Base class of the inverse forms of fields of several dimensions, which are diagonal in a product of bases."""
 
     kind: ClassVar[str] = "inverse"
+    worthwhile: ClassVar[float] = 1.2
 
     def deliver(self, operator, samples, alpha=None):
         """In Kronecker products, where `outer_rank` asks for these; else with the factors of the inverse over trees."""
