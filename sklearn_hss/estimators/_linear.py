@@ -258,8 +258,10 @@ class BaseHSSMap(BaseEstimator):
         adjoint = self._check_adjoint(adjoint, inputs, outputs, domain)
         X, y, roots = weighted_rows(X, y, sample_weight)
         scales, grids = self._channel_scales_of(X, y, inputs, outputs)
+        F, U = (torch.from_numpy(rows).view(-1, *grid) / s for rows, grid, s in zip((X, y), grids, scales, strict=True))
         samples = Samples(
-            *(torch.from_numpy(rows).view(-1, *grid) / s for rows, grid, s in zip((X, y), grids, scales, strict=True)),
+            F,
+            U,
             torch.from_numpy(roots),
             adjoint=adjoint,
             inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
@@ -359,21 +361,21 @@ class BaseHSSMap(BaseEstimator):
         refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         if self._seen is not None:
-            self._warn_of_unseen(X)
+            self._warn_of_unseen(X, self._seen)
         product = self.operator_ @ X.T.astype(np.float64)
         if self._intercept is not None:
             product += self._intercept[:, None]
         return self._domain.finish(np.ascontiguousarray(product.T, dtype=X.dtype))
 
-    def _warn_of_unseen(self, X):
+    def _warn_of_unseen(self, X, seen):
         fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
         if self._channel_scales is not None:
             fields = fields / self._channel_scales[0]
-        inside = multilinear(fields, [P.mT for P in self._seen]).flatten(1).square().sum(1)
-        seen = float((inside / fields.flatten(1).square().sum(1).clamp_min(1e-300)).mean())
-        if seen < 0.5:
+        inside = multilinear(fields, [P.mT for P in seen]).flatten(1).square().sum(1)
+        share = float((inside / fields.flatten(1).square().sum(1).clamp_min(1e-300)).mean())
+        if share < 0.5:
             warn_user(
-                f"{1 - seen:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
+                f"{1 - share:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
                 f"there, the operator is completed: {self.completion_}.",
                 ExtrapolationWarning,
             )

@@ -7,7 +7,7 @@ form in the list of :mod:`sklearn_hss.fitting.forms`, fits what it yields and ke
 import math
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ._options import Options
 from ._samples import Samples
@@ -22,7 +22,7 @@ class NotApplicable(Exception):
     """Raised by a form for samples or options that it does not apply to; the message says why."""
 
 
-Path = Generator["Form", float, None]
+Path = Generator["Form", float, Any]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Form:
         Whether what is fitted holds for inputs that are no combinations of those in the samples.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
+    completion : str
+        The action on inputs of a kind that no sample contained.
     amplifies : bool
         Whether noise in the outputs grows in the fit.
     worthwhile, floor : float
@@ -61,6 +63,7 @@ class Form:
     by_name_only: ClassVar[bool] = False
     everywhere: ClassVar[bool] = True
     correctable: ClassVar[bool] = False
+    completion: ClassVar[str] = "the form holds for all inputs"
     amplifies: ClassVar[bool] = False
     worthwhile: ClassVar[float] = WORTHWHILE
     floor: ClassVar[float] = EXACT
@@ -137,10 +140,15 @@ class Form:
         """Ridge penalty in use, as `alpha` gives it, where there is one."""
         return None
 
-    # Reported to the user; `completion` is the action on inputs of a kind that no sample contained.
-    completion: ClassVar[str] = "the form holds for all inputs"
-    symmetric: ClassVar[bool] = False
-    half_bandwidth: ClassVar[int | None] = None
+    @property
+    def symmetric(self) -> bool:
+        """Whether the map is symmetric by construction."""
+        return False
+
+    @property
+    def half_bandwidth(self) -> int | None:
+        """Neighbours on either side that a banded matrix couples, where there is one."""
+        return None
 
     def __str__(self) -> str:
         raise NotImplementedError

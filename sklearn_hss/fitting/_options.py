@@ -1,8 +1,8 @@
 """Parameters of a fit, and the checks of those that depend on the grids."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..linalg import ClusterTree
 from ..linalg._modes import per_mode
@@ -15,13 +15,13 @@ class Options:
     In several dimensions, `levels` may be a sequence of one value per mode.
     """
 
-    rank: int | str = "auto"
-    levels: int | str | Sequence[int | str] = "auto"
-    outer_rank: int | str = "auto"
+    rank: Any = "auto"
+    levels: Any = "auto"
+    outer_rank: Any = "auto"
     symmetric: bool | str = "auto"
     form: str = "auto"
     solver: str = "auto"
-    alpha: float | str = "auto"
+    alpha: Any = "auto"
     tol: float = 1e-12
 
     @property

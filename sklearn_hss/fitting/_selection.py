@@ -202,7 +202,8 @@ class Search:
         train, valid = (samples.pick(part) for part in (slice(n_valid, None), slice(n_valid)))
         if not self.verified:
             train = valid = samples
-        self.means, self.centred = None, centred
+        self.means: Any = None
+        self.centred = centred
         self.options, self.forms, self.report = options, forms, report
         if centred:
             self.means = samples.means()
@@ -246,7 +247,8 @@ class Search:
     def walk(self, form):
         """Try the candidates of a path."""
         self.walked.append(form)
-        path, own, error = form.path(self.train, self.options), [], None
+        path, error = form.path(self.train, self.options), None
+        own: list[Trial] = []
         try:
             while True:
                 candidate = path.send(error)
@@ -449,7 +451,8 @@ class Search:
 
     def doubts(self, chosen, reason):
         """Messages for the user where the samples do not decide, or where nothing fits."""
-        samples, found = self.everything, []
+        samples = self.everything
+        found: list[tuple[str, type[Warning]]] = []
         if not self.verified:
             message = f"n_samples = {samples.n_samples} leaves none to verify the fit with ({reason})."
             found.append((message, UnverifiedFitWarning))

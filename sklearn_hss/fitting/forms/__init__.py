@@ -1,5 +1,6 @@
 """The ways to fit a map, one file per family: :mod:`sklearn_hss.fitting._form` has the contract."""
 
+from .._form import Form
 from ._banded import Banded, BandedInverse
 from ._eigenbasis import Eigenbasis, InputEigenbasis
 from ._gauss_newton import GaussNewton
@@ -10,7 +11,7 @@ from ._ridge import Ridge
 from ._variable_projection import VariableProjection
 
 # In the order in which they are preferred among equals.
-FORMS = [
+FORMS: list[type[Form]] = [
     AugmentedNullSpaces,
     NullSpaces,
     BandedInverse,

@@ -36,7 +36,7 @@ _AGREEMENT = 4.0
 class Banded(MatrixForm):
     """In one dimension, a banded matrix: the map itself, such as a differential operator."""
 
-    half_bandwidth: int = 1  # type: ignore[assignment]
+    w: int = 1
 
     solver: ClassVar[str] = "banded"
     effort: ClassVar[int] = 1
@@ -48,27 +48,29 @@ class Banded(MatrixForm):
         n = on_interval(samples, options)
         square_only(samples)
         widest = min(n - 1, WIDEST)
-        widths = range(min(1, widest), widest + 1)
+        widths = list(range(min(1, widest), widest + 1))
         if samples.n_samples > 2:
             widths = [w for w in widths if 2 * w + 1 <= samples.n_independent]
         yield from growing((cls(options, w) for w in widths), enough=cls.floor)
 
     @property
+    def half_bandwidth(self):
+        return self.w
+
+    @property
     def min_samples(self):
-        return 2 * self.half_bandwidth + 1
+        return 2 * self.w + 1
 
     def fit(self, samples, start=None):
         X, Y = samples.with_constant().columns
-        return HSSMatrix.from_banded(
-            (self.half_bandwidth,) * 2, self.part(fit_rows(Y, X, self.half_bandwidth)[0]), self.options.levels
-        )
+        return HSSMatrix.from_banded((self.w,) * 2, self.part(fit_rows(Y, X, self.w)[0]), self.options.levels)
 
     def part(self, ab):
         """Diagonals of the symmetric part, if that is wanted."""
         return symmetric_part(ab) if self.options.symmetric is True else ab
 
     def __str__(self):
-        return f"banded, {2 * self.half_bandwidth + 1} points"
+        return f"banded, {2 * self.w + 1} points"
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,13 @@ class BandedInverse(Banded):
 
     def fit(self, samples, start=None):
         F, U = samples.columns
-        ab, pinned = fit_rows(F, U, self.half_bandwidth, samples.noise)
+        ab, pinned = fit_rows(F, U, self.w, samples.noise)
         return BandedSolve(self.part(ab), pinned)
 
     def as_matrix(self, operator):
         """By products with the inverse, which Gaussian elimination gives more accurately than the ULV factorisation."""
         n, generator = len(operator.pinned), torch.Generator().manual_seed(0)
-        rank = max(2 * self.half_bandwidth, 1)
+        rank = max(2 * self.w, 1)
         products = operator.solve, BandedSolve(transposed(operator.ab), operator.pinned).solve
         levels = self.options.levels
         A = HSSMatrix.from_products(*products, (n, n), rank=rank, levels=levels, generator=generator)
@@ -97,7 +99,7 @@ class BandedInverse(Banded):
         return HSSMatrix(A.row_tree, A.col_tree, [mask * A.D[0] * mask.mT, *A.D[1:]], U, V)
 
     def __str__(self):
-        return f"banded inverse, {2 * self.half_bandwidth + 1} points"
+        return f"banded inverse, {2 * self.w + 1} points"
 
 
 @dataclass(frozen=True)

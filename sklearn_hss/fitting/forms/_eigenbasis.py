@@ -74,9 +74,8 @@ class Eigenbasis(ProductForm):
         outputs, symbol, energy = refine_basis(f[:n_samples], u[:n_samples], eigen, symmetric=self.symmetric)
         symbol = complete_symbol(symbol, known_part(energy))
         inputs = outputs if self.symmetric else [torch.linalg.inv(E).mT for E in outputs]
-        return DiagonalizedOperator(
-            *([S @ E for S, E in zip(bases, side, strict=True)] for side in (outputs, inputs)), symbol
-        )
+        expanded = ([S @ E for S, E in zip(bases, side, strict=True)] for side in (outputs, inputs))
+        return DiagonalizedOperator(next(expanded), next(expanded), symbol)
 
     @staticmethod
     def first_guess(bases, start):

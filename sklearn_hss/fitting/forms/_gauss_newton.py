@@ -96,7 +96,8 @@ def fit_generators(A, X, Y, *, alpha=0.0, max_iter=50, tol=1e-14, inner=200):
         return parts[: n + 1], parts[n + 1 : 2 * n + 1], parts[2 * n + 1 :]
 
     def predict(g):
-        return join_leaves(telescopic_product(*unpack(g), x), A.row_tree).reshape(-1)
+        D, U, V = unpack(g)
+        return join_leaves(telescopic_product(D, U, V, x), A.row_tree).reshape(-1)
 
     def evaluate(g):
         return Point(g, torch.cat([target - predict(g), pull * (start - g)]))

@@ -54,7 +54,7 @@ class ProductForm(Form):
         return DiagonalizedOperator(operator.outputs, operator.inputs, operator.symbol, inverse)
 
     @property
-    def symmetric(self) -> bool:  # type: ignore[override]
+    def symmetric(self):
         return self.is_symmetric
 
     is_symmetric: bool = False
@@ -73,7 +73,7 @@ def on_grid(samples, options):
 class KroneckerSum(ProductForm):
     """In several dimensions, the inverse as a Kronecker sum of banded matrices, as separable equations have it."""
 
-    half_bandwidth: int = 1  # type: ignore[assignment]
+    w: int = 1
     periodic: bool = False
 
     solver: ClassVar[str] = "banded"
@@ -94,7 +94,7 @@ class KroneckerSum(ProductForm):
     def candidates(cls, options, symmetric, widest, samples):
         best = math.inf
         for w in range(1, widest + 1):
-            error = yield cls(options, is_symmetric=symmetric, half_bandwidth=w)
+            error = yield cls(options, is_symmetric=symmetric, w=w)
             if error <= EXACT or not error * WORTHWHILE < best or (error > 1 and local_misfit(samples) > _UNRELATED):
                 break
             best = error
@@ -103,7 +103,7 @@ class KroneckerSum(ProductForm):
         planes = active_planes(samples)
         X, Y = samples.X, samples.Y
         bases = [torch.eye(n, dtype=X.dtype)[:, i] for n, i in zip(samples.grid_in, planes, strict=True)]
-        few = samples.enough(sum(len(i) for i in planes) * (2 * self.half_bandwidth + 1), least=150_000)
+        few = samples.enough(sum(len(i) for i in planes) * (2 * self.w + 1), least=150_000)
         X, Y = few.X, few.Y
         for j, i in enumerate(planes):
             if len(i) < X.shape[j + 1]:
@@ -111,13 +111,17 @@ class KroneckerSum(ProductForm):
         matrices, weights = self.matrices(X, Y)
         return diagonalised(matrices, symmetric=self.symmetric, weights=weights, bases=bases, with_inverse=True)
 
+    @property
+    def half_bandwidth(self):
+        return self.w
+
     def matrices(self, F, U):
         """The banded matrices, and weights of the rows."""
-        return fit_local_sum(F, U, self.half_bandwidth, periodic=self.periodic), None
+        return fit_local_sum(F, U, self.w, periodic=self.periodic), None
 
     def __str__(self):
         periodic = "periodic " if self.periodic else ""
-        return f"inverse of a Kronecker sum of {periodic}{2 * self.half_bandwidth + 1}-point matrices"
+        return f"inverse of a Kronecker sum of {periodic}{2 * self.w + 1}-point matrices"
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class WeightedKroneckerSum(KroneckerSum):
         yield cls(options, is_symmetric=symmetric)
 
     def matrices(self, F, U):
-        return fit_weighted_local_sum(F, U, self.half_bandwidth)
+        return fit_weighted_local_sum(F, U, self.w)
 
     def __str__(self):
         return super().__str__() + " with row weights"

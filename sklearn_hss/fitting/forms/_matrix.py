@@ -27,23 +27,14 @@ class MatrixForm(Form):
             prediction = matrix.apply(samples.X)
             left, right = correction(prediction, samples).factors(alpha)
             matrix = matrix.with_low_rank(left.mT, (matrix.T @ right).mT, coarsen=options.levels == "auto")
-        return self.symmetrised(matrix, samples)
+        return symmetrised(matrix, samples, options)
 
     def as_matrix(self, operator) -> HSSMatrix:
         """HSS matrix of what `fit` has returned."""
         return operator
 
-    def symmetrised(self, matrix, samples):
-        """The symmetric part, where symmetry was asked for and is not there yet."""
-        if self.options.symmetric is not True:
-            return matrix
-        x = (samples.X + samples.Y).mT
-        if float((matrix @ x - matrix.T @ x).norm()) <= 1e-11 * float((matrix @ x).norm()):
-            return matrix
-        return ((matrix + matrix.T) * 0.5).truncate(1e-15, None if self.options.rank == "auto" else self.options.rank)
-
     @property
-    def symmetric(self) -> bool:  # type: ignore[override]
+    def symmetric(self) -> bool:
         return self.options.symmetric is True
 
 
@@ -53,6 +44,16 @@ def correction(prediction, samples):
     W, s, V = torch.linalg.svd(predicted, full_matrices=False)
     kept = int((s > 1e-13 * s[:1]).sum())
     return RidgeRegression((W[:, :kept], s[:kept], V[:kept]), samples.columns[1] - predicted)
+
+
+def symmetrised(matrix, samples, options):
+    """The symmetric part, where symmetry was asked for and is not there yet."""
+    if options.symmetric is not True:
+        return matrix
+    x = (samples.X + samples.Y).mT
+    if float((matrix @ x - matrix.T @ x).norm()) <= 1e-11 * float((matrix @ x).norm()):
+        return matrix
+    return ((matrix + matrix.T) * 0.5).truncate(1e-15, None if options.rank == "auto" else options.rank)
 
 
 def ranks(options, largest=RANKS[-1]):

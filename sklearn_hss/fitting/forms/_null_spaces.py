@@ -77,11 +77,10 @@ class AugmentedNullSpaces(MatrixForm):
     inverse are added.
     """
 
-    half_bandwidth: int = 1  # type: ignore[assignment]
+    w: int = 1
 
     solver: ClassVar[str] = "closed_form"
     effort: ClassVar[int] = 1
-    symmetric: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
     def path(cls, samples, options):
@@ -103,14 +102,22 @@ class AugmentedNullSpaces(MatrixForm):
                 break
 
     @property
+    def symmetric(self):
+        return True
+
+    @property
+    def half_bandwidth(self):
+        return self.w
+
+    @property
     def min_samples(self):
-        return 2 * self.half_bandwidth + 1
+        return 2 * self.w + 1
 
     def fit(self, samples, start=None):
         """The samples that are made up weigh little, so that they decide only what the given ones leave open; there,
         the inverse form is accurate, while the closed form does not share its sensitivity to rounding.
         """
-        inverse, rank = BandedInverse(self.options, self.half_bandwidth), 2 * self.half_bandwidth
+        inverse, rank = BandedInverse(self.options, self.w), 2 * self.w
         base = inverse.deliver(inverse.fit(samples), samples, alpha=0.0)
         n, extended = samples.grid_in[0], samples.with_constant()
         levels = self.options.levels
@@ -123,8 +130,7 @@ class AugmentedNullSpaces(MatrixForm):
         return nullified(extended.joined(made_up, base.apply(made_up)), rank, levels, self.options.tol)
 
     def __str__(self):
-        w = self.half_bandwidth
-        return f"closed form, rank {2 * w}, symmetric, completed by a banded inverse, {2 * w + 1} points"
+        return f"closed form, rank {2 * self.w}, symmetric, completed by a banded inverse, {2 * self.w + 1} points"
 
 
 def may_be_symmetric(samples, options):

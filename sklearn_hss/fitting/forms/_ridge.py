@@ -6,7 +6,7 @@ from typing import ClassVar
 from ...linalg import HSSMatrix, LowRankOperator
 from .._form import Form, NotApplicable
 from .._least_squares import RidgeRegression
-from ._matrix import MatrixForm
+from ._matrix import symmetrised
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Ridge(Form):
             matrix = HSSMatrix.from_dense(left @ right.mT, levels=0)
         else:
             matrix = HSSMatrix.from_low_rank(left, right, levels=self.options.levels)
-        return MatrixForm.symmetrised(self, matrix, samples)
+        return symmetrised(matrix, samples, self.options)
 
     @staticmethod
     def minimum_norm(samples):
