@@ -195,7 +195,7 @@ def test_rollouts_and_scalers_survive_errors():
 
 
 TRAINING_IN_THREADS = """
-import joblib, numpy as np
+import joblib, numpy as np, os
 from sklearn.model_selection import cross_val_score
 from skorch.callbacks import Callback
 from sklearn_hss import FNORegressor
@@ -203,7 +203,7 @@ from sklearn_hss import FNORegressor
 class Tell(Callback):
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 3:
-            print("training", flush=True)
+            os.write(1, b"training\\n")  # in one piece, as the other thread writes, too
 
 X = np.random.RandomState(0).standard_normal((64, 64))
 with joblib.parallel_config("threading", n_jobs=2):
@@ -215,9 +215,9 @@ with joblib.parallel_config("threading", n_jobs=2):
 def test_an_interrupt_of_training_in_threads_does_not_abort_python():
     command = [sys.executable, "-c", TRAINING_IN_THREADS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "training\n"
-        child.send_signal(signal.SIGINT)
         try:
+            assert child.stdout.readline() == "training\n"
+            child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=120)
         finally:
             child.kill()
