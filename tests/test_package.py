@@ -1,8 +1,12 @@
 """What holds for the package as a whole: imports, names, documentation."""
 
+import ast
+import graphlib
+import importlib.util
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from numpydoc.docscrape import NumpyDocString
@@ -128,6 +132,112 @@ def test_arrows_point_one_way(module):
     assert {name.split(".")[1] for name in loaded if name.startswith("sklearn_hss.")} <= allowed
     assert not {"sklearn", "skorch"} & set(loaded) or module not in ("exceptions", "linalg", "fitting", "nn")
     assert "torch" not in loaded or module in ("linalg", "fitting", "nn")
+
+
+PACKAGE = Path(sklearn_hss.__file__).parent
+SOURCES = {
+    ".".join(["sklearn_hss", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+# The others that a part of the package may import, apart from exceptions and names that begin with an underscore.
+ARROWS = {
+    "exceptions": set(),
+    "linalg": set(),
+    "fitting": {"linalg"},
+    "nn": {"linalg"},
+    "datasets": set(),
+    "metrics": set(),
+    "preprocessing": set(),
+    "plotting": {"linalg", "estimators", "metrics"},
+    "estimators": {"linalg", "fitting", "nn", "metrics", "preprocessing"},
+}
+
+
+def imported(module, *, at_once=False):
+    """Modules that the import statements of one name, everywhere or where they run as it is imported itself."""
+    found, nodes = set(), [ast.parse(SOURCES[module].read_text())]
+    package = module if SOURCES[module].name == "__init__.py" else module.rpartition(".")[0]
+    while nodes:
+        node = nodes.pop()
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if not (at_once and (later or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)))):
+            nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            # A name is a module of its own, or stands in one.
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name if name in SOURCES else base for name in names}
+    return found
+
+
+def part_of(module):
+    """The folder, or the file in the top folder, that a module stands in."""
+    return module.split(".")[1] if module.startswith("sklearn_hss.") else None
+
+
+def test_import_statements_are_read():
+    assert imported("sklearn_hss.fitting._options") >= {"math", "sklearn_hss.linalg", "sklearn_hss.linalg._modes"}
+    assert imported("sklearn_hss.fitting.forms._ridge") >= {"sklearn_hss.linalg", "sklearn_hss.fitting.forms._matrix"}
+    assert "sklearn_hss.estimators" in imported("sklearn_hss")
+    assert "sklearn_hss.estimators" not in imported("sklearn_hss", at_once=True)
+    assert "torch" in imported("sklearn_hss._devices")
+    assert "torch" not in imported("sklearn_hss._devices", at_once=True)
+
+
+def test_every_part_has_its_arrows():
+    parts = {part_of(module) for module in SOURCES} - {None}
+    assert {part for part in parts if not part.startswith("_")} == set(ARROWS)
+
+
+@pytest.mark.parametrize("part", [*ARROWS, "_"])
+def test_import_statements_point_one_way(part):
+    """Also those in functions; the files whose names begin with an underscore are below all others."""
+    wrong = {}
+    for module in SOURCES:
+        if part_of(module) == part or (part == "_" and (part_of(module) or "").startswith("_")):
+            others = {part_of(other) for other in imported(module) if other.startswith("sklearn_hss")} - {part}
+            public = {other for other in others if other is None or not other.startswith("_")}
+            if forbidden := public - ARROWS.get(part, set()) - {"exceptions"}:
+                wrong[module] = forbidden
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("part", "strangers"),
+    [
+        ("linalg", {"sklearn", "skorch"}),
+        ("fitting", {"sklearn", "skorch"}),
+        ("nn", {"sklearn", "skorch"}),
+        ("datasets", {"skorch"}),
+        ("metrics", {"skorch", "torch"}),
+        ("preprocessing", {"skorch", "torch"}),
+        ("exceptions", {"sklearn", "skorch", "torch", "numpy"}),
+    ],
+)
+def test_strangers_are_kept_out(part, strangers):
+    """Directly or by way of others, at once or later."""
+    reached, waiting = {}, [(module, module) for module in SOURCES if part_of(module) == part]
+    while waiting:
+        module, way = waiting.pop()
+        if module not in reached:
+            reached[module] = way
+            if module in SOURCES:
+                waiting += [(other, f"{way} <- {other}") for other in imported(module)]
+    met = {way for module, way in reached.items() if module.split(".")[0] in strangers}
+    assert not met
+
+
+def test_only_one_file_knows_skorch():
+    knowing = {module for module in SOURCES if any(name.split(".")[0] == "skorch" for name in imported(module))}
+    assert knowing == {"sklearn_hss.estimators._base"}
+
+
+def test_no_import_runs_in_a_circle():
+    graph = {module: imported(module, at_once=True) & set(SOURCES) - {module} for module in SOURCES}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert set(order) == set(SOURCES)
 
 
 # Not asked for: examples and cross-references of every method (EX01, SA01), a second paragraph (ES01), a line break
