@@ -22,6 +22,10 @@ class NotApplicable(Exception):
     """Raised by a form for samples or options that it does not apply to; the message says why."""
 
 
+class OtherDimension(NotApplicable):
+    """Raised for fields of a number of dimensions that a form is not made for."""
+
+
 Path = Generator["Form", float, Any]
 
 

@@ -12,7 +12,7 @@ import torch
 from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarning
 from ..linalg import LinearMap, OperatorSum
 from ._diagnosis import likeliest_cause
-from ._form import EXACT, WORTHWHILE, Form, NotApplicable
+from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
 from ._samples import largest
 from .forms import FORMS
@@ -145,7 +145,7 @@ def select(forms, search, *, slow=False):
     tried; those of effort 1 unless a finalist is exact without a correction, those of effort 2 and 3 unless one is
     accurate. Of all finalists, the choice is among those about as good as the best:
 
-    - with noise, up to 1.2 times its error. Forms that hold for all inputs come first, and of these, those that do not
+    - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
       amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
       first, because an inverse that is wrong may predict anything.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
@@ -260,7 +260,7 @@ class Search:
         except StopIteration:
             pass
         except NotApplicable as reason:
-            self.declined.append(str(reason))
+            self.declined.append(reason)
         self.trials += own
         finite = [t for t in own if math.isfinite(t.base_error)]
         if finite:
@@ -316,11 +316,14 @@ class Search:
             equals = [t for t in finalists if t.error <= 1.2 * lowest]
             if lowest > _HOPELESS:
                 return min(equals, key=lambda t: (t.form.kind != "forward", t.error))
-            spanned = self.spans_all
-            return min(equals, key=lambda t: (not (t.form.everywhere or spanned), t.form.amplifies, t.error))
+            return min(equals, key=lambda t: (not self.holds_everywhere(t), t.form.amplifies, t.error))
         equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
+
+    def holds_everywhere(self, trial):
+        """Whether a map is known for all inputs, and not by its correction alone."""
+        return self.spans_all or (trial.form.everywhere and trial.base_error <= WORTHWHILE * trial.error)
 
     @property
     def seen(self):
@@ -392,7 +395,7 @@ class Search:
         possible = [form for form in self.beyond if form.min_samples <= self.everything.n_samples]
         if possible:
             self.verified = False
-            return Trial(possible[-1], None, math.inf, math.nan)
+            return Trial(possible[-1], None, math.inf, math.inf)
         options, needed = self.options, min(self.beyond, key=lambda form: form.min_samples, default=None)
         if needed is not None and math.isfinite(needed.min_samples):
             raise ValueError(
@@ -400,8 +403,9 @@ class Search:
                 f"{needed.min_samples}; give more samples, or use form='auto' and solver='auto'."
             )
         if self.declined and options.solver != "auto":
+            nearest = [r for r in self.declined if not isinstance(r, OtherDimension)] or self.declined
             form = "" if options.form == "auto" else f" with form={options.form!r}"
-            raise ValueError(f"solver={options.solver!r}{form} {self.declined[-1]}; use solver='auto'.")
+            raise ValueError(f"solver={options.solver!r}{form} {nearest[-1]}; use solver='auto'.")
         if self.trials:
             raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
         raise ValueError(

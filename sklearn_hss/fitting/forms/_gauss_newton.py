@@ -40,7 +40,9 @@ class GaussNewton(MatrixForm):
         operators = list(self.starts(samples))
         errors = [samples.error(operator.apply(samples.X)) for operator in operators]
         best = operators[errors.index(min(errors))]
-        return HSSMatrix(best.row_tree, best.col_tree, *fit_generators(best, X, Y, alpha=alpha))
+        return HSSMatrix(
+            best.row_tree, best.col_tree, *fit_generators(best, X, Y, alpha=alpha, tol=max(samples.noise / 10, 1e-14))
+        )
 
     def starts(self, samples):
         """The same rank by null spaces and by variable projection, where they apply, and the least-squares map."""
@@ -118,5 +120,5 @@ def fit_generators(A, X, Y, *, alpha=0.0, max_iter=50, tol=1e-14, inner=200):
 
         return propose
 
-    found = gauss_newton(evaluate, linearise, start, float(target.norm()), max_iter=max_iter, tol=tol, slow=1 - 1e-6)
+    found = gauss_newton(evaluate, linearise, start, float(target.norm()), max_iter=max_iter, tol=tol, slow=0.999)
     return unpack(found.x)

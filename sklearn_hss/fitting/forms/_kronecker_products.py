@@ -8,7 +8,7 @@ import torch
 
 from ...linalg import KroneckerProductSum
 from ...linalg._modes import multilinear
-from .._form import EXACT, Form, NotApplicable, growing
+from .._form import EXACT, Form, NotApplicable, OtherDimension, growing
 from .._least_squares import mode_basis
 from .._products import (
     alternate,
@@ -47,7 +47,7 @@ class KroneckerProducts(Form):
     def path(cls, samples, options):
         """Growing numbers of terms, without a penalty first."""
         if len(samples.grid_in) < 2:
-            raise NotApplicable("applies to fields of several dimensions, not of one")
+            raise OtherDimension("applies to fields of several dimensions, not of one")
         if options.solver == "auto" and least_squares_determined(samples, options):
             raise NotApplicable("is for samples that do not determine the least-squares map")
         symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)

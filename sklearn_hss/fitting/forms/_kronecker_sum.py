@@ -13,7 +13,7 @@ import torch
 
 from ...linalg import DiagonalizedOperator, KroneckerProductSum
 from ...linalg._modes import along, modal_product, unfold
-from .._form import EXACT, WORTHWHILE, Form, NotApplicable
+from .._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from .._least_squares import Point, difference_stencils, gauss_newton, lsmr_solution
 from .._products import in_products
 
@@ -63,7 +63,7 @@ class ProductForm(Form):
 def on_grid(samples, options):
     """Whether the map is symmetric; raises where no inverse form applies."""
     if len(samples.grid_in) < 2:
-        raise NotApplicable("applies to fields of several dimensions, not of one")
+        raise OtherDimension("applies to fields of several dimensions, not of one")
     if not samples.is_square:
         raise NotApplicable(f"needs outputs on the grid of the inputs; got {samples.grid_out} and {samples.grid_in}")
     return samples.asymmetry < max(1e-8, 100 * samples.noise) if options.symmetric == "auto" else options.symmetric

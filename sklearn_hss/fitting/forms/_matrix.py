@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from ...linalg import ClusterTree, HSSMatrix
-from .._form import Form, NotApplicable
+from .._form import Form, NotApplicable, OtherDimension
 from .._least_squares import RidgeRegression
 
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -64,7 +64,7 @@ def ranks(options, largest=RANKS[-1]):
 def on_interval(samples, options):
     """Number of points of the smaller side; raises for fields of several dimensions."""
     if len(samples.grid_in) > 1:
-        raise NotApplicable(f"applies to one-dimensional fields, not to fields on {samples.grid_in}")
+        raise OtherDimension(f"applies to one-dimensional fields, not to fields on {samples.grid_in}")
     return min(samples.grid_in[0], samples.grid_out[0])
 
 
