@@ -396,16 +396,9 @@ def channel_scales(fields):
 
 
 def weighted_rows(X, y, sample_weight=None):
-    """Samples in a canonical order, equal ones merged, times the square roots of their weights.
+    """Samples in a canonical order, equal ones merged, times the square roots of their weights, which come last.
 
     So a weight of two is the same as two copies, also in the choice of the held-out samples.
-
-    Returns
-    -------
-    X, y : ndarrays of shape (n_samples, n_columns) and (n_samples, n_rows)
-        Copies.
-    roots : ndarray of shape (n_samples,)
-        The factors.
     """
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     kept = weight > 0

@@ -53,17 +53,8 @@ def likeliest_cause(samples, centred):
 def residuals(samples):
     """Residuals of the outputs after a linear map of the inputs, then of the inputs after a local law.
 
-    Yields
-    ------
-    residual : Tensor of shape (k, *grid)
-    constant : Tensor of shape (k, 1) or (k, n_points)
-        Residual of a constant.
-    freedom : int
-        Number of its degrees of freedom.
-    size : float
-        Norm of that of which it is the residual.
-    is_local : bool
-        Whether it is that of a local law.
+    Yields the residual (k, *grid), that of a constant (k, 1) or (k, n_points), the number of degrees of freedom, the
+    norm of that of which it is the residual, and whether it is that of a local law.
     """
     X = samples.X.flatten(1)
     u, s, _ = torch.linalg.svd(X, full_matrices=len(X) > X.shape[1])

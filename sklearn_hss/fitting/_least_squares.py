@@ -17,20 +17,9 @@ _FEW = 5
 
 
 def mode_basis(fields, mode, tol):
-    """Orthonormal basis of what samples occupy in one mode, and the singular values that belong to it.
+    """Orthonormal basis (n_mode, p) of what samples occupy in one mode, and the singular values (p,) that belong to it.
 
-    Parameters
-    ----------
-    fields : list of Tensors of shape (n_samples, n_1, ..., n_m)
-        Each counts as much as the others.
-    mode : int
-    tol : float
-        Relative singular values below this one count as zero.
-
-    Returns
-    -------
-    basis : Tensor of shape (n_mode, p)
-    sizes : Tensor of shape (p,)
+    Each of the fields counts as much as the others. Relative singular values below `tol` count as zero.
     """
     rows = torch.cat([unfold(Z, mode) / (Z.norm() or 1) for Z in fields], dim=1).mT
     _, s, V = torch.linalg.svd(torch.linalg.qr(rows, mode="r")[1], full_matrices=False)
@@ -53,20 +42,8 @@ def compress(fields, tol):
 def lsmr_solution(forward, adjoint, target, n_unknowns, *, damp=0.0, max_iter=300, tol=1e-14):
     """Least-squares solution of smallest norm by LSMR, of a map of tensors that is given by its products.
 
-    Parameters
-    ----------
-    forward, adjoint : callables
-        From a vector of unknowns to a tensor of the shape of `target`, and back.
-    target : Tensor
-    n_unknowns : int
-    damp : float, default=0.0
-        Weight of the norm of the solution.
-    max_iter : int, default=300
-    tol : float, default=1e-14
-
-    Returns
-    -------
-    Tensor of shape (n_unknowns,)
+    `forward` and `adjoint` map a vector of unknowns to a tensor of the shape of `target`, and back; `damp` is the
+    weight of the norm of the solution.
     """
 
     def tensor(v, shape):

@@ -20,19 +20,7 @@ _SEEN = 1e-8
 
 
 def in_products(operator, samples, options):
-    """A map that is diagonal in a product basis, in the wanted number of Kronecker products of HSS matrices.
-
-    Parameters
-    ----------
-    operator : DiagonalizedOperator
-    samples : Samples
-        The products suit inputs like theirs.
-    options : Options
-
-    Returns
-    -------
-    KroneckerProductSum
-    """
+    """A map that is diagonal in a product basis, in Kronecker products that suit inputs like those of the samples."""
     X, outer_rank, generator = samples.X, options.outer_rank, torch.Generator().manual_seed(0)
     modes = range(X.ndim - 1)
     # Samples like the given ones, but enough of them to determine all factors.
@@ -79,20 +67,10 @@ def others(W, x, mode):
 
 
 def alternate(W, x, y, *, ridge=0.0, modes=None):
-    """One sweep of alternating least squares over the modes.
+    """One sweep of alternating least squares over the modes, all or those given.
 
-    Parameters
-    ----------
-    W : list of Tensors of shape (outer_rank, q_j, p_j)
-    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
-    ridge : float, default=0.0
-        Penalty on the factors, relative to the size of their regressors.
-    modes : list of int, default=None
-        Modes to fit; all if None.
-
-    Returns
-    -------
-    list of Tensors
+    Samples x and y are (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m); `ridge` is a penalty on the factors,
+    relative to the size of their regressors.
     """
     W = list(W)
     for j in range(len(W)) if modes is None else modes:
@@ -115,29 +93,11 @@ def balanced(W):
 
 
 def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=None):
-    """Fit by alternating least squares, from few terms to more.
+    """Fit `outer_rank` terms by alternating least squares, from few to more; fewer, where these reproduce the samples.
 
-    New terms are fitted to what the others leave, then all are fitted together. There is one at a time, or one for
-    every two that there are.
-
-    Parameters
-    ----------
-    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
-    outer_rank : int
-        Number of terms.
-    start : list of Tensors, default=None
-        Terms to go on from, of which there are fewer.
-    ridge : float, default=0.0
-        As in :func:`alternate`.
-    sweeps : int, default=3
-        Sweeps over all terms after new ones.
-    generator : torch.Generator, default=None
-        Source of the random starts, of which each term has two where it is new alone.
-
-    Returns
-    -------
-    list of Tensors of shape (outer_rank, q_j, p_j)
-        Fewer terms, where these reproduce the samples.
+    New terms are fitted to what the others leave, then all are fitted together in `sweeps` sweeps. There is one at a
+    time, or one for every two that there are. Each of them starts at random, and twice where it is new alone; `start`
+    holds terms to go on from.
     """
     sizes = list(zip(y.shape[1:], x.shape[1:], strict=True))
     W = start or [x.new_zeros(0, *size) for size in sizes]
@@ -162,20 +122,8 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
 def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
     """Improve all terms together by Gauss-Newton steps: dense ones where the Jacobian is small, else by LSMR.
 
-    Parameters
-    ----------
-    W : list of Tensors of shape (outer_rank, q_j, p_j)
-    x, y : Tensors of shape (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m)
-    symmetric : bool, default=False
-        Whether all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
-        symmetric map may be, or come in pairs that are not.
-    tol : float, default=1e-13
-        Relative residual at which to stop.
-
-    Returns
-    -------
-    list of Tensors
-        As good as the (symmetric parts of the) given terms, or better.
+    With `symmetric`, all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
+    symmetric map may be, or come in pairs that are not.
     """
     sizes, modes = [w.numel() for w in W], range(len(W))
     dense = y.numel() * sum(sizes) <= _DENSE
@@ -236,15 +184,7 @@ def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
 def rearranged_map(x, y, *, alpha=0.0):
     """Singular value decomposition of the least-squares (ridge) map with the indices of a mode side by side.
 
-    Parameters
-    ----------
-    x, y : Tensors of shape (n_samples, p_1, p_2) and (n_samples, q_1, q_2)
-    alpha : float, default=0.0
-        Ridge penalty.
-
-    Returns
-    -------
-    left, s, right : Tensors of shape (q_1 p_1, k), (k,) and (k, q_2 p_2)
+    Of samples of two modes; left (q_1 p_1, k), s (k,) and right (k, q_2 p_2).
     """
     (p1, p2), (q1, q2) = x.shape[1:], y.shape[1:]
     u, s, vh = torch.linalg.svd(x.flatten(1), full_matrices=False)
@@ -254,19 +194,7 @@ def rearranged_map(x, y, *, alpha=0.0):
 
 
 def least_squares_terms(x, y, outer_rank, pairs):
-    """Terms of the least-squares map: its best approximation for white inputs (Van Loan and Pitsianis 1993).
-
-    Parameters
-    ----------
-    x, y : Tensors of shape (n_samples, p_1, p_2) and (n_samples, q_1, q_2)
-    outer_rank : int
-    pairs : triple of Tensors
-        :func:`rearranged_map` of x and y.
-
-    Returns
-    -------
-    list of two Tensors of shape (outer_rank, q_j, p_j)
-    """
+    """Terms of the :func:`rearranged_map`: the best ones for white inputs (Van Loan and Pitsianis 1993)."""
     left, s, right = pairs
     root = s[:outer_rank].sqrt()
     W = left[:, :outer_rank].mT * root[:, None], right[:outer_rank] * root[:, None]
@@ -274,21 +202,9 @@ def least_squares_terms(x, y, outer_rank, pairs):
 
 
 def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
-    """Terms of a map that is diagonal in a product basis, from an SVD (CP decomposition in 3-D) of its symbol.
+    """Terms of a map that is diagonal in a product basis, from an SVD (CP decomposition in 3-D) of its real symbol.
 
-    Parameters
-    ----------
-    operator : DiagonalizedOperator
-        With a real symbol.
-    outer_rank : int
-    sizes : list of Tensors of shape (p_j,)
-        Typical sizes of the inputs' coefficients per mode; the terms suit such inputs.
-    n_sweeps : int, default=300
-        Sweeps of alternating least squares, in three dimensions.
-
-    Returns
-    -------
-    list of Tensors of shape (outer_rank, n_out, n_in)
+    The terms suit inputs whose coefficients per mode have the `sizes`, a list of vectors (p_j,).
     """
     G = operator.symbol
     sizes = [size / size.max() for size in sizes]
@@ -325,18 +241,9 @@ def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
 
 
 def cp_decomposition(T, rank, *, n_sweeps=300):
-    """Vectors of a sum of `rank` outer products close to a tensor, by alternating least squares, one more at a time.
+    """Vectors (p_j, rank) of a sum of `rank` outer products close to a tensor, by alternating least squares.
 
-    Parameters
-    ----------
-    T : Tensor of shape (p_1, ..., p_m)
-    rank : int
-    n_sweeps : int, default=300
-        Sweeps over all terms at the end; a tenth of that after each new one.
-
-    Returns
-    -------
-    list of Tensors of shape (p_j, rank)
+    One more at a time, with a tenth of the sweeps after each new one.
     """
     n_modes, generator = T.ndim, torch.Generator().manual_seed(0)
     letters = "abcdefgh"[:n_modes]
@@ -371,26 +278,10 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
 
 
 def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
-    """Cut the factors to HSS matrices of a given rank, and refit each mode to the effect of that on the others.
+    """Cut factors on the grids to HSS matrices of a given rank, and refit each mode to the effect on the others.
 
-    Parameters
-    ----------
-    W : list of Tensors of shape (outer_rank, n_out, n_in)
-        On the grids, not in compressed coordinates.
-    x, y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
-        Samples of the map that is wanted.
-    rank : int
-        Largest HSS rank.
-    levels : int or "auto" or one per mode
-    tol : float, default=1e-15
-        Relative error of the numbers that the factors will be kept in.
-    rounds : int, default=2
-        How often each mode is refitted; the best result is kept.
-
-    Returns
-    -------
-    list of HSSMatrix
-        One batch per mode.
+    `x` and `y` are samples of the map that is wanted and `tol` the relative error of the numbers that the factors will
+    be kept in. Each mode is refitted `rounds` times; the best result is kept, one batch of matrices per mode.
     """
     depths = per_mode(levels, len(W))
     bases = [mode_basis([x], j, 1e-12) for j in range(len(W))]
@@ -416,24 +307,11 @@ def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
 
 
 def truncated(w, span, rank, levels, tol=1e-15):
-    """HSS matrices of a given rank close to dense ones, above all on the span of the inputs.
+    """HSS matrices of a given rank close to dense ones w, above all on the span of the inputs.
 
-    What the cut loses there is given back by the diagonal blocks: exactly, where the inputs have no more directions
-    than a leaf has points.
-
-    Parameters
-    ----------
-    w : Tensor of shape (outer_rank, n_out, n_in)
-    span : Tensor of shape (n_in, p)
-        Directions of the inputs, in their typical sizes.
-    rank : int
-    levels : int or "auto"
-    tol : float, default=1e-15
-        Relative error of the numbers: large ones are avoided accordingly.
-
-    Returns
-    -------
-    HSSMatrix
+    The columns of `span` are directions of the inputs, in their typical sizes. The loss there is given back by the
+    diagonal blocks: exactly, where the inputs have no more directions than a leaf has points. Numbers that are large
+    beside their relative error `tol` are avoided.
     """
     A = HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=levels)
     if A.levels == 0:

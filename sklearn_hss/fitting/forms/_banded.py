@@ -142,21 +142,8 @@ def symmetric_part(ab):
 def fit_rows(F, U, w, noise=None):
     """Fit L with L u = f by regularised least squares, one row at a time, in O(n w² n_samples).
 
-    Parameters
-    ----------
-    F, U : Tensors of shape (n, n_samples)
-        Samples in columns, at least 2 w + 1 of them.
-    w : int
-        Half-bandwidth.
-    noise : float, default=None
-        Standard deviation of the errors of U relative to its values; that of rounding if None.
-
-    Returns
-    -------
-    ab : Tensor of shape (2 w + 1, n)
-        Diagonals as :func:`scipy.linalg.solve_banded` takes them.
-    pinned : Tensor of bool, of shape (n,)
-        Points at the ends of the domain where u is zero, whatever f is.
+    F and U hold the samples in columns, `noise` is the relative error of U. Returns the diagonals (2 w + 1, n), as
+    :func:`scipy.linalg.solve_banded` takes them, and a mask of the points at the ends where u is zero, whatever f is.
     """
     n, n_samples = U.shape
     dead, silent = (M.abs().amax(1) <= NEGLIGIBLE * M.abs().max() for M in (U, F))
@@ -219,13 +206,7 @@ def banded_identity(x, w):
 def difference_columns(U, w):
     """Differences of u of order 0 to 2 w around each point, as far as there is room for them.
 
-    Returns
-    -------
-    columns : Tensor of shape (n, n_samples, 2 w + 1)
-    start : Tensor of shape (n, 2 w + 1)
-        First point of the difference of each order.
-    room : Tensor of bool, of shape (n, 2 w + 1)
-        Whether it lies within w points and within the domain.
+    Returns them, (n, n_samples, 2 w + 1), the first point of each, and whether it lies within w points and the domain.
     """
     n = len(U)
     j = torch.arange(n)[:, None]

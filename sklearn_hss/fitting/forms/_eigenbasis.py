@@ -104,14 +104,6 @@ def fit_dense_sum(F, U):
 
     With the unfoldings of U orthonormalised, the equations of one mode alone are solved by a product; LSMR does the
     rest, in a number of steps that hardly depends on the sizes.
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, n_1, ..., n_m)
-
-    Returns
-    -------
-    list of Tensors of shape (n_j, n_j)
     """
     n_modes, sizes = U.ndim - 1, U.shape[1:]
     factors = [torch.linalg.qr(unfold(U, j).mT) for j in range(n_modes)]
@@ -138,27 +130,10 @@ def fit_dense_sum(F, U):
 def refine_basis(F, U, outputs, *, symmetric, max_iter=8, tol=1e-14):
     """Improve bases X_j such that U = (G o (F x_1 X_1⁻¹ ... x_m X_m⁻¹)) x_1 X_1 ... x_m X_m with a free symbol G.
 
-    Gauss-Newton over the bases, of which the diagonal of X_j⁻¹ dX_j is held at zero because it only scales; for given
-    bases the best symbol is known, and the part that it can take up is projected out (variable projection).
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, p_1, ..., p_m)
-    outputs : sequence of Tensors of shape (p_j, p_j)
-        First guess of the bases, real.
-    symmetric : bool
-        Whether the bases are orthonormal.
-    max_iter : int, default=8
-        Largest number of steps.
-    tol : float, default=1e-14
-        Relative residual at which to stop.
-
-    Returns
-    -------
-    bases : list of Tensors of shape (p_j, p_j)
-    symbol : Tensor of shape (p_1, ..., p_m)
-    energy : Tensor of the same shape
-        Sum of squares of the inputs' coefficients: where it vanishes, the symbol is not known.
+    Gauss-Newton over the bases, from a first guess `outputs`. The diagonal of X_j⁻¹ dX_j is held at zero because it
+    only scales; for given bases the best symbol is known, and the part that it can take up is projected out (variable
+    projection). Returns the bases, orthonormal if `symmetric`, the symbol, and the sum of squares of the inputs'
+    coefficients: where it vanishes, the symbol is not known.
     """
     n_modes, sizes = F.ndim - 1, F.shape[1:]
     counts = [p * p for p in sizes]
@@ -246,19 +221,8 @@ def complete_symbol(G, known, *, max_degree=8):
     """Symbol where it is not known: its reciprocal is a sum of functions of one index, plus a polynomial of these.
 
     For a function of commuting one-dimensional operators, such as a compact difference scheme, the reciprocal of the
-    symbol is a smooth function of their eigenvalues. The sum gives the eigenvalues, and the polynomial what the sum
-    leaves. Its degree is that beyond which the fit to what is known no longer improves.
-
-    Parameters
-    ----------
-    G : Tensor of shape (p_1, ..., p_m)
-    known : Tensor of bool, of the same shape
-    max_degree : int, default=8
-
-    Returns
-    -------
-    Tensor of the shape of G
-        Zero in slices that are not known at all.
+    symbol is a smooth function of their eigenvalues. The sum gives the eigenvalues, and the polynomial the rest. Its
+    degree is that beyond which the fit to what is known no longer improves. Slices that are not known at all are zero.
     """
     known = known & (G != 0)
     if known.all() or not known.any():

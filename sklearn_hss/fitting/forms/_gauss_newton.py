@@ -67,26 +67,8 @@ def fit_generators(A, X, Y, *, alpha=0.0, max_iter=50, tol=1e-14, inner=200):
     """Improve the generators of `A` such that A X comes closer to Y in the least-squares sense.
 
     Minimises |Y - A X|² + alpha |g - g₀|² over all generators g, g₀ those of the start; the linear systems are solved
-    by LSMR with products of the Jacobian, in O(n r) memory.
-
-    Parameters
-    ----------
-    A : HSSMatrix
-        The start, without batch.
-    X, Y : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
-    alpha : float, default=0.0
-        Weight of the distance from the start.
-    max_iter : int, default=50
-        Largest number of steps.
-    tol : float, default=1e-14
-        Relative residual at which to stop.
-    inner : int, default=200
-        Largest number of LSMR iterations per step.
-
-    Returns
-    -------
-    D, U, V : lists of tensors
-        Never worse than `A` in that measure.
+    by at most `inner` steps of LSMR with products of the Jacobian, in O(n r) memory. Never worse than `A` in that
+    measure.
     """
     parts = (*A.D, *A.U, *A.V)
     shapes, sizes, n = [g.shape for g in parts], [g.numel() for g in parts], A.levels

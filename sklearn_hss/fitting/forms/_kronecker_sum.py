@@ -176,19 +176,8 @@ def active_planes(samples):
 def fit_local_sum(F, U, half_bandwidth, *, periodic=False):
     """Banded matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, least squares.
 
-    Rows that the samples leave open are those of their neighbours.
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, n_1, ..., n_m)
-    half_bandwidth : int
-        Neighbours on either side that a row couples.
-    periodic : bool, default=False
-        Whether those beyond an end are the ones at the other end, instead of zero.
-
-    Returns
-    -------
-    list of Tensors of shape (n_j, n_j)
+    Rows that the samples leave open are those of their neighbours. Those beyond an end are zero, or if `periodic` the
+    ones at the other end.
     """
     columns = _difference_columns(U, half_bandwidth, periodic)
     return _banded(_solve_rowwise(columns, F), periodic)
@@ -198,19 +187,7 @@ def fit_weighted_local_sum(F, U, half_bandwidth, *, periodic=False, max_iter=20)
     """Row weights, too: F = (a_1 ⊗ ... ⊗ a_m) o (U x_1 A_1 + ... + U x_m A_m), for separable coefficients.
 
     For -div(a(x) b(y) grad u) = f, the first mode has the weights a and the matrix A_1 = a⁻¹ (a u')'. Gauss-Newton over
-    matrices and weights together, from the guess of :func:`guess_weights`.
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, n_1, ..., n_m)
-    half_bandwidth : int
-    periodic : bool, default=False
-    max_iter : int, default=20
-        Largest number of steps.
-
-    Returns
-    -------
-    matrices, weights : lists of Tensors of shapes (n_j, n_j) and (n_j,)
+    matrices and weights together, from the guess of :func:`guess_weights`. Returns the matrices and the weights.
     """
     n_modes, differences = U.ndim - 1, _difference_columns(U, half_bandwidth, periodic)
 
@@ -371,19 +348,8 @@ def guess_weights(F, U, *, periodic=False, window=3):
     """First guess of the weights of :func:`fit_weighted_local_sum`, from stencils fitted point by point.
 
     Where coefficients are separable, the coupling to the next point along a mode is the product of a function of that
-    mode's coordinate and the weights of all others, so that these are seen in its leading singular vectors.
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, n_1, ..., n_m)
-    periodic : bool, default=False
-    window : int, default=3
-        Points along each mode whose equations are pooled.
-
-    Returns
-    -------
-    list of Tensors of shape (n_j,)
-        Ones, where the stencils give nothing that could be a weight.
+    mode's coordinate and the weights of all others, so that these are seen in its leading singular vectors. Ones, where
+    the stencils give nothing that could be a weight.
     """
     n_modes = U.ndim - 1
     c, _ = local_stencils(F, U, periodic=periodic, window=window)
@@ -406,11 +372,7 @@ def local_misfit(samples):
 def local_stencils(F, U, *, periodic=False, window=3):
     """Coefficients of u and its first and second differences at every point, fitted to the points around it, too.
 
-    Returns
-    -------
-    c : Tensor of shape (n_1, ..., n_m, 2 m + 1)
-    misfit : float
-        Share of F that they leave.
+    Returns them, (n_1, ..., n_m, 2 m + 1), and the share of F that they leave.
     """
     n_modes, columns = U.ndim - 1, _difference_columns(U, 1, periodic)
     C = torch.stack([U, *(C for of_mode in columns for C in of_mode[1:])], dim=-1)
@@ -443,29 +405,11 @@ def shifted(U, mode, offset, periodic):
 
 
 def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=False):
-    """Solution operator of a Kronecker sum, by the eigenbases of its matrices.
+    """Solution operator of a Kronecker sum, by the eigenbases of its matrices; zero where the sum is singular.
 
-    Parameters
-    ----------
-    matrices : list of Tensors of shape (p_j, p_j)
-    symmetric : bool
-        Whether to take their symmetric parts; with `weights`, those of diag(a_j) A_j.
-    weights : list of Tensors of shape (p_j,), default=None
-        Factors of the rows, as in :func:`fit_weighted_local_sum`.
-    bases : list of Tensors of shape (n_j, p_j), default=None
-        Orthonormal bases that the matrices refer to.
-    with_inverse : bool, default=False
-        Whether to keep the Kronecker sum itself, its factors without cluster trees.
-
-    Returns
-    -------
-    DiagonalizedOperator
-        Zero where the sum is singular.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If there is no well-conditioned eigenbasis.
+    With `symmetric`, of the symmetric parts of the matrices, or of diag(a_j) A_j with `weights` a_j, factors of the
+    rows as in :func:`fit_weighted_local_sum`. The matrices refer to orthonormal `bases` (n_j, p_j), if given. `with_inverse`
+    keeps the Kronecker sum itself. Raises LinAlgError if there is no well-conditioned eigenbasis.
     """
     n_modes = len(matrices)
     rows = weights or [torch.ones(len(A), dtype=A.dtype) for A in matrices]

@@ -89,24 +89,10 @@ class VariableProjection(MatrixForm):
 
 
 def variable_projection(row_tree, col_tree, X, Y, rank, *, max_iter=60, tol=1e-14, input_tol=1e-12):
-    """Generators of the HSS matrix A with Y = A X, from forward samples alone.
+    """Generators of the HSS matrix A with Y = A X, over trees of at least one level, from forward samples alone.
 
-    Parameters
-    ----------
-    row_tree, col_tree : ClusterTree
-        Of at least one level.
-    X, Y : Tensors of shape (n_columns, n_samples) and (n_rows, n_samples)
-    rank : int
-    max_iter : int, default=60
-        Largest number of steps, which start at V = U.
-    tol : float, default=1e-14
-        Relative residual at which to stop.
-    input_tol : float, default=1e-12
-        Relative singular values below this one count as zero in blocks of X.
-
-    Returns
-    -------
-    D, U, V : lists of tensors
+    At most `max_iter` steps, which start at V = U, until the relative residual is `tol`; relative singular values of
+    blocks of X below `input_tol` count as zero.
     """
     x, y = split_leaves(X, col_tree), split_leaves(Y, row_tree)  # (N, m, k)
     slope, seen = separate(x, y, input_tol)
