@@ -4,7 +4,8 @@ from ._deeponet import DeepONetRegressor
 from ._factformer import FactFormerRegressor
 from ._fno import FNORegressor
 from ._green_learning import GreenLearningRegressor
-from ._linear import HSSRegressor, HSSTransformer
+from ._hss_transformer import HSSTransformer
+from ._linear import HSSRegressor
 from ._neural_hss import NeuralHSSRegressor
 from ._resnet import ResNetRegressor
 from ._rollout import RolloutRegressor

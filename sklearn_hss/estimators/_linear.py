@@ -1,11 +1,11 @@
-"""One linear map of HSS matrices between fields, as a regressor and as a transformer."""
+"""One linear map of HSS matrices between fields: the regressor, and what the transformer shares with it."""
 
 import textwrap
 from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -49,7 +49,7 @@ def _entries(forms):
 
 
 _SOLVERS = list(dict.fromkeys(form.solver for form in FORMS))
-_PARAMETERS = """
+PARAMETERS = """
     rank : int or "auto", default="auto"
         Largest HSS rank of the operator; in several dimensions, of the factors of its Kronecker products, or of those
         of its inverse. "auto" grows it until the error on held-out samples stops falling, and allows for a correction
@@ -99,10 +99,10 @@ ENTRIES
         Whether to print every fit that is tried, with its error and the seconds that it took.
 """
 
-_PARAMETERS = _PARAMETERS.replace("{SOLVERS}", "{" + ", ".join(f'"{name}"' for name in ["auto", *_SOLVERS]) + "}")
-_PARAMETERS = _PARAMETERS.replace("ENTRIES", "\n".join(_entries(FORMS)))
+PARAMETERS = PARAMETERS.replace("{SOLVERS}", "{" + ", ".join(f'"{name}"' for name in ["auto", *_SOLVERS]) + "}")
+PARAMETERS = PARAMETERS.replace("ENTRIES", "\n".join(_entries(FORMS)))
 
-_ATTRIBUTES = """
+ATTRIBUTES = """
     operator_ : HSSMatrix, or KroneckerProductSum, DiagonalizedOperator or OperatorSum of :mod:`sklearn_hss.linalg`
         The operator, of shape (n_outputs, n_points): a flat field u is ``operator_ @ f``. In several dimensions, a sum
         of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``). Predictions add
@@ -429,9 +429,9 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     Where f = 0 does not give u = 0, the solution for it is learned, too (`fit_intercept`).
 
     Parameters
-    ----------{_PARAMETERS}
+    ----------{PARAMETERS}
     Attributes
-    ----------{_ATTRIBUTES}
+    ----------{ATTRIBUTES}
     See Also
     --------
     HSSTransformer : The same map as a transformer, with an inverse.
@@ -477,107 +477,3 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
         """
         product = self._apply(X)
         return product.reshape(len(product), *self._target_shape)
-
-
-class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSMap):
-    __doc__ = f"""Linear HSS map between fields as a transformer, learned from pairs of fields.
-
-    ``fit(F, U)`` learns the operator A with u = A f as :class:`HSSRegressor` does, ``transform`` multiplies with it and
-    ``inverse_transform`` solves with it, both in O(n rank). In a pipeline, it makes rough solutions of right-hand
-    sides, for the next step to improve.
-
-    Parameters
-    ----------{_PARAMETERS}
-    Attributes
-    ----------{_ATTRIBUTES}
-    See Also
-    --------
-    HSSRegressor : The same map as a regressor.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_hss import HSSTransformer
-    >>> from sklearn_hss.datasets import make_poisson
-    >>> F, U = make_poisson(n_samples=20, n_points=64, forcing="gaussian", random_state=0)
-    >>> transformer = HSSTransformer(random_state=0).fit(F, U)
-    >>> np.allclose(transformer.transform(F), U)
-    True
-    >>> np.allclose(transformer.inverse_transform(U), F)
-    True
-    """
-
-    def transform(self, X):
-        """Multiply the operator with input fields.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
-            Input fields, on the grid seen in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, ...)
-            Output fields, in the shape of the training outputs and the floating-point type of `X`.
-
-        Warns
-        -----
-        sklearn_hss.exceptions.ExtrapolationWarning
-            If most of the input lies outside the span of the training inputs and the operator is not known there.
-        """
-        product = self._apply(X)
-        return product.reshape(len(product), *(self._target_shape or (1,)))
-
-    def inverse_transform(self, X):
-        """Solve for the input fields that the operator maps to given output fields, by ULV factorisation.
-
-        At points where all training outputs were zero, such as Dirichlet boundaries, the outputs say nothing about the
-        inputs; these are zero there.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, \\*grid), ... as the training outputs
-            Output fields.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, ...)
-            Input fields, in the shape of the training inputs if `X` is in that of the training outputs, else flat; in
-            the floating-point type of `X`.
-
-        Warns
-        -----
-        scipy.linalg.LinAlgWarning
-            If the operator is not square, or singular to working precision: the inputs of smallest norm are returned,
-            by a dense singular value decomposition. In several dimensions, where LSMR is used unless the inverse is
-            known, only if no inputs lead to these outputs.
-        """
-        check_is_fitted(self, "operator_")
-        X, shape = as_rows(X)
-        check_same_fields(shape, self._output_shape, "X")
-        X = self._domain.fill_outputs(X)
-        refuse_nan(X, "X", self.mask)
-        X = check_array(X, dtype=[np.float64, np.float32])
-        if X.shape[1] != self.operator_.shape[0]:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but the outputs of this transformer have {self.operator_.shape[0]}."
-            )
-        U = X.T.astype(np.float64)
-        if self._intercept is not None:
-            U -= self._intercept[:, None]
-        U[self._vanishing] = 0.0
-        F = self.operator_.lstsq(U, silent=self._vanishing)
-        fields = np.ascontiguousarray(F.T, dtype=X.dtype)
-        flat = shape is None or len(shape) < 2
-        return fields if flat else fields.reshape(len(fields), *self._input_shape.shape)
-
-    @property
-    def _n_features_out(self):
-        return self.operator_.shape[0]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.target_tags.multi_output = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

@@ -408,8 +408,8 @@ def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=
     """Solution operator of a Kronecker sum, by the eigenbases of its matrices; zero where the sum is singular.
 
     With `symmetric`, of the symmetric parts of the matrices, or of diag(a_j) A_j with `weights` a_j, factors of the
-    rows as in :func:`fit_weighted_local_sum`. The matrices refer to orthonormal `bases` (n_j, p_j), if given. `with_inverse`
-    keeps the Kronecker sum itself. Raises LinAlgError if there is no well-conditioned eigenbasis.
+    rows as in :func:`fit_weighted_local_sum`. The matrices refer to orthonormal `bases` (n_j, p_j), if given.
+    `with_inverse` keeps the Kronecker sum itself. Raises LinAlgError if there is no well-conditioned eigenbasis.
     """
     n_modes = len(matrices)
     rows = weights or [torch.ones(len(A), dtype=A.dtype) for A in matrices]
