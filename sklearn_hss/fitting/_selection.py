@@ -21,8 +21,8 @@ from .forms._matrix import correction
 # Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
 # not save a fit with one above the third.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
-# A map that is known on the span of the inputs is completed by one that holds everywhere if its error is below this.
-_COMPLETES = 0.1
+# A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
+_EXTENDS = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
 _SUSPICIOUS, _SMALLEST = 10, 1e-10
 # What torch and SciPy raise for singular matrices.
@@ -368,7 +368,7 @@ class Search:
 
     def found(self, chosen, operator):
         """Everything about the chosen map, in the units of the user."""
-        operator, completion, seen = self.completed(chosen, operator)
+        operator, completion, seen = self.extended(chosen, operator)
         residual, units, reason = self.residual_of(operator), self.everything.units, self.explain(chosen)
         operator = (units[1] / units[0]) * operator
         alpha = chosen.form.penalty(self.everything)
@@ -413,8 +413,8 @@ class Search:
             f"{self.everything.grid_in}; use form='auto' and solver='auto'."
         )
 
-    def completed(self, chosen, operator):
-        """The map, completed where it is not known; the completion in words; and what the samples span."""
+    def extended(self, chosen, operator):
+        """The map, extended to inputs outside of the span of the samples; how, in words; and what that span is."""
         if chosen.form.everywhere:
             return (
                 operator,
@@ -427,7 +427,7 @@ class Search:
         others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
         best = min(others, key=lambda t: t.base_error, default=None)
         try:
-            if best is None or best.base_error > _COMPLETES or self.options.outer_rank != "auto":
+            if best is None or best.base_error > _EXTENDS or self.options.outer_rank != "auto":
                 raise NotImplementedError
             rest = self.refit(best)
             operator = OperatorSum([operator, rest, -1 * rest.restricted_to(seen)])

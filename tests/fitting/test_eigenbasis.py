@@ -4,7 +4,7 @@ import pytest
 import torch
 from grid_operators import commuting, randn, relative
 
-from sklearn_hss.fitting.forms._eigenbasis import complete_symbol, fit_dense_sum, known_part, refine_basis
+from sklearn_hss.fitting.forms._eigenbasis import extrapolated_symbol, fit_dense_sum, known_part, refine_basis
 from sklearn_hss.linalg import DiagonalizedOperator
 from sklearn_hss.linalg._modes import multilinear
 
@@ -60,10 +60,10 @@ def test_refined_bases_of_maps_that_are_not_symmetric():
 def test_completed_symbols(mixed):
     G = commuting(10, 12, mixed).symbol
     known = torch.rand(10, 12, generator=torch.Generator().manual_seed(0)) > 0.3
-    assert relative(complete_symbol(torch.where(known, G, 0), known), G) < 1e-8
+    assert relative(extrapolated_symbol(torch.where(known, G, 0), known), G) < 1e-8
     # Slices without any known number stay zero.
     known[3] = False
-    completed = complete_symbol(torch.where(known, G, 0), known)
+    completed = extrapolated_symbol(torch.where(known, G, 0), known)
     assert not completed[3].any()
     others = torch.arange(10) != 3
     # With a slice less, the polynomial is only as good as its degree, and as what is left to determine it.
@@ -72,5 +72,5 @@ def test_completed_symbols(mixed):
 
 def test_symbols_that_are_known_or_not_at_all():
     G = 1 + randn(4, 5).abs()
-    assert torch.equal(complete_symbol(G, torch.ones(4, 5, dtype=torch.bool)), G)
-    assert not complete_symbol(G, torch.zeros(4, 5, dtype=torch.bool)).any()
+    assert torch.equal(extrapolated_symbol(G, torch.ones(4, 5, dtype=torch.bool)), G)
+    assert not extrapolated_symbol(G, torch.zeros(4, 5, dtype=torch.bool)).any()

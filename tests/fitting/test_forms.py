@@ -163,7 +163,7 @@ PLAIN = randn(9, 12)
 ROWS = [
     Row(
         f.AugmentedNullSpaces,
-        "closed form, rank 2, symmetric, completed by a banded inverse, 3 points",
+        "closed form, rank 2, symmetric, samples augmented by a banded inverse, 3 points",
         (64,),
         inverse(SYMMETRIC),
         8,

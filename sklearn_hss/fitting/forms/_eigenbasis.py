@@ -72,7 +72,7 @@ class Eigenbasis(ProductForm):
         eigen = [_orthonormal(X) for X in eigen] if self.symmetric else eigen
         n_samples = max(_REFINED // (f[0].numel() * sum(f.shape[1:])), 2)
         outputs, symbol, energy = refine_basis(f[:n_samples], u[:n_samples], eigen, symmetric=self.symmetric)
-        symbol = complete_symbol(symbol, known_part(energy))
+        symbol = extrapolated_symbol(symbol, known_part(energy))
         inputs = outputs if self.symmetric else [torch.linalg.inv(E).mT for E in outputs]
         expanded = ([S @ E for S, E in zip(bases, side, strict=True)] for side in (outputs, inputs))
         return DiagonalizedOperator(next(expanded), next(expanded), symbol)
@@ -217,7 +217,7 @@ def _orthonormal(X):
     return u @ vh
 
 
-def complete_symbol(G, known, *, max_degree=8):
+def extrapolated_symbol(G, known, *, max_degree=8):
     """Symbol where it is not known: its reciprocal is a sum of functions of one index, plus a polynomial of these.
 
     For a function of commuting one-dimensional operators, such as a compact difference scheme, the reciprocal of the

@@ -130,7 +130,9 @@ class AugmentedNullSpaces(MatrixForm):
         return nullified(extended.joined(made_up, base.apply(made_up)), rank, levels, self.options.tol)
 
     def __str__(self):
-        return f"closed form, rank {2 * self.w}, symmetric, completed by a banded inverse, {2 * self.w + 1} points"
+        return (
+            f"closed form, rank {2 * self.w}, symmetric, samples augmented by a banded inverse, {2 * self.w + 1} points"
+        )
 
 
 def may_be_symmetric(samples, options):
