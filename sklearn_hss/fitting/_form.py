@@ -46,8 +46,6 @@ class Form:
         0 is tried first, 1 unless something is exact, 2 and 3 unless something is accurate; 3 is slow.
     by_name_only : bool
         Whether it is tried only where `solver` names it.
-    everywhere : bool
-        Whether what is fitted holds for inputs that are no combinations of those in the samples.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
     completion : str
@@ -65,7 +63,6 @@ class Form:
     kind: ClassVar[str] = "forward"
     effort: ClassVar[int] = 2
     by_name_only: ClassVar[bool] = False
-    everywhere: ClassVar[bool] = True
     correctable: ClassVar[bool] = False
     completion: ClassVar[str] = "the form holds for all inputs"
     amplifies: ClassVar[bool] = False
@@ -143,6 +140,11 @@ class Form:
     def penalty(self, samples: Samples) -> float | None:
         """Ridge penalty in use, as `alpha` gives it, where there is one."""
         return None
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the fit holds for inputs that are no combinations of those in the samples."""
+        return True
 
     @property
     def symmetric(self) -> bool:

@@ -23,7 +23,7 @@ class DiagonalizedOperator(LinearMap):
     Parameters
     ----------
     outputs : sequence of Tensors of shape (n_out, p)
-        X1, ..., Xm, real or complex.
+        X1, ..., Xm, real or complex; of complex fields, the real part is returned.
     inputs : sequence of Tensors of shape (n_in, p)
         Z1, ..., Zm.
     symbol : Tensor of shape (p_1, ..., p_m)
