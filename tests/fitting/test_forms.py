@@ -92,8 +92,8 @@ class Row:
     adjoint : callable, default=None
         The transposed map.
     padding : tuple of int
-        Points added to the ends of every axis, beyond a mask; the last axis first. Two everywhere if None; zeros for a map
-        that changes when its grid is extended, as a periodic one does.
+        Points added to the ends of every axis, beyond a mask; the last axis first. Two everywhere if None; zeros for a
+        map that changes when its grid is extended, as a periodic one does.
     """
 
     form: type
