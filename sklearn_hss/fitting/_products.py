@@ -119,14 +119,14 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
     return W
 
 
-def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
+def polish_terms(W, x, y, *, symmetric=False, thorough=False, tol=1e-13):
     """Improve all terms together by Gauss-Newton steps: dense ones where the Jacobian is small, else by LSMR.
 
     With `symmetric`, all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
-    symmetric map may be, or come in pairs that are not.
+    symmetric map may be, or come in pairs that are not. A `thorough` polish may take ten times as long.
     """
     sizes, modes = [w.numel() for w in W], range(len(W))
-    dense = y.numel() * sum(sizes) <= _DENSE
+    dense = y.numel() * sum(sizes) <= (10 if thorough else 1) * _DENSE
 
     def allowed(changes):
         return [(w + w.mT) / 2 for w in changes] if symmetric else changes
@@ -162,12 +162,15 @@ def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
 
         if dense:
             J = torch.cat([jacobian(W[j], Z[j], j) for j in modes], dim=1)
-            left, s, right = torch.linalg.svd(J, full_matrices=False)
-            goal = left.mT @ point.residual.reshape(-1)
+            gram, gradient = J.mT @ J, J.mT @ point.residual.reshape(-1)
+            typical = gram.diagonal().mean() * torch.eye(len(gram), dtype=x.dtype)
 
         def propose(damping):
             if dense:
-                step = right.mT @ (goal * s / (s.square() + (damping * scale) ** 2))
+                L, failed = torch.linalg.cholesky_ex(gram + damping * typical)
+                if failed:
+                    return None
+                step = torch.cholesky_solve(gradient.unsqueeze(-1), L).squeeze(-1)
             else:
                 step = lsmr_solution(forward, adjoint, point.residual, sum(sizes), damp=damping * scale, max_iter=150)
             return balanced([w + change for w, change in zip(point.x, unpacked(step), strict=True)])
@@ -177,8 +180,9 @@ def polish_terms(W, x, y, *, symmetric=False, tol=1e-13):
     def evaluate(W):
         return Point(W, y - apply_terms(W, x))
 
-    effort = {"max_iter": 60, "slow": 0.98, "tries": 8} if dense else {"max_iter": 30, "slow": 0.9, "tries": 3}
-    return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), tol=tol, least=1e-14, **effort).x
+    patient = {"max_iter": 60, "slow": 0.98, "tries": 8}
+    effort = patient if dense or thorough else {"max_iter": 30, "slow": 0.9, "tries": 3}
+    return gauss_newton(evaluate, linearise, allowed(W), float(y.norm()), tol=tol, least=1e-15, **effort).x
 
 
 def rearranged_map(x, y, *, alpha=0.0):

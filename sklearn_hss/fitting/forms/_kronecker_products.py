@@ -87,7 +87,9 @@ class KroneckerProducts(Form):
         # The last fit, which starts from as many terms, may take longer.
         for _ in range(12 if n_before == self.outer_rank and not self.polished else 4):
             W = alternate(W, x, y, ridge=self.ridge)
-        return expanded(polished(W, x, y, symmetric=left is right) if self.polished else W, left, right)
+        return expanded(
+            polished(W, x, y, left is right, self.options.outer_rank != "auto") if self.polished else W, left, right
+        )
 
     def deliver(self, operator, samples, alpha=None):
         few = samples.enough(operator.n_parameters)
@@ -182,13 +184,13 @@ def whitened(samples, options, symmetric):
     return samples.kept(("whitened", tol, symmetric), make)
 
 
-def polished(W, x, y, symmetric):
+def polished(W, x, y, symmetric, thorough):
     """Terms with symmetric factors, where such fit a symmetric map at all, else with any."""
     if symmetric:
-        candidate = polish_terms(W, x, y, symmetric=True)
+        candidate = polish_terms(W, x, y, symmetric=True, thorough=thorough)
         if float((y - apply_terms(candidate, x)).norm()) < 0.05 * float(y.norm()):
             return candidate
-    return polish_terms(W, x, y)
+    return polish_terms(W, x, y, thorough=thorough)
 
 
 def expanded(W, left, right):
