@@ -17,7 +17,7 @@ def as_integer(value):
     TypeError
         If it is none; True and False are none.
     """
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         raise TypeError(f"{value} is no integer.")
     return index(value)
 
