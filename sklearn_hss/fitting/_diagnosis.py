@@ -10,8 +10,8 @@ _DEPENDENT = 1e-8
 _EXPLAINED = 1e-3
 # Mean square of the differences of neighbours, in units of twice the mean square: 1 for white noise.
 _ROUGH = 0.4
-# Degrees of freedom that a test needs; samples, and points for a local law, that it takes at most.
-_ENOUGH, _MOST, _POINTS = 3, 300, 20_000
+# Degrees of freedom that a test needs; samples, and numbers for a local law, that it takes at most.
+_ENOUGH, _MOST, _NUMBERS = 3, 300, 300_000
 
 
 def likeliest_cause(samples, centred):
@@ -99,7 +99,7 @@ def local_problem(samples, *powers):
     features : Tensor of shape (n_samples, n_features, n_points)
     """
     grid = sizes = list(samples.grid_out)
-    while math.prod(sizes) > _POINTS:
+    while math.prod(sizes) * samples.n_samples > _NUMBERS and max(sizes) > 3:
         sizes = [max(n // 2, 3) if n == max(sizes) else n for n in sizes]
     box = (slice(None), *(slice((n - m) // 2, (n + m) // 2) for n, m in zip(grid, sizes, strict=True)))
     F, U, columns = samples.X[box], samples.Y[box], []

@@ -21,6 +21,8 @@ from .forms._matrix import correction
 # Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
 # not save a fit with one above the third.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
+# A form with an error below this is nearly right.
+_NEAR = 0.1
 # A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
 _EXTENDS = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
@@ -132,7 +134,11 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
         rival = Search(samples, options, forms, report, centred=True)
-        if select([f for f in forms if f.effort < 2 or f is search.leader], rival).betters(search):
+        # A constant spoils every form. One that is nearly right without it shows whether it is there; else, those that
+        # are tried first do.
+        near = search.reached < _NEAR
+        probes = [f for f in forms if f is search.leader or (f.effort < 2 and not near)]
+        if select(probes, rival).betters(search):
             search = select(forms, rival)
     return select(forms, search, slow=True).solve()
 

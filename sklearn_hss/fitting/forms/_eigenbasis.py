@@ -58,7 +58,7 @@ class Eigenbasis(ProductForm):
     def fit(self, samples, start=None):
         bases = samples.bases(tolerance(samples, self.options), of_inputs=self.of_inputs)
         sizes = [S.shape[1] for S in bases]
-        few = samples.enough(sum(p * p for p in sizes), 20, least=200_000, size=math.prod(sizes))
+        few = samples.enough(sum(p * p for p in sizes), 15, least=150_000, size=math.prod(sizes))
         f, u = (multilinear(M, [S.mT for S in bases]) for M in (few.X, few.Y))
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)

@@ -118,7 +118,7 @@ class LeastSquaresProducts(KroneckerProducts):
             raise NotApplicable("is for samples that determine the least-squares map")
         alpha = 0.0 if options.alpha == "auto" else options.alpha
         candidates = (cls(options, R, alpha) for R in outer_ranks(samples, options, 1))
-        yield from growing(candidates, enough=_ENOUGH, worthwhile=1.2)
+        yield from growing(candidates, enough=_ENOUGH, patience=0, worthwhile=1.1)
 
     def fit(self, samples, start=None):
         x, y, left, right = whitened(samples, self.options, False)
@@ -128,7 +128,7 @@ class LeastSquaresProducts(KroneckerProducts):
         # The terms are the best ones for white inputs; those for inputs like the samples are not far.
         few = samples.enough(sum(w.numel() for w in W), size=x[0].numel()).n_samples
         x, y = x[:few], y[:few]
-        for _ in range(5 if relative_error(apply_terms(W, x), y) > 1e-11 else 0):
+        for _ in range(3 if relative_error(apply_terms(W, x), y) > 1e-11 else 0):
             W = alternate(W, x, y, ridge=self.ridge)
         return expanded(W, left, right)
 
