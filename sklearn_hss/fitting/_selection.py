@@ -355,11 +355,11 @@ class Search:
             self.finalists.remove(chosen)
         else:
             fits.append(min(fits, key=lambda fit: fit[0]))
-        _, chosen, operator = fits[-1]
+        residual, chosen, operator = fits[-1]
         self.finalists = finalists
         if operator is None:
             raise ValueError(f"The samples do not determine an operator by {chosen.form}; use form='auto'.")
-        return self.found(chosen, operator)
+        return self.found(chosen, operator, residual)
 
     def refit(self, trial):
         """Map of a candidate fitted to all samples; None if they are degenerate."""
@@ -372,10 +372,10 @@ class Search:
     def residual_of(self, operator):
         return math.inf if operator is None else self.everything.error(operator.apply(self.everything.X))
 
-    def found(self, chosen, operator):
+    def found(self, chosen, operator, residual):
         """Everything about the chosen map, in the units of the user."""
         operator, completion, seen = self.extended(chosen, operator)
-        residual, units, reason = self.residual_of(operator), self.everything.units, self.explain(chosen)
+        units, reason = self.everything.units, self.explain(chosen)
         operator = (units[1] / units[0]) * operator
         alpha = chosen.form.penalty(self.everything)
         return Fit(

@@ -103,7 +103,7 @@ class KroneckerSum(ProductForm):
         planes = active_planes(samples)
         X, Y = samples.X, samples.Y
         bases = [torch.eye(n, dtype=X.dtype)[:, i] for n, i in zip(samples.grid_in, planes, strict=True)]
-        few = samples.enough(sum(len(i) for i in planes) * (2 * self.w + 1), least=150_000)
+        few = samples.enough(sum(len(i) for i in planes) * (2 * self.w + 1), least=100_000)
         X, Y = few.X, few.Y
         for j, i in enumerate(planes):
             if len(i) < X.shape[j + 1]:
@@ -365,7 +365,7 @@ def guess_weights(F, U, *, periodic=False, window=3):
 
 def local_misfit(samples):
     """Share of the inputs that :func:`local_stencils` leave, of some of the samples."""
-    few = samples.enough(0, least=150_000)
+    few = samples.enough(0, least=100_000)
     return samples.kept("local misfit", lambda: local_stencils(few.X, few.Y)[1])
 
 
