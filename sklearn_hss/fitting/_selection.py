@@ -22,7 +22,7 @@ from .forms._matrix import correction
 # not save a fit with one above the third.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
 # A form with an error below this is nearly right.
-_NEAR = 0.1
+_NEAR = 0.2
 # A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
 _EXTENDS = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
