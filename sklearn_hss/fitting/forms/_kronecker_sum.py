@@ -319,9 +319,10 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
 
     # The preconditioner is nearly the inverse, so that many iterations serve exact samples alone.
     c = solution(_ALIKE, _OPEN, 15)
-    if misfit(c) < _ACCURATE:
-        c = solution(_ALIKE, _OPEN, 120)
     left = misfit(c)
+    if 1e-13 < left < _ACCURATE:
+        c = solution(_ALIKE, _OPEN, 120)
+        left = misfit(c)
     if left > 1e-10:
         # Coefficients that the samples contradict by that much are not determined any better.
         strength, ridge = min(_PER_MISFIT * left, most_alike), min(_OPEN_PER_MISFIT * left, _OPEN_PER_MISFIT)
