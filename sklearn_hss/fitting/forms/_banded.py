@@ -33,10 +33,23 @@ _AGREEMENT = 4.0
 
 
 @dataclass(frozen=True)
-class Banded(MatrixForm):
-    """In one dimension, a banded matrix: the map itself, such as a differential operator."""
+class BandForm(MatrixForm):
+    """Base class of the forms with rows of w neighbours on either side."""
 
     w: int = 1
+
+    @property
+    def half_bandwidth(self):
+        return self.w
+
+    @property
+    def min_samples(self):
+        return 2 * self.w + 1
+
+
+@dataclass(frozen=True)
+class Banded(BandForm):
+    """In one dimension, a banded matrix: the map itself, such as a differential operator."""
 
     solver: ClassVar[str] = "banded"
     effort: ClassVar[int] = 1
@@ -52,14 +65,6 @@ class Banded(MatrixForm):
         if samples.n_samples > 2:
             widths = [w for w in widths if 2 * w + 1 <= samples.n_independent]
         yield from growing((cls(options, w) for w in widths), enough=cls.floor)
-
-    @property
-    def half_bandwidth(self):
-        return self.w
-
-    @property
-    def min_samples(self):
-        return 2 * self.w + 1
 
     def fit(self, samples, start=None):
         X, Y = samples.with_constant().columns

@@ -8,7 +8,7 @@ import torch
 from ...linalg import ClusterTree, HSSMatrix
 from ...linalg._closed_form import closed_form
 from .._form import NotApplicable, growing
-from ._banded import WIDEST, BandedInverse
+from ._banded import WIDEST, BandedInverse, BandForm
 from ._matrix import MatrixForm, on_interval, ranks, trees
 
 # An inverse form that is worse than this on its own samples cannot make up others.
@@ -72,12 +72,10 @@ class NullSpaces(MatrixForm):
 
 
 @dataclass(frozen=True)
-class AugmentedNullSpaces(MatrixForm):
+class AugmentedNullSpaces(BandForm):
     """In one dimension, an HSS matrix by null spaces of few samples of a symmetric map, to which products with a banded
     inverse are added.
     """
-
-    w: int = 1
 
     solver: ClassVar[str] = "closed_form"
     effort: ClassVar[int] = 1
@@ -104,14 +102,6 @@ class AugmentedNullSpaces(MatrixForm):
     @property
     def symmetric(self):
         return True
-
-    @property
-    def half_bandwidth(self):
-        return self.w
-
-    @property
-    def min_samples(self):
-        return 2 * self.w + 1
 
     def fit(self, samples, start=None):
         """The samples that are made up weigh little, so that they decide only what the given ones leave open; there,
