@@ -103,7 +103,7 @@ for axis, test in zip(bottom, TESTS, strict=True):
     axis.axhline(1, color="k", linewidth=0.5)
     axis.set(xlabel="training samples")
 bottom[0].set_ylabel("relative L2 error")
-bottom[1].text(10, 1e-3, "thin line: error of predicting zero", fontsize="small")
+bottom[1].text(0.04, 0.04, "thin line: error of predicting zero", fontsize="small", transform=bottom[1].transAxes)
 bottom[2].legend(fontsize="small", loc="lower right")
 
 picture = Path("quickstart.png").resolve()
