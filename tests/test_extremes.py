@@ -95,3 +95,12 @@ def test_true_is_no_integer(model):
             clone(model).set_params(**{name: True}).fit(LINE.X, LINE.Y)
     with pytest.raises(ValueError, match="grid_shape"):
         clone(model).set_params(grid_shape=(True, 32)).fit(LINE.X, LINE.Y)
+
+
+@pytest.mark.parametrize("size", [1e-180, 1e180])
+def test_penalties_of_inputs_whose_squares_are_no_numbers(size):
+    F = np.random.RandomState(0).standard_normal((30, 16))
+    A = np.random.RandomState(1).standard_normal((16, 16))
+    model = HSSRegressor(solver="least_squares", fit_intercept=False, random_state=0).fit(size * F, F @ A)
+    np.testing.assert_allclose(model.predict(size * F), F @ A, atol=1e-10)
+    assert model.alpha_ >= 0

@@ -128,6 +128,14 @@ class Samples:
         error = relative_error(prediction, self.Y, self.typical if typical is None else typical)
         return error if math.isfinite(error) else math.inf
 
+    def penalty(self, alpha):
+        """A ridge penalty, in units of squared inputs of the user, in those of the samples; squares may overflow."""
+        return alpha / self.units[0] / self.units[0]
+
+    def users_penalty(self, alpha):
+        """The inverse of :meth:`penalty`."""
+        return alpha * self.units[0] * self.units[0]
+
     # Others made of these
 
     def pick(self, index):

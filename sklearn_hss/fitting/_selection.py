@@ -300,7 +300,7 @@ class Search:
         if len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()) / 8:
             return trial  # with as many directions, the matrix would be larger than a dense one
         trials = []
-        for alpha in ridge.alphas() if self.options.alpha == "auto" else [self.options.alpha / train.units[0] ** 2]:
+        for alpha in ridge.alphas() if self.options.alpha == "auto" else [train.penalty(self.options.alpha)]:
             left, right = ridge.factors(alpha)
             change = (held_out.flatten(1) @ right @ left.mT).view_as(held_out)
             trials.append(replace(trial, error=valid.error(held_out + change, train.typical), alpha=alpha))
@@ -381,7 +381,7 @@ class Search:
         return Fit(
             operator=operator,
             form=chosen.form,
-            alpha=alpha if chosen.alpha is None else chosen.alpha * units[0] ** 2,
+            alpha=alpha if chosen.alpha is None else self.everything.users_penalty(chosen.alpha),
             held_out_error=chosen.error if self.verified else math.nan,
             residual=residual,
             reason=reason,

@@ -36,7 +36,7 @@ class GaussNewton(MatrixForm):
 
     def fit(self, samples, start=None):
         X, Y = samples.with_constant().columns
-        alpha = 0.0 if self.options.alpha == "auto" else self.options.alpha / samples.units[0] ** 2
+        alpha = 0.0 if self.options.alpha == "auto" else samples.penalty(self.options.alpha)
         operators = list(self.starts(samples))
         errors = [samples.error(operator.apply(samples.X)) for operator in operators]
         best = operators[errors.index(min(errors))]

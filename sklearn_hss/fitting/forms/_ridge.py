@@ -27,8 +27,10 @@ class Ridge(Form):
         if self.options.alpha == "auto":
             alpha = ridge.best_alpha()
             ridge.denoise()
+        elif len(samples.grid_in) > 1:
+            alpha = self.options.alpha * self.mean_square(samples)
         else:
-            alpha = self.options.alpha * self.unit(samples)
+            alpha = samples.penalty(self.options.alpha)
         left, right = ridge.factors(alpha, None if self.options.rank == "auto" else self.options.rank)
         return LowRankOperator(
             left.mT.unflatten(-1, samples.grid_out).contiguous(), right.mT.unflatten(-1, samples.grid_in).contiguous()
@@ -40,17 +42,16 @@ class Ridge(Form):
         return self.options.symmetric is True and self.options.outer_rank == "auto"
 
     @staticmethod
-    def unit(samples):
-        """Unit of the penalty: of squared inputs, or in several dimensions their mean sum of squares."""
-        if len(samples.grid_in) > 1:
-            return float(samples.columns[0].square().sum(0).mean()) or 1.0
-        return 1 / samples.units[0] ** 2
+    def mean_square(samples):
+        """Unit of the penalty in several dimensions: the mean sum of squares of the inputs."""
+        return float(samples.columns[0].square().sum(0).mean()) or 1.0
 
     def penalty(self, samples):
         """The penalty in use."""
         if self.options.alpha != "auto":
             return self.options.alpha
-        return RidgeRegression(samples.input_svd, samples.columns[1]).best_alpha() / self.unit(samples)
+        alpha = RidgeRegression(samples.input_svd, samples.columns[1]).best_alpha()
+        return alpha / self.mean_square(samples) if len(samples.grid_in) > 1 else samples.users_penalty(alpha)
 
     def deliver(self, operator, samples, alpha=None):
         """An HSS matrix in one dimension: over a tree where that saves numbers."""
