@@ -145,7 +145,7 @@ ATTRIBUTES = """
 
 
 class BaseHSSMap(BaseEstimator):
-    """What the regressor and the transformer share: parameters, fit, and the product with the operator."""
+    """Base of the regressor and the transformer: parameters, fit, and the product with the operator."""
 
     _domain: Domain
     _vanishing: np.ndarray

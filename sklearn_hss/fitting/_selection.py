@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -422,25 +423,20 @@ class Search:
     def extended(self, chosen, operator):
         """The map, extended to inputs outside of the span of the samples; how, in words; and what that span is."""
         if chosen.form.everywhere:
-            return (
-                operator,
-                "the form holds for all inputs; rows that the samples leave open follow their neighbours",
-                None,
-            )
+            return operator, chosen.form.completion, None
         if self.spans_all:
             return operator, "the samples reach everything", None
-        seen = self.seen
         others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
         best = min(others, key=lambda t: t.base_error, default=None)
-        try:
-            if best is None or best.base_error > _EXTENDS or self.options.outer_rank != "auto":
-                raise NotImplementedError
+        if best is not None and best.base_error <= _EXTENDS and self.options.outer_rank == "auto":
             rest = self.refit(best)
-            operator = OperatorSum([operator, rest, -1 * rest.restricted_to(seen)])
-        except NotImplementedError:
-            return operator, "inputs outside the span of the samples give zero", seen
-        completion = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
-        return operator, completion, seen
+            # Not every kind of map can be restricted, and not every fit to a part succeeds with all samples.
+            with suppress(NotImplementedError):
+                if rest is not None:
+                    operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
+                    how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
+                    return operator, how, self.seen
+        return operator, "inputs outside the span of the samples give zero", self.seen
 
     # Words
 

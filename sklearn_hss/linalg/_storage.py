@@ -39,7 +39,7 @@ def save(A, path):
 
 
 def _describe(part, name, arrays):
-    """What JSON can hold of a part; its tensors are put into `arrays`, under names that begin with `name`."""
+    """Description of a part for JSON; its tensors are put into `arrays`, under names that begin with `name`."""
     if isinstance(part, torch.Tensor):
         arrays[name] = part.detach().cpu().resolve_conj().numpy()
         return name

@@ -299,6 +299,7 @@ def test_inputs_outside_the_span():
 def test_banded_inverses_know_no_span(small):
     F, U = small
     model = fitted(F[:8], U[:8])
+    assert model.completion_ == "rows that the samples leave open are those of their neighbours"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(np.eye(13 * 18).reshape(-1, 13, 18))

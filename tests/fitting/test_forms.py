@@ -1,4 +1,4 @@
-"""What every form has to keep, one row per form: see :mod:`sklearn_hss.fitting._form`."""
+"""The contract of forms, one row per form: see :mod:`sklearn_hss.fitting._form`."""
 
 import contextlib
 import itertools
@@ -103,7 +103,7 @@ class Row:
     n_samples: int
     declined: tuple
     accuracy: float = 1e-12
-    single: float = 1e-6
+    single: float = 5e-6
     noisy: float | None = 2e-2
     least: int = 1
     least_options: dict = field(default_factory=dict)
@@ -170,7 +170,6 @@ ROWS = [
         inverse(SYMMETRIC),
         8,
         (SEVERAL,),
-        single=5e-6,
         noisy=None,
         least=3,
     ),
@@ -226,7 +225,6 @@ ROWS = [
             Declined("is for fewer samples than points", n_samples=16),
             Declined("is for operators that are not symmetric", same=True),
         ),
-        single=5e-6,
         least=34,
         least_options={"rank": 2, "solver": "variable_projection"},
     ),

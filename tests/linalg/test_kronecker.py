@@ -1,4 +1,4 @@
-"""What the several maps between fields have of their own; what they share is in test_linear_map.py."""
+"""Properties of single kinds of maps between fields; those of all kinds are in test_linear_map.py."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What holds for every linear map, against dense twins: the tests of a class of maps inherit it, and make examples."""
+"""Properties of every linear map, against dense twins: the tests of a class of maps inherit them, and make examples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the forms of one-dimensional fields have in common: they deliver HSS matrices, and may be corrected."""
+"""Common base of the forms of one-dimensional fields, which deliver HSS matrices and may be corrected."""
 
 from dataclasses import dataclass
 from typing import ClassVar
