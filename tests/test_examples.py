@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -97,6 +98,8 @@ def paper(monkeypatch):
     """Imports a script of examples/paper."""
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.syspath_prepend(EXAMPLES / "paper")
+    # Workers that an earlier test started would not find the scripts: they have the path of that time.
+    get_reusable_executor().shutdown(wait=True)
     return importlib.import_module
 
 
