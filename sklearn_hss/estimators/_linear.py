@@ -258,6 +258,8 @@ class BaseHSSMap(BaseEstimator):
         adjoint = self._check_adjoint(adjoint, inputs, outputs, domain)
         X, y, roots = weighted_rows(X, y, sample_weight)
         scales, grids = self._channel_scales_of(X, y, inputs, outputs)
+        # Channels are one more mode, of which there is no tree.
+        with_channels = len(grids[0]) > len(inputs.grid)
         F, U = (torch.from_numpy(rows).view(-1, *grid) / s for rows, grid, s in zip((X, y), grids, scales, strict=True))
         samples = Samples(
             F,
@@ -266,9 +268,8 @@ class BaseHSSMap(BaseEstimator):
             adjoint=adjoint,
             inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
             noise=max(noise or 0, 1e-15),
+            has_channels=with_channels,
         )
-        # Channels are one more mode, of which there is no tree.
-        with_channels = len(grids[0]) > len(inputs.grid)
         options = Options(
             rank=self.rank,
             levels=(0, *[self.levels] * len(inputs.grid)) if with_channels else self.levels,

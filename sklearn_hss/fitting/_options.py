@@ -23,6 +23,11 @@ class Options:
     solver: str = "auto"
     alpha: Any = "auto"
     tol: float = 1e-12
+    radius: Any = "auto"
+    neighbourhood: str = "auto"
+    two_sided: bool | str = "auto"
+    sharing: str = "auto"
+    periodic: Any = "auto"
 
     @property
     def cut(self):

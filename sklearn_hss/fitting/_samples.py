@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import scipy.sparse as sp
 import torch
 
 from ._least_squares import ROUNDING, compress
@@ -29,6 +30,10 @@ class Samples:
         Relative error of the numbers.
     units : pair of float
         The fields were divided by these.
+    has_channels : bool
+        Whether the first mode of the grids is that of channels.
+    adjacency : sparse array of shape (n_points, n_points), or None
+        Neighbours of the nodes, where the fields are those of a mesh.
     """
 
     X: torch.Tensor
@@ -38,6 +43,8 @@ class Samples:
     inside: torch.Tensor | None = None
     noise: float = 1e-15
     units: tuple[float, float] = (1.0, 1.0)
+    has_channels: bool = False
+    adjacency: sp.csr_array | None = None
     _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):

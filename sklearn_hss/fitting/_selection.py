@@ -133,13 +133,20 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
     search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
+    if search.wanting and any(form.min_samples < samples.n_samples - search.centred for form in search.beyond):
+        # Held-out samples are missed: with a single one, there are enough for a form that needs more than the others.
+        rival = select(forms, Search(samples, options, forms, report, centred=search.centred, n_valid=1))
+        search = rival if rival.betters(search) else search
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
         rival = Search(samples, options, forms, report, centred=True)
         # A constant spoils every form. One that is nearly right without it shows whether it is there; else, those that
         # are tried first do.
-        near = search.reached < _NEAR
-        probes = [f for f in forms if f is search.leader or (f.effort < 2 and not near)]
-        if select(probes, rival).betters(search):
+        leader = search.leader
+        if leader is not None and search.reached < _NEAR:
+            rival.consider([rival.attempt(leader.form, None)])
+        else:
+            select([f for f in forms if f.effort < 2 or (leader is not None and f is type(leader.form))], rival)
+        if rival.betters(search):
             search = select(forms, rival)
     return select(forms, search, slow=True).solve()
 
@@ -149,7 +156,7 @@ def select(forms, search, *, slow=False):
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
     about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
-    tried; those of effort 1 unless a finalist is exact without a correction, those of effort 2 and 3 unless one is
+    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 and 3 unless one is
     accurate. Of all finalists, the choice is among those about as good as the best:
 
     - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
@@ -170,7 +177,7 @@ def select(forms, search, *, slow=False):
     Search
     """
     for form in sorted(forms, key=lambda form: form.effort):
-        wanted = (True, search.plain > EXACT, search.wanting, search.wanting)[form.effort]
+        wanted = (True, not search.exact, search.wanting, search.wanting)[form.effort]
         if (form.effort == 3) == slow and (wanted or search.options.solver != "auto") and form not in search.walked:
             search.walk(form)
     return search
@@ -201,10 +208,12 @@ class Search:
         As in :func:`fit`.
     centred : bool
         Whether means are subtracted, those of the training samples from what is held out, too.
+    n_valid : int, default=None
+        Number of samples that are held out; a fifth if None.
     """
 
-    def __init__(self, samples, options, forms, report, centred):
-        n_valid = max(samples.n_samples // 5, 1)
+    def __init__(self, samples, options, forms, report, centred, n_valid=None):
+        n_valid = n_valid or max(samples.n_samples // 5, 1)
         self.verified = samples.n_samples - n_valid > int(centred)
         train, valid = (samples.pick(part) for part in (slice(n_valid, None), slice(n_valid)))
         if not self.verified:
@@ -221,14 +230,14 @@ class Search:
         self.walked, self.trials, self.finalists, self.beyond, self.declined = [], [], [], [], []
 
     @property
-    def plain(self):
-        """The smallest error so far without corrections and cuts."""
-        return min((t.base_error for t in self.finalists), default=math.inf)
+    def exact(self):
+        """Whether a map that holds for all inputs is exact without corrections and cuts."""
+        return any(t.base_error <= EXACT and (t.form.everywhere or self.spans_all) for t in self.finalists)
 
     @property
     def reached(self):
         """The smallest error so far, with or without them."""
-        return min(self.plain, min((t.error for t in self.finalists), default=math.inf))
+        return min((min(t.error, t.base_error) for t in self.finalists), default=math.inf)
 
     @property
     def wanting(self):
@@ -242,8 +251,8 @@ class Search:
 
     @property
     def leader(self):
-        """The form of the best finalist so far."""
-        return type(min(self.finalists, key=lambda t: t.error).form) if self.finalists else None
+        """The best finalist so far."""
+        return min(self.finalists, key=lambda t: t.error, default=None)
 
     def betters(self, other):
         """Whether the smallest error is clearly below that of another search."""
@@ -268,9 +277,14 @@ class Search:
             pass
         except NotApplicable as reason:
             self.declined.append(reason)
-        self.trials += own
-        finite = [t for t in own if math.isfinite(t.base_error)]
+        self.consider(own)
+
+    def consider(self, trials):
+        """Add the trials of a path, and of these the finalist."""
+        self.trials += trials
+        finite = [t for t in trials if math.isfinite(t.base_error)]
         if finite:
+            form = finite[0].form
             bound = max(form.worthwhile * min(t.base_error for t in finite), form.floor)
             self.finalists.append(self.finished(next(t for t in finite if t.base_error <= bound)))
 

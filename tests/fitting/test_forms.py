@@ -58,7 +58,7 @@ class Declined:
 SEVERAL = Declined("applies to one-dimensional fields", (4, 5))
 ONE = Declined("applies to fields of several dimensions")
 RECTANGLE = Declined(r"needs outputs on the grid of the inputs; got \(4, 6\) and \(4, 5\)", (4, 5), (4, 6))
-INTERVALS = Declined("needs as many output as input points; got 15 and 16", (16,), (15,))
+NO_PRODUCT = Declined("is no sum of Kronecker products", (4, 5), options={"outer_rank": 2})
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +159,14 @@ SYMMETRIC, SKEWED = second_difference(64), convection(64, 9.0)
 SKEWED_INVERSE = torch.linalg.inv(dense(SKEWED))
 BOX = [second_difference(9), convection(11, 4.0)]
 RING = [periodic_difference(9) + 20 * sp.eye(9), periodic_difference(12)]
+VARYING = sp.csr_matrix(sparse_sum(BOX).multiply(1 + np.random.RandomState(0).uniform(size=(99, 99))))
 PRODUCTS, LONG, THREE = terms((5, 6), (5, 6), 2), terms((5, 6), (4, 7), 2), terms((4, 3, 5), (4, 3, 5), 1)
 PLAIN = randn(9, 12)
 
 ROWS = [
     Row(
         f.AugmentedNullSpaces,
-        "closed form, rank 2, symmetric, samples augmented by a banded inverse, 3 points",
+        "closed form, rank 2, symmetric, samples augmented by a local law, 3 points",
         (64,),
         inverse(SYMMETRIC),
         8,
@@ -194,25 +195,23 @@ ROWS = [
         least_options={"rank": 2, "solver": "closed_form"},
         adjoint=times(SKEWED_INVERSE.mT),
     ),
+    Row(f.LocalInverse, "local law, cross of radius 1, per class", (64,), inverse(SKEWED), 24, (RECTANGLE,)),
     Row(
-        f.BandedInverse,
-        "banded inverse, 3 points",
-        (64,),
-        inverse(SKEWED),
-        24,
-        (SEVERAL, INTERVALS),
-        least=3,
-        least_options={"solver": "banded"},
+        f.LocalInverse,
+        "local law, cross of radius 1, per point",
+        (9, 11),
+        lambda F: solved(VARYING, F),
+        12,
+        (RECTANGLE, NO_PRODUCT),
     ),
+    Row(f.Local, "local map, cross of radius 1, per class", (64,), times(dense(SKEWED)), 8, (RECTANGLE,)),
     Row(
-        f.Banded,
-        "banded, 3 points",
-        (64,),
-        times(dense(SKEWED)),
-        8,
-        (SEVERAL, INTERVALS),
-        least=3,
-        least_options={"solver": "banded"},
+        f.Local,
+        "local map, cross of radius 1, per point",
+        (9, 11),
+        lambda x: (x.flatten(1) @ dense(VARYING).mT).view(-1, 9, 11),
+        12,
+        (RECTANGLE, NO_PRODUCT),
     ),
     Row(
         f.VariableProjection,

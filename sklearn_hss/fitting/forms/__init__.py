@@ -1,12 +1,12 @@
 """The ways to fit a map, one file per family: :mod:`sklearn_hss.fitting._form` has the contract."""
 
 from .._form import Form
-from ._banded import Banded, BandedInverse
 from ._eigenbasis import Eigenbasis, InputEigenbasis
 from ._gauss_newton import GaussNewton
 from ._kronecker_products import KroneckerProducts, LeastSquaresProducts
 from ._kronecker_sum import KroneckerSum, PeriodicKroneckerSum, WeightedKroneckerSum
 from ._null_spaces import AugmentedNullSpaces, NullSpaces
+from ._local import Local, LocalInverse
 from ._ridge import Ridge
 from ._variable_projection import VariableProjection
 
@@ -14,8 +14,8 @@ from ._variable_projection import VariableProjection
 FORMS: list[type[Form]] = [
     AugmentedNullSpaces,
     NullSpaces,
-    BandedInverse,
-    Banded,
+    LocalInverse,
+    Local,
     VariableProjection,
     GaussNewton,
     KroneckerSum,

@@ -8,11 +8,15 @@ import torch
 from ...linalg import ClusterTree, HSSMatrix
 from ...linalg._closed_form import closed_form
 from .._form import NotApplicable, growing
-from ._banded import WIDEST, BandedInverse, BandForm
+from .._local_law import Stencil
+from .._neighbourhoods import Neighbourhood
+from ._local import LocalInverse
 from ._matrix import MatrixForm, on_interval, ranks, trees
 
 # An inverse form that is worse than this on its own samples cannot make up others.
 _GOOD = 1e-6
+# Neighbours on either side, at most.
+_WIDEST = 3
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,12 @@ class NullSpaces(MatrixForm):
 
 
 @dataclass(frozen=True)
-class AugmentedNullSpaces(BandForm):
-    """In one dimension, an HSS matrix by null spaces of few samples of a symmetric map, to which products with a banded
-    inverse are added.
+class AugmentedNullSpaces(MatrixForm):
+    """In one dimension, an HSS matrix by null spaces of few samples of a symmetric map, to which products with the
+    inverse of a local law are added.
     """
+
+    w: int = 1
 
     solver: ClassVar[str] = "closed_form"
     effort: ClassVar[int] = 1
@@ -87,17 +93,30 @@ class AugmentedNullSpaces(BandForm):
         if samples.adjoint is not None or options.solver != "auto" or options.form != "auto":
             return
         symmetric = options.symmetric is True or (options.symmetric == "auto" and samples.asymmetry < 1e-8)
-        widest = WIDEST if options.rank == "auto" else options.rank // 2
+        widest = _WIDEST if options.rank == "auto" else options.rank // 2
         for w in range(1, min(widest, len(samples.X[0]) - 1) + 1 if symmetric else 0):
-            inverse = BandedInverse(options, w)
-            if inverse.min_samples > samples.n_independent:
+            if 2 * w + 1 > samples.n_independent:
                 break
+            inverse = cls(options, w).inverse
             if samples.error(inverse.fit(samples).apply(samples.X)) <= _GOOD:
                 # Without further samples, leaves must have fewer points than there are samples.
                 leaf = 0 if options.levels == "auto" else -(-samples.grid_in[0] // 2**options.levels)
                 if samples.n_samples < max(10 * w, leaf + 2 * w):
                     yield cls(options, w)
                 break
+
+    @property
+    def inverse(self):
+        """The law of 2 w + 1 points."""
+        return LocalInverse(self.options, stencil=Stencil(Neighbourhood(self.w)), n_unknowns=2 * self.w + 1)
+
+    @property
+    def half_bandwidth(self):
+        return self.w
+
+    @property
+    def min_samples(self):
+        return 2 * self.w + 1
 
     @property
     def symmetric(self):
@@ -107,7 +126,7 @@ class AugmentedNullSpaces(BandForm):
         """The samples that are made up weigh little, so that they decide only what the given ones leave open; there,
         the inverse form is accurate, while the closed form does not share its sensitivity to rounding.
         """
-        inverse, rank = BandedInverse(self.options, self.w), 2 * self.w
+        inverse, rank = self.inverse, 2 * self.w
         base = inverse.deliver(inverse.fit(samples), samples, alpha=0.0)
         n, extended = samples.grid_in[0], samples.with_constant()
         levels = self.options.levels
@@ -120,9 +139,7 @@ class AugmentedNullSpaces(BandForm):
         return nullified(extended.joined(made_up, base.apply(made_up)), rank, levels, self.options.tol)
 
     def __str__(self):
-        return (
-            f"closed form, rank {2 * self.w}, symmetric, samples augmented by a banded inverse, {2 * self.w + 1} points"
-        )
+        return f"closed form, rank {2 * self.w}, symmetric, samples augmented by a local law, {2 * self.w + 1} points"
 
 
 def may_be_symmetric(samples, options):

@@ -1,0 +1,500 @@
+"""Laws M f = L u with sparse L and M, read off samples: a small least-squares problem at every point.
+
+At a point i, the law is f_i + sum_k m_k (D_k f)_i = sum_k l_k (D_k u)_i with differences D_k in a neighbourhood. Without
+the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on constants.
+
+Rows whose neighbourhoods have the same points form a class. A row is drawn towards the coefficients of its class, and
+a class towards those of the rows with all neighbours, as weakly as the errors of the equations allow: for exact samples
+only what they leave open is decided by this. Differences that the samples do not contain at all are not used.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
+
+from ._neighbourhoods import Differences, Neighbourhood, Points
+from ._samples import NEGLIGIBLE
+
+# Numbers of the small problems that are solved at a time.
+_CHUNK = 4_000_000
+# Errors of single equations are taken for so many times those of rounding.
+_SAFETY = 10.0
+_TINY = 1e-150
+# Values of u below this fraction of the others are small.
+_SMALL = 0.1
+# Singular values below this fraction of the largest one say nothing about roughness.
+_SPREAD = 1e-4
+# Row sums below this fraction of the largest sum of magnitudes in a row are zero.
+_NULL = 1e-10
+# Cosine of the angle between the values on both sides of a nodal line, from below.
+_OPPOSITE = 0.999
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """Which neighbours a law has, and which rows have equal coefficients.
+
+    Attributes
+    ----------
+    of_u, of_f : Neighbourhood
+        The law is one-sided where that of f has radius 0.
+    sharing : {"shared", "class", "row"}
+        One set of coefficients for all rows, missing neighbours dropped; one for every class; or one for every row.
+    conservative : bool
+        Whether L maps constants to zero.
+    """
+
+    of_u: Neighbourhood
+    of_f: Neighbourhood = Neighbourhood(0)
+    sharing: str = "row"
+    conservative: bool = False
+
+    @property
+    def compact(self):
+        """The stencil next to boundaries."""
+        return replace(
+            self,
+            of_u=replace(self.of_u, radius=min(self.of_u.radius, 1)),
+            of_f=replace(self.of_f, radius=min(self.of_f.radius, 1)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LocalLaw:
+    """Sparse matrices with M f = L u.
+
+    Attributes
+    ----------
+    L, M : sparse arrays of shape (n_values, n_values)
+        Over the flat fields; identity rows of L and empty rows of M where u is zero whatever f is.
+    undetermined : ndarray of bool, of shape (n_channels, n_points)
+        Rows of which the samples leave a part open.
+    """
+
+    L: sp.csr_array
+    M: sp.csr_array
+    undetermined: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LocalSamples:
+    """Samples as laws need them.
+
+    Attributes
+    ----------
+    F, U : Tensors of shape (n_samples, n_channels, n_points)
+    points : Points
+    noise : float
+        Relative error of the numbers.
+    pinned : Tensor of bool, of shape (n_channels, n_points)
+        Values of u that are zero whatever f is.
+    silent : Tensor of bool, of shape (n_points,)
+        Points where f is not known.
+    """
+
+    F: torch.Tensor
+    U: torch.Tensor
+    points: Points
+    noise: float
+    pinned: torch.Tensor
+    silent: torch.Tensor
+
+    @property
+    def n_samples(self):
+        return len(self.F)
+
+    def rotated(self, matrix):
+        """Combinations of the samples, their coefficients in columns."""
+        F, U = (torch.tensordot(matrix.mT, Z, dims=1) for Z in (self.F, self.U))
+        return replace(self, F=F, U=U)
+
+    def smooth_and_rough(self, n_rough):
+        """Combinations of the samples, the smooth ones and the `n_rough` roughest.
+
+        Those of the generalised eigenvectors of the energies of gradients and of fields: what is known of smooth
+        solutions is judged by rough ones, as random ones would not tell whether a law holds for inputs of other kinds.
+        """
+        U = self.U.flatten(1)
+        rotation, s, _ = torch.linalg.svd(U, full_matrices=False)
+        kept = s > max(_SPREAD, 1e4 * self.noise) * s[:1]
+        whitened = rotation[:, kept] / s[kept]
+        steps = self.points.steps(torch.tensordot(whitened.mT, self.U, dims=1)).flatten(1)
+        order = torch.linalg.svd(steps, full_matrices=False)[0]  # the roughest combination comes first
+        matrix = whitened @ order
+        n_rough = max(min(n_rough, matrix.shape[1] - 1), 1)
+        noise = self.noise / float(s[kept][-1] / s[0])
+        smooth, rough = matrix[:, n_rough:], matrix[:, :n_rough]
+        if not smooth.shape[1]:
+            smooth = rough
+        return replace(self.rotated(smooth), noise=noise), self.rotated(rough)
+
+
+class LawFit:
+    """Fits of laws of a shape to samples.
+
+    Parameters
+    ----------
+    samples : LocalSamples
+    stencil : Stencil
+    part : ndarray of bool, of shape (n_points,), default=None
+        Points whose rows are wanted; all if None.
+    """
+
+    def __init__(self, samples, stencil, part=None):
+        self.samples = samples
+        U = torch.where(samples.pinned, 0, samples.U)
+        self.systems = [System(samples, U, *group, stencil.conservative) for group in groups(samples, stencil, part)]
+
+    def law(self, sharing, *, examined=False):
+        """The law of a sharing; if `examined`, with the rows that are undetermined.
+
+        Returns
+        -------
+        LocalLaw
+        """
+        pinned = self.samples.pinned
+        entries, undetermined = Entries(*pinned.shape), torch.zeros_like(pinned)
+        for system in self.systems:
+            coefficients, weight = system.solve("free" if self.samples.points.is_mesh else sharing)
+            entries.add(system.rows, system.of_u, system.of_f, *system.split(coefficients))
+            if examined and weight is not None:
+                undetermined[:, system.rows] = system.is_open(weight)
+        L, M = entries.matrices(pinned.flatten())
+        return LocalLaw(L, M, (undetermined & ~pinned).numpy())
+
+
+def groups(samples, stencil, part=None):
+    """Rows with complete neighbourhoods, and the others, which make do with the compact stencil; with differences."""
+    points, silent = samples.points, samples.silent
+    alive = ~samples.pinned.all(0)
+    # On a boundary, u is known to be zero; but central differences would treat a wall as a point of the inside.
+    whole = ~samples.pinned.any(0)
+    rows = torch.nonzero(alive if part is None else alive & torch.from_numpy(part)).squeeze(-1)
+    for current in dict.fromkeys([stencil, stencil.compact]):
+        of_u, of_f = (points.neighbours(hood)[rows] for hood in (current.of_u, current.of_f))
+        of_u = torch.where((of_u >= 0) & alive[of_u], of_u, -1)
+        of_f = torch.where((of_f >= 0) & ~silent[of_f], of_f, -1)
+        complete = (of_u >= 0).all(1) & whole[of_u].all(1) & (of_f >= 0).all(1) & (not points.is_mesh)
+        pair = [
+            Differences(index, complete, points.differences(hood))
+            for index, hood in ((of_u, current.of_u), (of_f, current.of_f))
+        ]
+        taken = complete if current != stencil.compact else torch.ones_like(complete)
+        if taken.any():
+            yield rows[taken], *(d[taken] for d in pair)
+        rows = rows[~taken]
+        if not len(rows):
+            return
+
+
+class System:
+    """The small least-squares problems of some rows, |C c - f|², all of the same width.
+
+    Attributes
+    ----------
+    R : Tensor of shape (n_rows, m, width + n_channels)
+        Triangular factors of the columns and the targets, in units of `typical` and `size`.
+    error : Tensor of shape (n_rows, width)
+        Rounding errors of the columns.
+    there : Tensor of bool, of shape (n_rows, width)
+        Columns in use.
+    """
+
+    def __init__(self, samples, U, rows, of_u, of_f, conservative):
+        self.rows, self.of_u, self.of_f = rows, of_u, of_f
+        F, pinned, noise = samples.F, samples.pinned, samples.noise
+        self.n_samples, self.n_channels = U.shape[:2]
+        channels, k_f = range(self.n_channels), of_f.index.shape[1] - 1
+        self.width = self.n_channels * (of_u.index.shape[1] + k_f)
+        m = self.width + self.n_channels
+        self.there = torch.cat(
+            [of_u.there & ~pinned[b][of_u.index] for b in channels] + [of_f.there[:, 1:]] * self.n_channels, dim=1
+        )
+        if conservative:
+            self.there[:, : self.n_channels * of_u.index.shape[1] : of_u.index.shape[1]] = False
+        self.size = F.square().mean((0, 2)).sqrt()
+        self.size = torch.where(self.size > 0, self.size, 1)
+
+        def columns(chunk):
+            on_u = [of_u[chunk].of(U[:, b]) for b in channels]
+            return torch.cat(on_u + [of_f[chunk].of(F[:, b])[..., 1:] for b in channels], dim=-1)
+
+        chunks = torch.arange(len(rows)).split(max(_CHUNK // (self.n_samples * m), 1))
+        # Units are those of rows that have all neighbours, where there are any.
+        model = torch.nonzero(of_u.central).squeeze(-1) if of_u.central.any() else torch.arange(len(rows))
+        squares = columns(model[:: max(len(model) // 10_000, 1)]).square().mean((0, 1))
+        self.typical = torch.where(squares > 0, squares.sqrt(), 1)
+        self.R = U.new_empty(len(rows), min(self.n_samples, m), m)
+        self.error = U.new_empty(len(rows), self.width)
+        sizes = [noise * Z.square().mean(0).sqrt() for Z in (U, F)]
+        for chunk in chunks:
+            C, f = columns(chunk), F[:, :, rows[chunk]].permute(2, 0, 1)
+            self.R[chunk] = torch.linalg.qr(torch.cat([C / self.typical, f / self.size], dim=-1), mode="r")[1]
+            near = [around(sizes[0][b], of_u[chunk]) for b in channels]
+            near += [around(sizes[1][b], of_f[chunk])[:, 1:] for b in channels]
+            self.error[chunk] = torch.cat(near, dim=1) / self.typical
+        self.R[..., : self.width] *= self.there[:, None]
+
+    def solve(self, sharing):
+        """Coefficients (n_rows, width, n_channels), and the ridge weights of rows of their own, or None."""
+        prior = self.R.new_zeros(len(self.R), self.width, self.n_channels)
+        if sharing != "free":
+            prior = self.of_classes(sharing)
+        if sharing in ("shared", "class"):
+            return self.in_units(prior), None
+        base = self.n_samples * self.error.square().unsqueeze(-1)
+        own = self.ridge(base, prior)
+        level = torch.maximum(self.misfit(own), self.rounding(own))
+        if sharing == "row":
+            for members in self.classes:
+                level[members] = torch.maximum(level[members], level[members].median(0).values)
+        weight = base + level.unsqueeze(1)
+        return self.in_units(self.ridge(weight, prior)), weight
+
+    def rounding(self, coefficients):
+        """Mean squares of the errors that those of the columns make in the equations (n_rows, n_channels)."""
+        return _SAFETY**2 * (self.error.square().unsqueeze(-1) * coefficients.square()).sum(1)
+
+    def ridge(self, weight, prior):
+        """Minimise |R [c, -1]|² + sum weight (c - prior)² for every row; both (n_rows, width, n_channels)."""
+        found, K = torch.empty_like(prior), self.width
+        for chunk in torch.arange(len(self.R)).split(max(_CHUNK // (self.R.shape[-1] ** 2), 1)):
+            R, there = self.R[chunk], self.there[chunk]
+            for a in range(self.n_channels if weight.shape[-1] > 1 else 1):
+                targets = slice(a, a + 1) if weight.shape[-1] > 1 else slice(None)
+                root = torch.where(there, weight[chunk, :, a].sqrt() + _TINY, 1)
+                drawn = root.unsqueeze(-1) * prior[chunk][..., targets]
+                rows = torch.cat([torch.diag_embed(root), drawn], dim=-1)
+                both = torch.cat([R[..., :K], R[..., K:][..., targets]], dim=-1)
+                T = torch.linalg.qr(torch.cat([both, rows], dim=1), mode="r")[1]
+                found[chunk, :, targets] = torch.linalg.solve_triangular(T[:, :K, :K], T[:, :K, K:], upper=True)
+        return torch.where(self.there.unsqueeze(-1), found, 0)
+
+    def misfit(self, coefficients):
+        """Mean squares of the residuals per degree of freedom (n_rows, n_channels)."""
+        left = self.R[..., self.width :] - self.R[..., : self.width] @ coefficients
+        freedom = self.n_samples - self.there.sum(1, keepdim=True)
+        return torch.where(freedom > 0, left.square().sum(1) / freedom.clamp_min(1), 0)
+
+    def is_open(self, weight):
+        """Whether the samples say less on some combination of coefficients than the ridge does (n_channels, n_rows)."""
+        found = []
+        for chunk in torch.arange(len(self.R)).split(max(_CHUNK // self.R.shape[-1] ** 2, 1)):
+            scaled = self.R[chunk, :, : self.width] / (weight[chunk].amax(-1).sqrt()[:, None] + _TINY)
+            told = (torch.linalg.svdvals(scaled) > 1).sum(1)
+            found.append(told < self.there[chunk].sum(1))
+        return torch.cat(found).expand(self.n_channels, -1)
+
+    @cached_property
+    def classes(self):
+        """Lists of rows with the same neighbours, those with all of them first, then the large ones."""
+        bits = np.packbits(np.column_stack([self.of_u.central.numpy(), self.there.numpy()]), axis=1)
+        _, number, counts = np.unique(bits.view(f"V{bits.shape[1]}").ravel(), return_inverse=True, return_counts=True)
+        members = np.split(np.argsort(number, kind="stable"), np.cumsum(counts)[:-1])
+        members.sort(key=lambda rows: (not self.of_u.central[rows[0]], -len(rows)))
+        return [torch.from_numpy(rows) for rows in members]
+
+    def of_classes(self, sharing):
+        """Coefficients of the class of every row."""
+        found = self.R.new_zeros(len(self.R), self.width, self.n_channels)
+        for k, members in enumerate(self.classes):
+            first, inner = members[:1], self.classes[0][:1]
+            towards = found[:1] if k == 0 else self.restricted(found[inner], inner, first)
+            if k == 0 or sharing != "shared":
+                towards = self.pooled(members, towards[0])
+            found[members] = towards
+        return found
+
+    def pooled(self, members, prior):
+        """Coefficients that fit several rows together, drawn towards others."""
+        there, found = self.there[members[0]], torch.zeros_like(prior)
+        used = torch.cat([there, there.new_ones(self.n_channels)])
+        T = torch.linalg.qr(self.R[members].flatten(0, 1)[:, used], mode="r")[1]
+        k, n_equations = int(there.sum()), len(members) * self.n_samples
+        error = self.error[members].square().mean(0)[there]
+        freedom = max(n_equations - k, 1)
+        for a in range(self.n_channels):
+            target = torch.cat([T[:, :k], T[:, k + a, None]], dim=1)
+            weight = n_equations * error
+            c = drawn(target, weight, prior[there, a])
+            misfit = (target[:, k] - target[:, :k] @ c).square().sum() / freedom if n_equations > k else 0.0
+            level = max(float(misfit), float(_SAFETY**2 * (error * c.square()).sum()))
+            found[there, a] = drawn(target, weight + level, prior[there, a])
+        return found
+
+    # Between coefficients and weights of values
+
+    def in_units(self, c):
+        return c * self.size / self.typical[:, None]
+
+    def split(self, c):
+        """Weights of the values of u and f at neighbours, (n_rows, n_channels of the values, k, n_channels)."""
+        k_u, k_f = self.of_u.index.shape[1], self.of_f.index.shape[1]
+        on_u, on_f = c.split([self.n_channels * k_u, self.n_channels * (k_f - 1)], dim=1)
+        on_u, on_f = on_u.unflatten(1, (self.n_channels, k_u)), on_f.unflatten(1, (self.n_channels, k_f - 1))
+        on_f = torch.cat([torch.zeros_like(on_u[:, :, :1]), on_f], dim=2)
+        return tuple(
+            torch.stack([d.weights(w) for w in on.unbind(1)], dim=1) for d, on in ((self.of_u, on_u), (self.of_f, on_f))
+        )
+
+    def restricted(self, c, of, to):
+        """Coefficients of a row that has the weights of another one, as far as it has the neighbours."""
+        other = System.__new__(System)
+        other.__dict__.update(self.__dict__, of_u=self.of_u[of], of_f=self.of_f[of])
+        on_u, on_f = other.split(self.in_units(c))
+        parts = [self.of_u[to].coefficients(w) for w in on_u.unbind(1)]
+        parts += [self.of_f[to].coefficients(w)[:, 1:] for w in on_f.unbind(1)]
+        c = torch.where(self.there[to].unsqueeze(-1), torch.cat(parts, dim=1), 0)
+        return c * self.typical[:, None] / self.size
+
+
+def null_space(L, U, free):
+    """Constants that L maps to zero, and functionals that are zero for all solutions.
+
+    Constants are those of a channel on a part of the domain that L does not connect to others.
+
+    Parameters
+    ----------
+    L : sparse array of shape (n_values, n_values)
+    U : ndarray of shape (n_samples, n_values)
+    free : ndarray of bool, of shape (n_channels, n_points)
+        Values that are not pinned.
+
+    Returns
+    -------
+    constants, gauge : ndarrays of shape (n_values, k), or None
+    """
+    if (abs(L.sum(axis=1)[free.ravel()]) > _NULL * abs(L).sum(axis=1)[free.ravel()]).all():
+        return None, None
+    _, part = connected_components(L, directed=False)
+    number = np.where(free.ravel(), part * len(free) + np.repeat(np.arange(len(free)), free.shape[1]), -1)
+    _, number = np.unique(number, return_inverse=True)
+    constants = sp.csc_array((np.ones(number.size), (np.arange(number.size), number)))
+    if not free.all():
+        constants = constants[:, 1:]
+    left_over, size = abs(L @ constants).max(axis=0).toarray().ravel(), abs(L).sum(axis=1).max()
+    V = constants[:, left_over <= _NULL * size].toarray()
+    if not V.shape[1]:
+        return None, None
+    V /= np.linalg.norm(V, axis=0)
+    # Solutions have no part in functionals as near to the means as they allow.
+    _, s, vh = np.linalg.svd(U, full_matrices=False)
+    vh = vh[s > 1e-10 * s[0]]
+    return V, V - vh.T @ (vh @ V)
+
+
+def drawn(T, weight, prior):
+    """Minimise |T [c, -1]|² + sum weight (c - prior)²."""
+    root = weight.sqrt() + _TINY
+    rows = torch.cat([torch.diag(root), (root * prior)[:, None]], dim=1)
+    S = torch.linalg.qr(torch.cat([T, rows]), mode="r")[1]
+    return torch.linalg.solve_triangular(S[:-1, :-1], S[:-1, -1:], upper=True).squeeze(-1)
+
+
+def around(sizes, differences):
+    """Errors of differences, of the sizes of errors at the points."""
+    near = torch.cat([sizes, sizes.new_zeros(1)])[differences.index].square()
+    count = differences.there.sum(1, keepdim=True)
+    return (near.sum(1, keepdim=True) / count).sqrt() * differences.rounding
+
+
+class Entries:
+    """Entries of L and M, as they are found."""
+
+    def __init__(self, n_channels, n_points):
+        self.n_channels, self.n_points = n_channels, n_points
+        self.of_L, self.of_M = [], []
+
+    def add(self, rows, of_u, of_f, on_u, on_f):
+        """Take the weights of the values at the neighbours of some rows."""
+        for b in range(self.n_channels):
+            for a in range(self.n_channels):
+                self._put(self.of_L, rows, of_u.index, on_u[:, b, :, a], a, b)
+                own = -on_f[:, b, :, a]
+                if a == b:
+                    own[:, 0] += 1
+                self._put(self.of_M, rows, of_f.index, own, a, b)
+
+    def _put(self, entries, rows, index, values, a, b):
+        there = (index >= 0) & (values != 0)
+        row = (rows + a * self.n_points)[:, None].expand_as(index)
+        entries.append(torch.stack([row, index + b * self.n_points]).movedim(0, -1)[there].mT.numpy())
+        entries.append(values[there].numpy())
+
+    def matrices(self, pinned):
+        """L and M; pinned rows of L are those of a multiple of the identity, of M they are empty."""
+        n, made = self.n_channels * self.n_points, []
+        for entries in (self.of_L, self.of_M):
+            where, values = (np.concatenate(z, axis=-1) for z in (entries[::2], entries[1::2]))
+            keep = ~pinned.numpy()[where[0]]
+            made.append(sp.csr_array((values[keep], tuple(where[:, keep])), shape=(n, n)))
+        L, M = made
+        # Of the size of the others, so that the matrix is no worse conditioned than need be.
+        size = float(np.median(np.abs(L.diagonal())[~pinned.numpy()])) or 1.0
+        return sp.csr_array(L + sp.diags_array(size * pinned.numpy())), M
+
+
+def boundaries(F, U, points, inside=None, negligible=NEGLIGIBLE):
+    """Where u is zero whatever f is, and where f is not known.
+
+    Values of u that vanish in all samples are those of a Dirichlet boundary, or of points outside of the domain; unless
+    they lie between values of opposite signs: then they are on a nodal line of these samples, and others may not vanish
+    there. Where f vanishes, too, and noise hides that u does, points at the ends of a grid count as outside.
+
+    Parameters
+    ----------
+    F, U : Tensors of shape (n_samples, n_channels, n_points)
+    points : Points
+    inside : Tensor of bool, of shape (n_channels, n_points), default=None
+        Points of the domain.
+
+    Returns
+    -------
+    pinned : Tensor of bool, of shape (n_channels, n_points)
+    silent : Tensor of bool, of shape (n_points,)
+    """
+    outside = torch.zeros(U.shape[1:], dtype=torch.bool) if inside is None else ~inside
+    size, largest = U.square().mean(0).sqrt(), U.abs().max()
+    dead = outside | (U.abs().amax(0) <= negligible * largest)
+    quiet = (F.abs().amax(0) <= negligible * F.abs().max()) | outside
+    if inside is None and not points.is_mesh:
+        small = quiet & (size < _SMALL * U.square().mean().sqrt())
+        dead |= torch.stack([at_ends(of_channel.view(points.shape)).flatten() for of_channel in small])
+    nodal = torch.zeros_like(dead)
+    if not points.is_mesh:
+        near = points.neighbours(Neighbourhood(1))
+        offsets = Neighbourhood(1).offsets(len(points.shape))
+        pairs = [(i, j) for i, o in enumerate(offsets) for j, p in enumerate(offsets) if i < j and not (o + p).any()]
+        for b in range(len(dead)):
+            nodal[b] = between(U[:, b], dead[b], outside[b], near, pairs)
+    pinned = dead & ~nodal
+    return pinned, pinned.all(0) & quiet.all(0)
+
+
+def between(U, dead, outside, near, pairs):
+    """Dead points between neighbours with values of opposite signs, or between such points."""
+    found = torch.zeros_like(dead)
+    rows = torch.nonzero(dead & ~outside).squeeze(-1)
+    sizes = U.norm(dim=0)
+    for i, j in pairs:
+        one, other = near[rows, i], near[rows, j]
+        inner = (one >= 0) & (other >= 0)
+        product = (U[:, one] * U[:, other]).sum(0)
+        opposite = product < -_OPPOSITE * sizes[one] * sizes[other]
+        found[rows] |= inner & opposite & ~dead[one] & ~dead[other]
+    for i, j in pairs:
+        one, other = near[rows, i], near[rows, j]
+        found[rows] |= (one >= 0) & (other >= 0) & found[one] & found[other]
+    return found
+
+
+def at_ends(small):
+    """The connected parts of a mask that reach an end of the grid."""
+    parts, _ = ndimage.label(small.numpy())
+    ends = [np.unique(parts.take(end, axis)) for axis in range(parts.ndim) for end in (0, -1)]
+    return torch.from_numpy(np.isin(parts, np.setdiff1d(np.concatenate(ends), 0)))
