@@ -6,7 +6,10 @@ from ._hss_matrix import HSSMatrix
 from ._kronecker_product_sum import KroneckerProductSum
 from ._linear_map import LinearMap
 from ._low_rank import LowRankOperator
+from ._operator_product import OperatorProduct
 from ._operator_sum import OperatorSum
+from ._sparse_inverse import SparseInverse
+from ._sparse_matrix import SparseMatrix
 from ._ulv import ULVFactor
 
 __all__ = [
@@ -16,6 +19,9 @@ __all__ = [
     "KroneckerProductSum",
     "LinearMap",
     "LowRankOperator",
+    "OperatorProduct",
     "OperatorSum",
+    "SparseInverse",
+    "SparseMatrix",
     "ULVFactor",
 ]

@@ -31,8 +31,8 @@ class LinearMap:
     - ``_scaled(c)``, the multiple by a number or a tensor of one.
 
     Where there is something better than iterations, it also gives ``_solve(b)``, of a tensor (n_rows,) or
-    (..., n_rows, k) of its type: the solution, or None. ``_in_channel_units`` and ``_restricted_to`` are for those that
-    can do what the public methods of these names say.
+    (..., n_rows, k) of its type: the solution, or None. ``_in_channel_units`` is for those that can do what the public
+    method of this name says, ``_restricted_to`` for those that can do it better than by a product with projections.
 
     Attributes
     ----------
@@ -333,11 +333,13 @@ class LinearMap:
         if left > SOLVED:
             # These ends of LSMR are a condition number above 1e8 or 1/eps, and too many steps.
             stopped = any(end in (3, 6, 7) for _, end, *_ in found)
-            reason = "LSMR has not converged" if stopped else "The operator maps no inputs to these outputs"
-            message = f"{reason}: those returned, of smallest norm, leave {left:.1e} of them."
-            warn_user(message, LinAlgWarning)
+            self._warn_of_rest(left, *["LSMR has not converged"] * stopped)
         x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
         return x if b.ndim == 1 else x.movedim(0, -2)
+
+    @staticmethod
+    def _warn_of_rest(rest, reason="The operator maps no inputs to these outputs"):
+        warn_user(f"{reason}: those returned, of smallest norm, leave {rest:.1e} of them.", LinAlgWarning)
 
     # Further maps
 
@@ -398,16 +400,16 @@ class LinearMap:
         Returns
         -------
         LinearMap
-
-        Raises
-        ------
-        NotImplementedError
-            If this kind of map cannot be restricted.
+            A product with the projections, where there is nothing better.
         """
         return self._restricted_to(bases)
 
     def _restricted_to(self, bases):
-        raise NotImplementedError(f"Maps of type {type(self).__name__} cannot be restricted to subspaces.")
+        from ._kronecker_product_sum import KroneckerProductSum
+        from ._operator_product import OperatorProduct
+
+        projections = [(P @ P.mT).to(self.dtype)[None] for P in bases]
+        return OperatorProduct([self, KroneckerProductSum.from_dense(projections, levels=0)])
 
     # Files
 

@@ -1,7 +1,8 @@
 """Files of linear maps: NumPy's .npz, which holds arrays and nothing that could be run.
 
 One array, "map", describes in JSON how the map is put together: objects for maps and cluster trees, with their "kind"
-and the parameters of its constructor, lists for tuples, and for tensors the names of their arrays.
+and the parameters of its constructor, lists for tuples, the names of their arrays for tensors, and for text, objects
+that hold nothing but "text".
 """
 
 import json
@@ -43,6 +44,8 @@ def _describe(part, name, arrays):
     if isinstance(part, torch.Tensor):
         arrays[name] = part.detach().cpu().resolve_conj().numpy()
         return name
+    if isinstance(part, str):
+        return {"text": part}
     if isinstance(part, tuple):
         return [_describe(x, f"{name}{i}", arrays) for i, x in enumerate(part)]
     if hasattr(part, "_parts"):
@@ -83,6 +86,8 @@ def _build(description, file, device, kinds):
     if isinstance(description, list):
         return tuple(_build(part, file, device, kinds) for part in description)
     if isinstance(description, dict):
+        if set(description) == {"text"}:
+            return description["text"]
         parts = {key: _build(part, file, device, kinds) for key, part in description.items() if key != "kind"}
         return kinds[description["kind"]](**parts)
     return description

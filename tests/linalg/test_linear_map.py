@@ -1,9 +1,12 @@
 """Properties of every linear map, against dense twins: the tests of a class of maps inherit them, and make examples."""
 
+from math import prod
+
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import LinAlgWarning
+from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator
 
 from sklearn_hss.linalg import (
@@ -12,7 +15,10 @@ from sklearn_hss.linalg import (
     KroneckerProductSum,
     LinearMap,
     LowRankOperator,
+    OperatorProduct,
     OperatorSum,
+    SparseInverse,
+    SparseMatrix,
 )
 
 GRIDS = [((6, 5), (6, 5)), ((6, 5), (4, 7)), ((5,), (5,)), ((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (4, 3, 3))]
@@ -224,10 +230,6 @@ class LinearMapTests:
 
     def test_restrictions(self, pair):
         A, twin = pair
-        if type(A)._restricted_to is LinearMap._restricted_to:
-            with pytest.raises(NotImplementedError, match=f"Maps of type {type(A).__name__} cannot be restricted"):
-                A.restricted_to(None)
-            return
         bases = [torch.linalg.qr(randn(n, 1 + n // 2, seed=j))[0] for j, n in enumerate(A.grid_in)]
         close(A.restricted_to(bases).to_dense(), twin @ kron([P @ P.mT for P in bases]))
 
@@ -369,6 +371,74 @@ class TestOperatorSum(LinearMapTests):
         kinds = TestKroneckerProductSum, TestDiagonalizedOperator, TestLowRankOperator
         parts = [kind().make(grid_in, grid_out) for kind in kinds]
         return OperatorSum([A for A, _ in parts]), sum(twin for _, twin in parts)
+
+
+class TestOperatorProduct(LinearMapTests):
+    """Through fields of two points."""
+
+    def make(self, grid_in, grid_out):
+        parts = [TestLowRankOperator().make(grid_in, (2,)), TestLowRankOperator().make((2,), grid_out)]
+        (A, a), (B, b) = parts
+        return OperatorProduct([B, A]), b @ a
+
+
+def sparse(n_rows, n_columns, seed=0):
+    """A third of the entries of a random matrix."""
+    dense = randn(n_rows, n_columns, seed=seed)
+    return dense * (randn(n_rows, n_columns, seed=seed + 1).abs() > 1)
+
+
+def as_sparse(dense, grid_in=None, grid_out=None):
+    return SparseMatrix(csr_array(dense.numpy()), grid_in, grid_out)
+
+
+class TestSparseMatrix(LinearMapTests):
+    def make(self, grid_in, grid_out):
+        twin = sparse(prod(grid_out), prod(grid_in))
+        return as_sparse(twin, grid_in, grid_out), twin
+
+
+def regular(n):
+    return sparse(n, n, seed=2) + 5 * torch.eye(n, dtype=torch.float64)
+
+
+class TestSparseInverse(LinearMapTests):
+    """With a further matrix, which is singular where it is square."""
+
+    def make(self, grid_in, grid_out):
+        n, n_in = prod(grid_out), prod(grid_in)
+        L, M = regular(n), sparse(n, n_in)
+        if n == n_in:
+            M = regular(n).mT.clone()
+            M[::3], M[:, ::3] = 0, 0
+        return SparseInverse(as_sparse(L, grid_out, grid_out), as_sparse(M, grid_in, grid_out)), torch.linalg.inv(L) @ M
+
+
+class TestSparseInverseOfOneMatrix(LinearMapTests):
+    grids = SQUARE
+
+    def make(self, grid_in, grid_out):
+        L = regular(prod(grid_in))
+        return SparseInverse(as_sparse(L, grid_out, grid_in)), torch.linalg.inv(L)
+
+
+class TestTransposedSparseInverse(LinearMapTests):
+    def make(self, grid_in, grid_out):
+        A, twin = TestSparseInverse().make(grid_out, grid_in)
+        return A.T, twin.mT
+
+
+class TestSingularSparseInverse(LinearMapTests):
+    """By bordered systems, for two null vectors which are not the same on both sides."""
+
+    grids = SQUARE
+
+    def make(self, grid_in, grid_out):
+        L = regular(prod(grid_in))
+        L[:, -1], L[:, -2] = L[:, 0], -2 * L[:, 1]
+        u, _, v = torch.linalg.svd(L)
+        A = SparseInverse(as_sparse(L, grid_out, grid_in), right=v[-2:].mT, left=u[:, -2:])
+        return A, torch.linalg.pinv(L, rtol=1e-10)
 
 
 class Mask(LinearMap):
