@@ -1,7 +1,7 @@
 """Laws M f = L u with sparse L and M, read off samples: a small least-squares problem at every point.
 
-At a point i, the law is f_i + sum_k m_k (D_k f)_i = sum_k l_k (D_k u)_i with differences D_k in a neighbourhood. Without
-the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on constants.
+At a point i, the law is f_i + sum_k m_k (D_k f)_i = sum_k l_k (D_k u)_i with differences D_k in a neighbourhood.
+Without the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on constants.
 
 Rows whose neighbourhoods have the same points form a class. A row is drawn towards the coefficients of its class, and
 a class towards those of the rows with all neighbours, as weakly as the errors of the equations allow: for exact samples
@@ -35,6 +35,9 @@ _NULL = 1e-10
 _OPPOSITE = 0.999
 
 
+_POINT = Neighbourhood(0)
+
+
 @dataclass(frozen=True)
 class Stencil:
     """Which neighbours a law has, and which rows have equal coefficients.
@@ -50,7 +53,7 @@ class Stencil:
     """
 
     of_u: Neighbourhood
-    of_f: Neighbourhood = Neighbourhood(0)
+    of_f: Neighbourhood = _POINT
     sharing: str = "row"
     conservative: bool = False
 

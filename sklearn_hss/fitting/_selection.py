@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,8 +155,8 @@ def select(forms, search, *, slow=False):
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
     about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
-    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 and 3 unless one is
-    accurate. Of all finalists, the choice is among those about as good as the best:
+    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 and 3
+    unless one is accurate. Of all finalists, the choice is among those about as good as the best:
 
     - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
       amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
@@ -444,12 +443,10 @@ class Search:
         best = min(others, key=lambda t: t.base_error, default=None)
         if best is not None and best.base_error <= _EXTENDS and self.options.outer_rank == "auto":
             rest = self.refit(best)
-            # Not every kind of map can be restricted, and not every fit to a part succeeds with all samples.
-            with suppress(NotImplementedError):
-                if rest is not None:
-                    operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
-                    how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
-                    return operator, how, self.seen
+            if rest is not None:  # not every fit to a part succeeds with all samples
+                operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
+                how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
+                return operator, how, self.seen
         return operator, "inputs outside the span of the samples give zero", self.seen
 
     # Words

@@ -56,7 +56,9 @@ class _Factor:
             for total, sums in ((rows, K.sum(1)), (columns, K.sum(0)))
         ):
             _refuse_singular()
-        self._K, self._lock, self._direct, self._multigrid = K, Lock(), None, None
+        self._K, self._lock = K, Lock()
+        self._direct: _Direct | None = None
+        self._multigrid: _Multigrid | None = None
         if solver == "multigrid" or (solver == "auto" and find_spec("pyamg") is not None and _is_wide(K)):
             self._multigrid = _Multigrid(K)
         else:
@@ -71,12 +73,12 @@ class _Factor:
         return x
 
     def _solve(self, b, transposed):
-        if self._direct is None:
+        if self._direct is None and self._multigrid is not None:
             x = self._multigrid.solve(b, transposed)
             if x is not None:
                 return x
-            with self._lock:
-                self._direct = self._direct or _Direct(self._K)
+        with self._lock:
+            self._direct = self._direct or _Direct(self._K)
         return self._direct.solve(b, transposed)
 
 
@@ -147,7 +149,7 @@ class _Multigrid:
         self._hierarchies = {}
 
     def _hierarchy(self, transposed):
-        """System and preconditioner; None where there is no coarse grid."""
+        """System, sign of its diagonal and preconditioner, which is None where there is no coarse grid."""
         transposed = transposed and not self._is_symmetric
         if transposed not in self._hierarchies:
             import pyamg
@@ -157,20 +159,22 @@ class _Multigrid:
             sign = -1 if A.diagonal().sum() < 0 else 1
             levels = pyamg.ruge_stuben_solver(sign * A, max_coarse=_COARSEST)
             is_coarse = levels.levels[-1].A.shape[0] <= 4 * _COARSEST
-            self._hierarchies[transposed] = A, (sign, levels.aspreconditioner()) if is_coarse else None
+            self._hierarchies[transposed] = A, sign, levels.aspreconditioner() if is_coarse else None
         return self._hierarchies[transposed]
 
     def solve(self, b, transposed):
         """Solutions, or None where iterations have not converged."""
-        A, preconditioner = self._hierarchy(transposed)
+        A, sign, preconditioner = self._hierarchy(transposed)
         if preconditioner is None:
             return None
         x = np.empty_like(b)
-        for j in range(b.shape[1]):
-            column = self._column(A, *preconditioner, b[:, j])
-            if column is None:
-                return None
-            x[:, j] = column
+        # Iterations that diverge overflow.
+        with np.errstate(all="ignore"):
+            for j in range(b.shape[1]):
+                column = self._column(A, sign, preconditioner, b[:, j])
+                if column is None:
+                    return None
+                x[:, j] = column
         return x
 
     def _column(self, A, sign, preconditioner, b):
@@ -178,7 +182,7 @@ class _Multigrid:
         x, residual = np.zeros_like(b), b
         size = left = np.linalg.norm(b)
         while left > _RESIDUAL * size:
-            steps = []
+            steps: list[np.ndarray] = []
             target = _RESIDUAL * size
             # The recursions of Krylov methods lose the true residual, from which they start again.
             step, _ = iterate(
@@ -212,6 +216,7 @@ class _BorderedFactor:
     def __init__(self, K, solver, right, left):
         n, k = right.shape
         self._K = csr_array(block_array([[K, csr_array(left)], [csr_array(right.T), None]]))
+        self._size = abs(self._K).sum(0).max()
         (rows, rest_of_rows), (columns, rest_of_columns) = (_split(basis, n) for basis in (left, right))
         if np.linalg.cond(left[rest_of_columns[:k]]) < 1e3:
             # With the same points, the diagonal stays where it is.
@@ -242,9 +247,11 @@ class _BorderedFactor:
 
     def solve(self, b, transposed):
         """Solutions for the columns of `b`, those of the border below."""
-        x = self._once(b, transposed)
+        x, K = self._once(b, transposed), self._K.T if transposed else self._K
         # Without rows and columns, K is worse conditioned than with the border.
-        return x + self._once(b - (self._K.T if transposed else self._K) @ x, transposed)
+        if _backward_error(K, self._size, x, b) > 10 * _EPS:
+            x = x + self._once(b - K @ x, transposed)
+        return x
 
 
 def _split(basis, n):

@@ -54,6 +54,22 @@ class SparseInverse(LinearMap):
     numpy.linalg.LinAlgError
         When the map is applied, if L is singular and `right` and `left` are missing or not its null spaces.
 
+    Notes
+    -----
+    Poisson with variable coefficients, of 5 and 7 points, on one core: seconds to the first field, per further field,
+    and peak memory of the process, of which 0.3 GB are those of the libraries. The bandwidths are n of n x n points and
+    about 3/4 n² of n x n x n, twice as much on periodic grids.
+
+    ====  ========================  =====================
+    grid  direct                    multigrid
+    ====  ========================  =====================
+    256²  0.7, 0.01, 0.35 GB        0.4, 0.1, 0.3 GB
+    512²  2-5, 0.03-0.06, 0.7 GB    1.1, 0.5, 0.45 GB
+    32³   2.5, 0.01, 0.5 GB         0.3, 0.05, 0.3 GB
+    48³   40, 0.08, 2.4 GB          0.8, 0.2, 0.4 GB
+    64³   250, 0.3, 8 GB            2-4, 0.6-1, 0.55 GB
+    ====  ========================  =====================
+
     Examples
     --------
     >>> import numpy as np
@@ -87,7 +103,7 @@ class SparseInverse(LinearMap):
         self.right, self.left = (
             None if basis is None else self._as_basis(basis, name) for basis, name in ((right, "right"), (left, "left"))
         )
-        if right is not None and self.right.shape != self.left.shape:
+        if self.right is not None and self.left is not None and self.right.shape != self.left.shape:
             raise ValueError(
                 f"right and left have shapes {tuple(self.right.shape)} and {tuple(self.left.shape)}; both null spaces "
                 "have the same dimension."

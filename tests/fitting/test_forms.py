@@ -159,7 +159,9 @@ SYMMETRIC, SKEWED = second_difference(64), convection(64, 9.0)
 SKEWED_INVERSE = torch.linalg.inv(dense(SKEWED))
 BOX = [second_difference(9), convection(11, 4.0)]
 RING = [periodic_difference(9) + 20 * sp.eye(9), periodic_difference(12)]
-VARYING = sp.csr_matrix(sparse_sum(BOX).multiply(1 + np.random.RandomState(0).uniform(size=(99, 99))))
+VARYING = sp.csr_matrix(sparse_sum(BOX).multiply(1 + np.random.RandomState(0).uniform(size=(99, 99)))) + 400 * sp.eye(
+    99
+)
 PRODUCTS, LONG, THREE = terms((5, 6), (5, 6), 2), terms((5, 6), (4, 7), 2), terms((4, 3, 5), (4, 3, 5), 1)
 PLAIN = randn(9, 12)
 

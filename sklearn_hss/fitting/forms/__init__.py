@@ -5,8 +5,8 @@ from ._eigenbasis import Eigenbasis, InputEigenbasis
 from ._gauss_newton import GaussNewton
 from ._kronecker_products import KroneckerProducts, LeastSquaresProducts
 from ._kronecker_sum import KroneckerSum, PeriodicKroneckerSum, WeightedKroneckerSum
-from ._null_spaces import AugmentedNullSpaces, NullSpaces
 from ._local import Local, LocalInverse
+from ._null_spaces import AugmentedNullSpaces, NullSpaces
 from ._ridge import Ridge
 from ._variable_projection import VariableProjection
 

@@ -25,6 +25,7 @@ _AT_ENDS = 0.2
 # A law that amplifies this many times more than the samples show has solutions that the samples do not.
 SPURIOUS = 1e3
 _BOTH = ("class", "row")
+_COMPACT = Stencil(Neighbourhood(1))
 # Laws with more unknowns at a point are not tried.
 _MOST = 48
 # Rows of their own must be this many times better than those of a class, unless samples are exact.
@@ -79,7 +80,7 @@ def on_line(samples):
 class LocalForm(Form):
     """Base class of the forms with a local law."""
 
-    stencil: Stencil = Stencil(Neighbourhood(1))
+    stencil: Stencil = _COMPACT
     periodic: tuple[bool, ...] = ()
     n_unknowns: int = 3
     least: int = 1
@@ -169,12 +170,9 @@ class LocalInverse(LocalForm):
         error = yield chosen.form
         if error > samples.accurate:
             # Laws that would need more samples.
-            own = [
-                t.form for t in trials if t.form.n_unknowns > samples.n_samples and options.sharing in ("auto", "row")
-            ]
-            for form in own[:1]:
-                stencil = replace(form.stencil, sharing="row")
-                yield replace(form, stencil=stencil, least=form.n_unknowns)
+            own = [t.form for t in trials if t.form.n_unknowns > samples.n_samples]
+            for form in own[:1] if options.sharing in ("auto", "row") else []:
+                yield replace(form, stencil=replace(form.stencil, sharing="row"), least=form.n_unknowns)
 
     def fit(self, samples, start=None):
         local = local_samples(samples, self.periodic)
