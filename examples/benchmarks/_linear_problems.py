@@ -28,7 +28,7 @@ class Samples:
 class LinearProblem:
     """A problem, and parameters of the estimator other than the defaults."""
 
-    make: Callable[[], Samples]
+    make: Callable[..., Samples]
     parameters: dict = field(default_factory=dict)
 
 
