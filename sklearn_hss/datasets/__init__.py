@@ -1,6 +1,7 @@
 """Generators and readers of PDE data, in the style of :mod:`sklearn.datasets`."""
 
 from ._burgers import make_burgers
+from ._general import make_elliptic
 from ._gray_scott import GRAY_SCOTT_PATTERNS, make_gray_scott
 from ._heat import make_heat
 from ._helmholtz import make_helmholtz
@@ -13,6 +14,7 @@ __all__ = [
     "load_diffusionpde",
     "load_the_well",
     "make_burgers",
+    "make_elliptic",
     "make_gray_scott",
     "make_heat",
     "make_helmholtz",
