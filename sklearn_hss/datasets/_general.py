@@ -322,7 +322,7 @@ def _check_coefficient(value, name, shape):
     if callable(value):
         return value
     if isinstance(value, Real) and not isinstance(value, bool):
-        if not np.isfinite(value):
+        if not np.isfinite(float(value)):
             raise ValueError(f"{name}={value!r} must be finite.")
         return float(value)
     if not isinstance(value, list | tuple) and np.ndim(value) == 0:
