@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 
 from .._memory import check_memory
@@ -154,9 +155,9 @@ def make_elliptic_mesh(
         raise ValueError("mesh has no node off its boundary, where u = 0; refine it, say by refinement=2.")
     request = Request("make_elliptic_mesh", n_samples, None, random_state, n_jobs, verbose, data_home)
     if not isinstance(forcing, str):
-        forcing = check_fields(forcing, "forcing", ("n_samples", n_nodes))
-        request = request.given(len(forcing), None)
-    shapes = {"F": (n_nodes,), "U": (n_nodes,)}
+        forcing = given = check_fields(forcing, "forcing", ("n_samples", n_nodes))
+        request = request.given(len(given), None)
+    shapes: dict[str, tuple[int, ...]] = {"F": (n_nodes,), "U": (n_nodes,)}
     n_bytes = request.check_size(shapes, working=_PER_TRIANGLE * n_triangles)
 
     def prepare():
@@ -225,12 +226,16 @@ class _Coefficients:
     def solver(self, A, inner):
         """Solver of A u = f at the inner nodes, u = 0 at the others."""
         definite = self.velocity is None and not callable(self.reaction) and self.reaction >= 0
+        # With neighbours close to each other, the factorisation finds its own ordering many times faster.
+        order = reverse_cuthill_mckee(sp.csr_matrix(A), symmetric_mode=True)
         try:
-            return factorised_solver(A, inner, definite=definite)
+            solve = factorised_solver(A[order][:, order], inner[order], definite=definite)
         except NotConverged as error:
             raise ValueError(
                 f"f does not determine u: {error}; take another reaction, farther from minus an eigenvalue."
             ) from None
+        back = np.argsort(order)
+        return lambda f: solve(f[:, order])[:, back]
 
 
 def _check_coefficient(value, name):
