@@ -58,6 +58,8 @@ def test_public_names():
         "sklearn_hss.datasets.load_diffusionpde",
         "sklearn_hss.datasets.load_the_well",
         "sklearn_hss.datasets.make_burgers",
+        "sklearn_hss.datasets.make_elliptic",
+        "sklearn_hss.datasets.make_elliptic_mesh",
         "sklearn_hss.datasets.make_gray_scott",
         "sklearn_hss.datasets.make_heat",
         "sklearn_hss.datasets.make_helmholtz",

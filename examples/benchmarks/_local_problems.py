@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
-import skfem
 from _linear_problems import LinearProblem, Samples, box_matrix, flux_matrix, l_shape, rough, smooth, white
 from scipy.sparse.linalg import splu
-from skfem.helpers import dot, grad
+
+from sklearn_hss.datasets import make_elliptic_mesh
 
 N_TEST, N_OTHER = 100, 20
 
@@ -280,60 +280,40 @@ TIME_STEPS = {
 
 @dataclass(frozen=True)
 class MeshSamples:
-    """Samples at the interior nodes of a mesh, their coordinates (n_nodes, 2), and which of them share an edge."""
+    """Samples at the interior nodes of a mesh, their coordinates (n_nodes, 2), and which of them share a triangle."""
 
     samples: Samples
     coordinates: np.ndarray
     adjacency: sp.csr_array
 
 
-def warped_l_shape(refinement):
-    """Triangles on an L-shape that is bent: 705 interior nodes after four refinements, 2945 after five."""
-    mesh = skfem.MeshTri.init_lshaped().refined(refinement)
-    x, y = mesh.p
-    return skfem.MeshTri(
-        np.array([x + 0.1 * np.sin(np.pi * y) * np.cos(x), y + 0.1 * np.sin(np.pi * x + 1) * y]), mesh.t
-    )
-
-
 def mesh_samples(kind, seed, n_train, refinement, mass):
-    """P1 elements for -div(a grad u) + b . grad u = f, u = 0 on the boundary.
-
-    `mass` is "consistent", for M f = A u with the mass matrix of the elements, or "lumped", with its row sums.
-    """
-    mesh = warped_l_shape(refinement)
-    basis = skfem.Basis(mesh, skfem.ElementTriP1())
-
-    def form(u, v, w):
-        x, y = w.x
-        slopes = grad(u)
-        convection = 5 * (1 + y) * slopes[0] - 5 * x * slopes[1]
-        return (1 + 0.5 * np.sin(3 * x + y)) * dot(slopes, grad(v)) + convection * v
-
-    A = sp.csr_array(skfem.BilinearForm(form).assemble(basis))
-    M = sp.csr_array(skfem.BilinearForm(lambda u, v, w: u * v).assemble(basis))
-    adjacency = sp.csr_array(M.astype(bool))
-    if mass == "lumped":
-        M = sp.csr_array(sp.diags_array(M.sum(axis=1)))
-    inner = np.setdiff1d(np.arange(mesh.p.shape[1]), mesh.boundary_nodes())
-    A, M, adjacency = (matrix[inner][:, inner] for matrix in (A, M, adjacency))
-    coordinates = mesh.p.T[inner]
-    lu = splu(sp.csc_matrix(A))
+    """Finite elements for -div(a grad u) + b . grad u = f on a bent L-shape, u = 0 on the boundary."""
 
     def solved(kind, n_samples, seed):
-        rng = np.random.RandomState(seed)
-        if kind == "white":
-            f = rng.standard_normal((n_samples, len(inner)))
-        else:
-            k = rng.uniform(-6, 6, size=(n_samples, 12, 2))
-            phases = rng.uniform(0, 2 * np.pi, size=(n_samples, 12, 1))
-            f = np.cos(k @ coordinates.T + phases).sum(axis=1)
-        return f, lu.solve(np.ascontiguousarray(M @ f.T)).T
+        return make_elliptic_mesh(
+            n_samples,
+            diffusivity=lambda x, y: 1 + 0.5 * np.sin(3 * x + y),
+            velocity=(lambda x, y: 5 * (1 + y), lambda x, y: -5 * x),
+            mass=mass,
+            forcing={"white": "gaussian", "smooth": "grf"}[kind],
+            length_scale=0.15,
+            refinement=refinement,
+            return_mesh=True,
+            random_state=seed,
+            verbose=0,
+        )
 
+    def inside(kind, n_samples, seed):
+        F, U, *_ = solved(kind, n_samples, seed)
+        return F[:, inner], U[:, inner]
+
+    *_, mesh, adjacency = solved("white", 1, 0)
+    inner = np.setdiff1d(np.arange(mesh.p.shape[1]), mesh.boundary_nodes())
     samples = Samples(
-        solved(kind, n_train, 3 * seed), solved("white", N_TEST, 3 * seed + 1), solved(kind, N_OTHER, 3 * seed + 2)
+        inside(kind, n_train, 3 * seed), inside("white", N_TEST, 3 * seed + 1), inside(kind, N_OTHER, 3 * seed + 2)
     )
-    return MeshSamples(samples, coordinates, adjacency)
+    return MeshSamples(samples, mesh.p.T[inner], adjacency[inner][:, inner])
 
 
 def mesh_entry(n_train, refinement, mass):

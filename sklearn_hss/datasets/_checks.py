@@ -79,6 +79,15 @@ def real_array(values, name):
     return check_array(values, dtype=np.float64, order="C", ensure_2d=False, allow_nd=True, input_name=name)
 
 
+def coefficient_array(values, name):
+    """Given values as by :func:`real_array`; booleans, such as a mask, are refused."""
+    given = as_plain(values, name)
+    values = real_array(given, name)
+    if np.asarray(given).dtype == bool:
+        raise ValueError(f"{name} holds booleans, such as a mask; it must hold numbers.")
+    return values
+
+
 def check_fields(fields, name, expected):
     """Given fields as by :func:`real_array`, and of the right shape.
 
@@ -96,3 +105,21 @@ def check_fields(fields, name, expected):
     ):
         raise ValueError(f"{name} has shape {shape}; it must be ({', '.join(map(str, expected))}).")
     return fields
+
+
+def check_domain(mask):
+    """A mask given as `domain`, as an array of bool.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or nothing is inside.
+    """
+    mask = np.asarray(as_plain(mask, "domain"))
+    if mask.dtype != bool or mask.ndim < 1:
+        raise ValueError(
+            f"domain is an array of type {mask.dtype} and shape {mask.shape}; a mask must be boolean, True inside."
+        )
+    if not mask.any():
+        raise ValueError("domain is a mask without a point inside; at least one must be True.")
+    return np.ascontiguousarray(mask)

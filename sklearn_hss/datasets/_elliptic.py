@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._containers import as_plain
 from .._devices import resolve_device
 from ._box import axis_grid, box_solver
-from ._checks import as_integer, real_array
+from ._checks import as_integer, check_domain, coefficient_array
 from ._forcing import Series
 from ._generation import Plan
 from ._sparse import (
@@ -21,6 +20,7 @@ from ._sparse import (
     l_shape_interior,
     l_shape_solver,
     perforated_solver,
+    refined_mask,
 )
 
 # Fine grid points that are worked on at a time: one field of 128³.
@@ -38,26 +38,55 @@ class EllipticProblem:
     boundary: str | None
     order: int | None
     wavenumber: float | None = None
-    domain: str = "box"
+    domain: Any = "box"
     hole_radius: float | None = None
     diffusivity: Any = None
 
+    @property
+    def domain_name(self):
+        """Name of the domain, "mask" for a given one."""
+        return self.domain if isinstance(self.domain, str) else "mask"
+
+    @property
+    def on_grid(self):
+        """Whether a coefficient lives on the grid itself."""
+        return isinstance(self.diffusivity, np.ndarray)
+
+    @property
+    def singular(self):
+        """Whether the equation determines u up to a constant, and not for all f."""
+        bounded = self.domain_name == "mask" and not self.domain.all()
+        return self.boundary != "dirichlet" and self.wavenumber is None and not bounded
+
     def on_points(self, n_samples, shape):
-        """The same with boundary condition and diffusivity; ValueError where domain or points do not fit them."""
-        boundary = self.boundary or ("periodic" if self.domain == "perforated" else "dirichlet")
-        if self.domain == "l-shape" and boundary != "dirichlet":
+        """The same with boundary condition, domain and coefficients; ValueError where they do not fit the points."""
+        return replace(self.bounded(shape), diffusivity=_check_diffusivity(self.diffusivity, n_samples, shape))
+
+    def bounded(self, shape):
+        """The same with boundary condition and domain; ValueError where they do not fit the points."""
+        boundary = self.boundary or ("periodic" if self.domain_name == "perforated" else "dirichlet")
+        if self.domain_name == "l-shape" and boundary != "dirichlet":
             raise ValueError(f"boundary={boundary!r} is not available for domain='l-shape'; 'dirichlet' is.")
-        return replace(self, boundary=boundary, diffusivity=_check_diffusivity(self.diffusivity, n_samples, shape))
+        domain = self.domain if isinstance(self.domain, str) else check_domain(self.domain)
+        if not isinstance(domain, str):
+            if domain.shape != shape:
+                raise ValueError(
+                    f"domain is a mask of shape {domain.shape}; it must be {shape}, one value per grid point."
+                )
+            if boundary == "dirichlet" and not domain[(slice(1, None),) * len(shape)].any():
+                raise ValueError("domain is a mask without a point off the boundary of the box, where u = 0.")
+        return replace(self, boundary=boundary, domain=domain)
 
     def refinement(self, refinement, n_points, shape, on_grid):
         """The refinement, or ValueError; `on_grid` says whether the right-hand sides live on the grid itself."""
-        on_grid = on_grid or isinstance(self.diffusivity, np.ndarray)
+        on_grid = on_grid or self.on_grid
         neumann = self.boundary == "neumann"
         if refinement is None:
-            refinement = 1 if on_grid or len(shape) > 2 else 3 if neumann else 4 if len(shape) == 1 else 2
+            unrefined = on_grid or len(shape) > 2 or self.domain_name == "mask"
+            refinement = 1 if unrefined else 3 if neumann else 4 if len(shape) == 1 else 2
         if on_grid and refinement > 1:
             raise ValueError(
-                f"refinement={refinement} does not apply to a forcing or diffusivity that lives on the grid itself; "
+                f"refinement={refinement} does not apply to a forcing or coefficient that lives on the grid itself; "
                 f"use 1."
             )
         if neumann and refinement % 2 == 0:
@@ -73,12 +102,14 @@ class EllipticProblem:
     def solved_on(self, fine):
         """The same with the order of the scheme; ValueError where it or the fine grid does not fit the domain."""
         order = self.order
-        if self.domain == "perforated" or self.diffusivity is not None:
+        if self.domain_name in ("perforated", "mask") or self.diffusivity is not None:
             if order == 4:
-                which = "domain='perforated'" if self.domain == "perforated" else "a variable diffusivity"
+                which = {"perforated": "domain='perforated'", "mask": "a domain that is a mask"}.get(
+                    self.domain_name, "a variable diffusivity"
+                )
                 raise ValueError(f"order=4 is not available for {which}; its scheme is of order 2.")
             order = 2
-        if self.domain != "box":
+        if self.domain_name in ("l-shape", "perforated"):
             self._check_domain(fine)
         return replace(self, order=order or 4)
 
@@ -105,7 +136,7 @@ class EllipticProblem:
 
     def torch_device(self, device, n_axes):
         """Torch device, or None for the SciPy solvers; ValueError where only those solve the problem."""
-        helps = n_axes == 3 and self.domain == "box" and self.diffusivity is None
+        helps = n_axes == 3 and self.domain_name == "box" and self.diffusivity is None
         if device == "cpu" or (device == "auto" and not helps):
             return None
         resolved = resolve_device(device)
@@ -117,25 +148,31 @@ class EllipticProblem:
             )
         return resolved
 
+    def factor_size(self, fine):
+        """Numbers that factors take up which are much larger than the fields."""
+        return 0
+
     def mask(self, shape):
-        """Points of the closed domain."""
+        """Points of the closed domain, or of a given one."""
+        if self.domain_name == "mask":
+            return refined_mask(self.domain, shape[0] // len(self.domain), self.boundary)
         return domain_mask(self.domain, shape, self.boundary, self.hole_radius)
 
     def admissible(self, fine, kind):
         """Function that makes right-hand sides of a kind fit, in place: zero where they must be, or of mean zero."""
         drawn = kind != "given"
         # As at the ends of the box, a random f is zero where u = 0.
-        inside = l_shape_interior(fine) if self.domain == "l-shape" and drawn else self.mask(fine)
+        inside = l_shape_interior(fine) if self.domain_name == "l-shape" and drawn else self.mask(fine)
 
         def fit(f):
             if self.boundary == "dirichlet" and drawn:
                 for axis in range(1, f.ndim):
                     np.moveaxis(f, axis, 0)[0] = 0
-                if kind == "sine" and f.ndim == 2:
+                if kind == "sine" and f.ndim == 2 and self.domain_name == "box":
                     f[:, [1, -2, -1]] = 0
-            if self.domain != "box":
+            if self.domain_name != "box":
                 f *= inside
-            if self.boundary != "dirichlet" and self.wavenumber is None:
+            if self.singular:
                 f -= inside * (f.sum(axis=tuple(range(1, f.ndim)), keepdims=True) / inside.sum())
 
         return fit
@@ -143,19 +180,22 @@ class EllipticProblem:
     @property
     def recipe(self):
         """All that determines the equation and its scheme."""
-        return {**vars(self), "hole_radius": self.hole_radius if self.domain == "perforated" else None}
+        return {**vars(self), "hole_radius": self.hole_radius if self.domain_name == "perforated" else None}
 
     def solver(self, fine, device):
         """Solver ``solve(rows, f, slopes)`` of the samples of a slice."""
-        a, box = self.diffusivity, self.domain == "box"
-        if box and a is None:
+        a = self.diffusivity
+        if self.domain_name == "box" and a is None:
             solve_box = box_solver(fine, self.boundary, self.order, self.wavenumber, device)
             return lambda rows, f, slopes: solve_box(f, slopes)
-        if self.domain == "l-shape":
+        if self.domain_name == "l-shape":
             solve = l_shape_solver(fine, self.order)
         else:
-            with_hole = partial(perforated_solver, fine, self.boundary, self.hole_radius)
-            prepare = partial(diffusion_solver, fine, self.boundary) if box else with_hole
+            if self.domain_name == "perforated":
+                prepare = partial(perforated_solver, fine, self.boundary, self.hole_radius)
+            else:
+                mask = None if self.domain_name == "box" else self.mask(fine)
+                prepare = partial(diffusion_solver, fine, self.boundary, mask=mask)
             if isinstance(a, np.ndarray) and a.ndim > len(fine):  # one field per sample
                 return lambda rows, f, slopes: np.concatenate(
                     [
@@ -196,7 +236,7 @@ def make_elliptic_data(request, forcing, problem):
     request = replace(request, n_points=shape, refinement=refinement, device=device)
     shapes = {"F": shape, "U": shape}
     # One field of the fine grid at least is worked on at a time, with its transform and the solution of the equation.
-    n_bytes = request.check_size(shapes, working=3 * prod(fine))
+    n_bytes = request.check_size(shapes, working=3 * prod(fine) + problem.factor_size(fine))
 
     def prepare():
         solver = problem.solver(fine, device)
@@ -240,10 +280,7 @@ def _check_shape(n_points):
 def _check_diffusivity(diffusivity, n_samples, shape):
     if diffusivity is None or callable(diffusivity):
         return diffusivity
-    diffusivity = as_plain(diffusivity, "diffusivity")
-    given, diffusivity = diffusivity, real_array(diffusivity, "diffusivity")
-    if np.asarray(given).dtype == bool:
-        raise ValueError("diffusivity holds booleans, such as a mask; it must hold positive numbers.")
+    diffusivity = coefficient_array(diffusivity, "diffusivity")
     if diffusivity.shape not in (shape, (n_samples, *shape)):
         raise ValueError(
             f"diffusivity has shape {diffusivity.shape}; it must be {shape}, one value per grid point, or "

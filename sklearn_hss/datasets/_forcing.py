@@ -98,6 +98,8 @@ class Fields:
             series = self.series
             highest = (n_intervals - 1) // (series.half_waves * refinement) - series.shift
             modes = check_modes(series.modes if self.modes is None else self.modes, highest, n_points)
+        elif self.modes is not None:
+            check_modes(self.modes, np.inf, n_points)
         return replace(self, modes=modes, length_scale=self.length_scale if self.kind == "grf" else None)
 
     @property

@@ -174,8 +174,9 @@ def generate(
 class Request:
     """Samples on a grid that a generator is asked for, and how to make and to keep them.
 
-    The attributes are the name of the public function and parameters of it. `refinement` is None for generators that
-    have none, and `device`, a torch device once it is checked, for data that are made without torch.
+    The attributes are the name of the public function and parameters of it. `n_points` and `refinement` are None for
+    generators that have none, or mean something else by it, and `device`, a torch device once it is checked, for data
+    that are made without torch.
     """
 
     generator: str
@@ -195,8 +196,8 @@ class Request:
     @property
     def sizes(self):
         """The parameters that the size of all data depends on."""
-        sizes = {"n_samples": self.n_samples, "n_points": self.n_points}
-        return sizes if self.refinement is None else {**sizes, "refinement": self.refinement}
+        sizes = {"n_samples": self.n_samples, "n_points": self.n_points, "refinement": self.refinement}
+        return {name: size for name, size in sizes.items() if size is not None}
 
     def rng(self):
         """The random number generator of a new data set."""

@@ -28,7 +28,7 @@ ELLIPTIC_CONSTRAINTS = {
 @validate_params(
     {
         **ELLIPTIC_CONSTRAINTS,
-        "domain": [StrOptions({"box", "l-shape", "perforated"})],
+        "domain": [StrOptions({"box", "l-shape", "perforated"}), "array-like"],
         "hole_radius": [Interval(Real, 0, 0.5, closed="neither")],
         "diffusivity": [callable, "array-like", None],
         "boundary": [StrOptions({"dirichlet", "neumann", "periodic"}), None],
@@ -41,7 +41,7 @@ def make_poisson(
     n_samples: int = 100,
     n_points: int | tuple[int, ...] = 256,
     *,
-    domain: str = "box",
+    domain: str | np.ndarray = "box",
     hole_radius: float = 0.2,
     diffusivity: ArrayLike | Callable | None = None,
     boundary: str | None = None,
@@ -74,10 +74,12 @@ def make_poisson(
     n_points : int or tuple of ints, default=256
         Number of grid points that are returned, one per axis; an int stands for one axis. The grid of an axis of n
         points is x_j = j / n, for Neumann conditions (j + 1/2) / n.
-    domain : {"box", "l-shape", "perforated"}, default="box"
+    domain : {"box", "l-shape", "perforated"} or array-like of bool and shape (\\*n_points), default="box"
         The unit box; in two dimensions also the square without its quarter x, y > 1/2, where u = 0 on the whole
         boundary; or the square without the disk around its middle, on which the normal derivative of u vanishes.
-        Outside these domains, f and u are zero.
+        Outside these domains, f and u are zero. An array, in any number of dimensions, is a mask: True at the points
+        inside, and u = 0 at those outside, which the boundary runs through; where the mask reaches the box, the
+        condition there is `boundary`.
     hole_radius : float, default=0.2
         Radius of the disk that the perforated domain lacks, in units of the square's side.
     diffusivity : callable or array-like, default=None
@@ -113,15 +115,17 @@ def make_poisson(
         Correlation length of the "grf" forcing, as a fraction of the box's side.
     order : {2, 4}, default=None
         Order of the finite-difference scheme: three points per axis, or the paper's five; in three dimensions, the
-        fourth order is that of the compact scheme of 19 points. By default 4; 2 with a diffusivity or a hole, where no
-        other is available. The solutions on an L-shape have a singularity at the corner, where neither reaches its
-        order, unless f is odd about the lines x = 1/2 and y = 1/2 as the "sine" forcing is. An array `forcing` reaches
-        the fourth order if it vanishes on the boundary (Dirichlet) or has zero normal derivative there (Neumann).
+        fourth order is that of the compact scheme of 19 points. By default 4; 2 with a diffusivity, a hole or a mask,
+        where no other is available. The solutions on an L-shape have a singularity at the corner, where neither reaches
+        its order, unless f is odd about the lines x = 1/2 and y = 1/2 as the "sine" forcing is. An array `forcing`
+        reaches the fourth order if it vanishes on the boundary (Dirichlet) or has zero normal derivative there
+        (Neumann).
     refinement : int, default=None
         The equation is solved on a grid this many times finer along every axis, of which every `refinement`-th point is
         kept. By default, for "sine" and "grf", 4 in one dimension (the paper's 1024 points for 256), 2 in two (128 for
         64), or 3 for Neumann conditions, where only odd factors nest the grids; 1 in three, and for "gaussian" and
-        given forcings, where u = A⁻¹ f on the grid itself.
+        given forcings, where u = A⁻¹ f on the grid itself, and for masks. On a finer grid, the domain of a mask is
+        also what lies between a point inside and its neighbours.
     return_mask : bool, default=False
         Whether to return the mask of the domain as well.
     random_state : int, RandomState instance or None, default=None
@@ -147,8 +151,8 @@ def make_poisson(
     U : ndarray of shape (n_samples, \\*n_points)
         Solutions.
     mask : ndarray of bool and shape (\\*n_points)
-        True in the domain and on its boundary; only if `return_mask`. The metrics of :mod:`sklearn_hss.metrics` take
-        it.
+        True in the domain and on its boundary, or the given mask; only if `return_mask`. The metrics of
+        :mod:`sklearn_hss.metrics` take it.
 
     Raises
     ------
@@ -156,11 +160,13 @@ def make_poisson(
         If a parameter is out of its range, the modes cannot be represented on the grid, or the data do not fit into
         the memory, or what is left of the disk, of this machine.
     RuntimeError
-        If the iterative solver of a variable diffusivity in three dimensions does not converge; it names the sample.
+        If the iterative solver of a variable diffusivity or a mask in three dimensions does not converge; it names the
+        sample.
 
     See Also
     --------
     make_helmholtz : The same with a zeroth-order term.
+    make_elliptic : The same with convection, reaction and anisotropy.
 
     References
     ----------
@@ -178,6 +184,13 @@ def make_poisson(
     >>> F, U, mask = make_poisson(10, (64, 64), domain="perforated", return_mask=True, random_state=0)
     >>> U[:, ~mask].any()
     np.False_
+
+    A domain of one's own:
+
+    >>> import numpy as np
+    >>> x, y = np.mgrid[:48, :48] / 48
+    >>> disk = (x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.2
+    >>> F, U = make_poisson(10, (48, 48), domain=disk, forcing="grf", random_state=0)
     """
     F, U, mask = make_elliptic_data(
         Request("make_poisson", n_samples, n_points, random_state, n_jobs, verbose, data_home, refinement, device),

@@ -5,7 +5,7 @@ Each discretisation gives a sparse matrix A over the unknowns, which `factorised
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import LinearOperator, cg, splu
+from scipy.sparse.linalg import LinearOperator, cg, onenormest, splu
 
 from .._containers import as_plain
 from ._box import axis_grid, box_solver
@@ -17,6 +17,9 @@ _CORNER = 0.5
 # Relative residual at which the conjugate gradients stop: what they leave is below the error of the discretisation.
 _TOLERANCE = 1e-12
 _MAX_ITERATIONS = 1000
+
+# Condition of a matrix from which on it is singular to rounding.
+_SINGULAR = 1e14
 
 
 def domain_mask(domain, shape, boundary, hole_radius):
@@ -32,6 +35,24 @@ def domain_mask(domain, shape, boundary, hole_radius):
     if domain == "perforated":  # points on the circle belong to the domain, however they are rounded
         return (axes[0] - _CENTRE) ** 2 + (axes[1] - _CENTRE) ** 2 >= hole_radius**2 * (1 - 1e-12)
     return np.ones(shape, bool)
+
+
+def refined_mask(mask, refinement, boundary):
+    """The domain of a mask on a finer grid: between its points, it is where one of those around is inside.
+
+    So the boundary runs through the points outside that are next to the domain, on every grid.
+    """
+    for axis in range(mask.ndim if refinement > 1 else 0):
+        points = np.moveaxis(mask, axis, 0)
+        n = len(points)
+        before = {"periodic": points[:0], "dirichlet": points[:0], "neumann": points[:1]}[boundary]
+        after = {"periodic": points[:1], "dirichlet": np.zeros_like(points[:1]), "neumann": points[-1:]}[boundary]
+        points = np.concatenate([before, points, after])
+        fine = np.repeat(points[:-1] | points[1:], refinement, axis=0)
+        fine[::refinement] = points[:-1]
+        first = refinement - refinement // 2 if boundary == "neumann" else 0
+        mask = np.moveaxis(fine[first : first + n * refinement], 0, axis)
+    return mask
 
 
 def l_shape_interior(shape):
@@ -99,7 +120,7 @@ def diffusion_matrix(shape, boundary, diffusivity, apertures=None):
     A = sp.csr_array((int(np.prod(shape)),) * 2)
     for axis, (n, a) in enumerate(zip(shape, diffusivity, strict=True)):
         D = sp.kron(
-            sp.kron(sp.eye_array(int(np.prod(shape[:axis]))), _differences(n, boundary)),
+            sp.kron(sp.eye_array(int(np.prod(shape[:axis]))), differences(n, boundary)),
             sp.eye_array(int(np.prod(shape[axis + 1 :]))),
         )
         weights = a if apertures is None else a * apertures[axis]
@@ -107,7 +128,15 @@ def diffusion_matrix(shape, boundary, diffusivity, apertures=None):
     return A
 
 
-def _differences(n, boundary):
+def along(matrices, shape):
+    """Kronecker product of the matrices of some axes, {axis: matrix}, with the identities of the others."""
+    product = sp.eye_array(1)
+    for axis, n in enumerate(shape):
+        product = sp.kron(product, matrices.get(axis, sp.eye_array(n)))
+    return product.tocsr()
+
+
+def differences(n, boundary):
     """Differences between neighbours, (faces, points); those of a Dirichlet problem end at x = 1, where u = 0."""
     D = sp.eye_array(n, k=1) - sp.eye_array(n)
     if boundary == "periodic":
@@ -122,31 +151,44 @@ def face_diffusivity(diffusivity, shape, boundary):
     beside it, which is right for layers of different materials. The face next to the end x = 1 of a Dirichlet problem
     has one neighbour only.
     """
-    axes = [axis_grid(n, boundary) for n in shape]
     faces = []
-    for axis, n in enumerate(shape):
+    for axis in range(len(shape)):
         if callable(diffusivity):
-            at = (np.arange(n - 1) + 1.0 if boundary == "neumann" else np.arange(n) + 0.5) / n
-            grid = np.meshgrid(*axes[:axis], at, *axes[axis + 1 :], indexing="ij", sparse=True)
-            a = np.asarray(as_plain(diffusivity(*grid), "The array that diffusivity returned"))
-            faces_shape = np.broadcast_shapes(*(x.shape for x in grid))
-            fits = a.ndim <= len(faces_shape) and all(
-                n in (1, m) for n, m in zip(a.shape[::-1], faces_shape[::-1], strict=False)
-            )
-            if a.dtype.kind not in "fiu" or not fits:
-                raise ValueError(
-                    f"diffusivity returned an array of shape {a.shape} and type {a.dtype} for coordinates that "
-                    f"broadcast to {faces_shape}; it must return one real number per point."
-                )
+            a = evaluated(diffusivity, positions(shape, boundary, [axis]), "diffusivity")
             check_positive(a)
-            a = np.broadcast_to(a, faces_shape).astype(float)
         else:
-            points = np.moveaxis(diffusivity, axis, 0)
-            after = {"periodic": points[:1], "dirichlet": points[-1:], "neumann": points[:0]}[boundary]
-            points = np.concatenate([points, after])
+            points = with_neighbour(np.moveaxis(diffusivity, axis, 0), boundary)
             a = np.moveaxis(2 / (1 / points[1:] + 1 / points[:-1]), 0, axis)
         faces.append(a)
     return faces
+
+
+def positions(shape, boundary, between=()):
+    """Coordinates of the grid points, or of the middles between neighbours along some axes; they broadcast together."""
+    axes = [axis_grid(n, boundary) for n in shape]
+    for axis in between:
+        n = shape[axis]
+        axes[axis] = (np.arange(n - 1) + 1.0 if boundary == "neumann" else np.arange(n) + 0.5) / n
+    return np.meshgrid(*axes, indexing="ij", sparse=True)
+
+
+def with_neighbour(points, boundary):
+    """Values along the first axis, with that of the last face's far side; beyond a Dirichlet end it is the last one."""
+    after = {"periodic": points[:1], "dirichlet": points[-1:], "neumann": points[:0]}[boundary]
+    return np.concatenate([points, after])
+
+
+def evaluated(function, grid, name):
+    """Values of a coefficient at the points of a grid; ValueError, by its name, where they are no real numbers."""
+    a = np.asarray(as_plain(function(*grid), f"The array that {name} returned"))
+    shape = np.broadcast_shapes(*(x.shape for x in grid))
+    fits = a.ndim <= len(shape) and all(n in (1, m) for n, m in zip(a.shape[::-1], shape[::-1], strict=False))
+    if a.dtype.kind not in "fiu" or not fits:
+        raise ValueError(
+            f"{name} returned an array of shape {a.shape} and type {a.dtype} for coordinates that "
+            f"broadcast to {shape}; it must return one real number per point."
+        )
+    return np.broadcast_to(a, shape).astype(float)
 
 
 def check_positive(diffusivity):
@@ -156,31 +198,39 @@ def check_positive(diffusivity):
         )
 
 
-def diffusion_solver(shape, boundary, diffusivity):
+def unknown_points(shape, boundary, mask=None):
+    """Points where u is not given: those of the mask, off the ends of a Dirichlet problem. An ndarray of bool."""
+    unknown = np.ones(shape, bool) if mask is None else mask.copy()
+    if boundary == "dirichlet":
+        for axis in range(len(shape)):
+            np.moveaxis(unknown, axis, 0)[0] = False
+    return unknown
+
+
+def diffusion_solver(shape, boundary, diffusivity=None, mask=None):
     """Solver of -div(a grad u) = f on the unit box, of second order; see `diffusion_matrix` for the parameters.
+
+    Where there is a mask, u = 0 at the points outside, and f there does not count.
 
     In one and two dimensions A is factorised. In three, where that takes too much memory, conjugate gradients are
     preconditioned by the fast solver of a = 1, so that their number of steps grows with the contrast of a, but not with
     the grid.
     """
-    faces = face_diffusivity(diffusivity, shape, boundary)
+    faces = face_diffusivity(np.ones(shape) if diffusivity is None else diffusivity, shape, boundary)
     A = diffusion_matrix(shape, boundary, faces)
-    unknown = np.ones(shape, bool)
-    if boundary == "dirichlet":
-        for axis in range(len(shape)):
-            np.moveaxis(unknown, axis, 0)[0] = False
-    unknown = unknown.ravel()
+    unknown = unknown_points(shape, boundary, mask).ravel()
+    singular = unknown.all()
     if len(shape) < 3:
-        return factorised_solver(A, unknown, weights=None if boundary == "dirichlet" else np.ones(A.shape[0]))
+        return factorised_solver(A, unknown, weights=np.ones(A.shape[0]) if singular else None)
     A = sp.diags_array(unknown * 1.0) @ A @ sp.diags_array(unknown * 1.0)
     precondition = box_solver(shape, boundary, 2)
-    M = LinearOperator(A.shape, lambda f: precondition(f.reshape(1, *shape)).ravel(), dtype=np.float64)
+    M = LinearOperator(A.shape, lambda f: unknown * precondition(f.reshape(1, *shape)).ravel(), dtype=np.float64)
     contrast = max(a.max() for a in faces) / min(a.min() for a in faces)
 
     def solve(fields):
         solutions = np.empty_like(fields)
         for i, f in enumerate(fields.reshape(len(fields), -1)):
-            f = np.where(unknown, f, 0) if boundary == "dirichlet" else f - f.mean()
+            f = f - f.mean() if singular else np.where(unknown, f, 0)
             u, failed = cg(A, f, rtol=_TOLERANCE, maxiter=_MAX_ITERATIONS, M=M)
             if failed:
                 raise NotConverged(
@@ -188,7 +238,7 @@ def diffusion_solver(shape, boundary, diffusivity):
                     f"conjugate gradients did not converge in {_MAX_ITERATIONS} steps; a diffusivity with less "
                     f"contrast than {contrast:.2g} would help",
                 )
-            solutions[i] = (u if boundary == "dirichlet" else u - u.mean()).reshape(shape)
+            solutions[i] = (u - u.mean() if singular else u).reshape(shape)
         return solutions
 
     return solve
@@ -274,7 +324,7 @@ def cut_cells(axes, boundary, hole_radius):
     return [across_x[inner], across_y[:, inner]], area
 
 
-def factorised_solver(A, unknown, weights=None):
+def factorised_solver(A, unknown, weights=None, left=None, definite=True):
     """Solver of A u = f by one sparse factorisation.
 
     Parameters
@@ -285,6 +335,10 @@ def factorised_solver(A, unknown, weights=None):
     weights : ndarray (n,), default=None
         None for a regular A. Otherwise A is one whose kernel is the constants and whose range has sum zero: then u is
         the solution whose mean with these weights is zero.
+    left : ndarray (n,), default=None
+        For a singular A whose range does not have sum zero, that on which it is orthogonal: A' left = 0.
+    definite : bool, default=True
+        Whether A is symmetric and positive (semi)definite, so that no pivots need to be chosen.
 
     Returns
     -------
@@ -298,16 +352,23 @@ def factorised_solver(A, unknown, weights=None):
         factors = splu(
             A.tocsr()[solved][:, solved].tocsc(),
             permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
+            diag_pivot_thresh=0.0 if definite else 0.1,
             options={"SymmetricMode": True},
         )
     except RuntimeError as error:
         raise NotConverged(0, f"its matrix is singular to rounding ({error})") from error
+    if not definite:
+        inverse = LinearOperator(
+            factors.shape, factors.solve, rmatvec=lambda f: factors.solve(f, trans="T"), dtype=np.float64
+        )
+        condition = onenormest(inverse, t=1) * abs(A).sum(axis=0).max()
+        if not condition < _SINGULAR:
+            raise NotConverged(0, f"its matrix is singular to rounding (condition {condition:.1e})")
 
     def solve(fields):
         f = fields.reshape(len(fields), -1)
         if weights is not None:
-            f = f - f[:, points].mean(axis=1, keepdims=True)
+            f = f - (f[:, points].mean(axis=1, keepdims=True) if left is None else f @ left[:, None] / left.sum())
         u = np.zeros_like(f)
         u[:, solved] = factors.solve(np.ascontiguousarray(f[:, solved].T)).T
         if weights is not None:

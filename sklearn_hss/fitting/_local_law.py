@@ -1,7 +1,8 @@
 """Laws M f = L u with sparse L and M, read off samples: a small least-squares problem at every point.
 
 At a point i, the law is f_i + sum_k m_k (D_k f)_i = sum_k l_k (D_k u)_i with differences D_k in a neighbourhood.
-Without the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on constants.
+Without the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on
+constants.
 
 Rows whose neighbourhoods have the same points form a class. A row is drawn towards the coefficients of its class, and
 a class towards those of the rows with all neighbours, as weakly as the errors of the equations allow: for exact samples

@@ -66,3 +66,70 @@ def test_odd_l_shape_satisfies_the_stencil(problems):
     np.testing.assert_allclose(((4 * U - around) * 32**2)[:, inside], F[:, inside], atol=1e-9)
     assert not F[:, ~inside].any()
     assert not U[:, ~inside].any()
+
+
+# Local laws: at some points, the rows of L are found again from samples, and hold for others.
+
+
+@pytest.fixture(scope="module")
+def local_problems():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "examples" / "benchmarks")
+        yield importlib.import_module("_local_problems")
+
+
+def check_law(columns, values, other_columns, other_values):
+    scale = np.abs(columns).max(axis=0)
+    law = np.linalg.lstsq(columns / scale, values, rcond=None)[0]
+    np.testing.assert_allclose(other_columns / scale @ law, other_values, atol=1e-9 * np.abs(other_values).max())
+
+
+STATIONARY = [
+    "variable a",
+    "L-shape",
+    "disk removed",
+    "convection-diffusion",
+    "anisotropic, mixed derivative",
+    "Helmholtz, indefinite",
+    "periodic, singular",
+    "Neumann, singular",
+    "elasticity, two fields",
+    "reaction-diffusion pair",
+    "rough a on an L-shape",
+]
+
+
+@pytest.mark.parametrize("kind", ["white", "smooth"])
+@pytest.mark.parametrize("name", STATIONARY)
+def test_stationary_problems_have_a_local_law(local_problems, name, kind):
+    assert list(local_problems.OWN_GRID) == STATIONARY
+    samples = local_problems.OWN_GRID[name].make(kind, 0)
+    (f, _), (new_f, new_u), (other_f, other_u) = samples.train, samples.test, samples.other
+    assert len(new_f) == 100
+    assert len(other_f) == 20
+    corners = name in ("anisotropic, mixed derivative", "elasticity, two fields")
+    for x, y in [(5, 7), (12, 55), (31, 10)]:
+        near = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if corners or i * j == 0]
+        columns, other_columns = (u[..., *np.transpose(near)].reshape(len(u), -1) for u in (new_u, other_u))
+        assert len(f) == columns.shape[1] + 3
+        values, other_values = (f[..., x, y].reshape(len(f), -1) for f in (new_f, other_f))
+        check_law(columns, values, other_columns, other_values)
+
+
+def test_time_steps_are_those_of_crank_nicolson(local_problems):
+    for name, make in local_problems.TIME_STEPS.items():
+        steps = make()
+        start, end = steps.train
+        assert len(start) == 20
+        dt = 1e-3 if name.startswith("1-D") else 2e-3
+        size = start.shape[1:]
+        assert steps.test.shape == (10, 51, *size)
+        near = [[10], [9], [11]] if len(size) == 1 else [[10, 20], [9, 20], [11, 20], [10, 19], [10, 21]]
+
+        def terms(before, after, near=near, dt=dt):
+            """Means of both states around a point, and the rate of change there."""
+            means = np.stack([(before + after)[..., *point] / 2 for point in near], axis=-1)
+            rate = ((after - before) / dt)[..., *near[0]]
+            return means.reshape(-1, len(near)), rate.reshape(-1, 1)
+
+        check_law(*terms(start, end), *terms(steps.test[:, :-1], steps.test[:, 1:]))

@@ -15,6 +15,7 @@ from sklearn_hss.datasets._sparse import (
     face_diffusivity,
     l_shape_solver,
     perforated_solver,
+    refined_mask,
 )
 
 PI = np.pi
@@ -331,6 +332,85 @@ def test_a_solver_that_does_not_converge_names_the_sample(monkeypatch):
         make_poisson(forcing=forcing, diffusivity=a)
 
 
+# Masks
+
+
+def some_mask(shape):
+    mask = np.random.RandomState(2).uniform(size=shape) < 0.8
+    mask[(slice(0, 3),) * len(shape)] = True  # at the ends of the box, too
+    return mask
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann", "periodic"])
+@pytest.mark.parametrize("shape", [(20,), (12, 15), (8, 9, 7)])
+@pytest.mark.parametrize("variable", [False, True])
+def test_data_on_a_mask_obey_the_balance_of_every_cell(shape, boundary, variable):
+    inside = some_mask(shape)
+    a = np.random.RandomState(1).uniform(1, 3, size=shape) if variable else np.ones(shape)
+    F, U, mask = make_poisson(
+        *(3, shape),
+        domain=inside.tolist(),
+        diffusivity=a if variable else None,
+        boundary=boundary,
+        forcing="gaussian",
+        return_mask=True,
+        random_state=0,
+    )
+    np.testing.assert_array_equal(mask, inside)
+    assert not F[:, ~inside].any()
+    assert not U[:, ~inside].any()
+    outflow = 0
+    for axis, n in enumerate(shape):
+        u, resistance = np.moveaxis(U, axis + 1, 1), np.moveaxis(1 / a, axis, 0)
+        for step in (1, -1):
+            flux = n**2 * (u - np.roll(u, step, 1)) / ((resistance + np.roll(resistance, step, 0)) / 2)
+            if boundary != "periodic":
+                end = 0 if step == 1 else -1
+                flux[:, end] = 0 if boundary == "neumann" else n**2 * u[:, end] / resistance[end]
+            outflow = outflow + np.moveaxis(flux, 1, axis + 1)
+    unknown = inside.copy()
+    if boundary == "dirichlet":
+        for axis in range(len(shape)):
+            np.moveaxis(unknown, axis, 0)[0] = False
+        assert not U[:, ~unknown].any()
+    np.testing.assert_allclose(outflow[:, unknown], F[:, unknown], atol=1e-9)
+    assert (U[:, unknown] != 0).all()
+
+
+@pytest.mark.parametrize(("forcing", "refinement"), [("gaussian", 1), ("grf", 1), ("grf", 3), ("sine", 2)])
+def test_the_mask_of_an_l_shape_is_the_l_shape(forcing, refinement):
+    options = dict(n_points=(24, 28), forcing=forcing, order=2, refinement=refinement, modes=None, random_state=0)
+    options["modes"] = (1, 5) if forcing == "sine" else None
+    expected = make_poisson(3, domain="l-shape", **options)
+    x, y = grid((24, 28), "dirichlet")
+    F, U = make_poisson(3, domain=(x < 0.5) | (y < 0.5), **options)
+    np.testing.assert_allclose(F, expected[0], atol=1e-12)
+    np.testing.assert_allclose(U, expected[1], atol=1e-14)
+
+
+@pytest.mark.parametrize(("boundary", "refinement"), [("dirichlet", 4), ("periodic", 2), ("neumann", 3)])
+def test_the_boundary_of_a_mask_stays_on_finer_grids(boundary, refinement):
+    shape = (12, 10)
+    x, y = (axis_grid(n, boundary) for n in shape)
+    fine_x, fine_y = (axis_grid(n * refinement, boundary) for n in shape)
+    # Points outside are the columns x[2] and x[8], and all to the right of it.
+    mask = np.outer((x < x[8]) & (x != x[2]), y >= 0)
+    fine = refined_mask(mask, refinement, boundary)
+    # Behind the last point there is the first one where u is periodic.
+    again = (fine_x > x[-1]) & (boundary == "periodic")
+    expected = ((fine_x < x[8] - 1e-9) & (np.abs(fine_x - x[2]) > 1e-9)) | again
+    np.testing.assert_array_equal(fine, np.outer(expected, fine_y >= 0))
+    np.testing.assert_array_equal(refined_mask(mask.T, refinement, boundary), fine.T)
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann", "periodic"])
+def test_a_mask_without_a_point_outside_is_the_box(boundary):
+    options = dict(n_points=(10, 9), boundary=boundary, forcing="gaussian", order=2, random_state=0)
+    F, U = make_poisson(3, **options)
+    for found, expected in zip(make_poisson(3, domain=np.ones((10, 9), bool), **options), (F, U), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
 # What make_poisson makes of them
 
 
@@ -373,9 +453,16 @@ def test_points_of_the_fine_grid_that_are_kept():
         (dict(diffusivity=np.zeros((64, 64))), "diffusivity must be positive and finite everywhere; its smallest.* 0"),
         (dict(diffusivity=lambda x, y: x - y), "diffusivity must be positive and finite"),
         (dict(diffusivity=np.full((64, 64), np.nan)), "diffusivity contains NaN"),
-        (dict(diffusivity=np.ones((64, 64)), refinement=2), "refinement=2 does not apply to a forcing or diffusivity"),
+        (dict(diffusivity=np.ones((64, 64)), refinement=2), "refinement=2 does not apply to a forcing or coefficient"),
         (dict(diffusivity=lambda x, y: np.ones(5)), r"an array of shape \(5,\) and type float64 .* one real number"),
         (dict(diffusivity=lambda x, y: 1j + x), "and type complex128"),
+        (dict(domain=np.ones((64, 32), bool)), r"domain is a mask of shape \(64, 32\); it must be \(64, 64\)"),
+        (dict(domain=np.ones((64, 64))), "domain is an array of type float64 .* a mask must be boolean"),
+        (dict(domain=np.zeros((64, 64), bool)), "domain is a mask without a point inside"),
+        (dict(domain=np.eye(64, k=1 - 64, dtype=bool).T), "domain is a mask without a point off the boundary"),
+        (dict(domain=np.ma.array(np.ones((64, 64), bool), mask=np.eye(64))), "domain is a masked array with 64 masked"),
+        (dict(domain=np.ones((64, 64), bool), order=4), "order=4 is not available for a domain that is a mask"),
+        (dict(domain=np.ones((64, 64), bool), boundary="neumann", refinement=2), "does not nest the grids"),
         (dict(device="cuda:77"), "device='cuda:77' cannot be used here"),
     ],
 )

@@ -23,6 +23,11 @@ ENTRANCES = {
     ("make_poisson", "forcing"): (rng.randint(-9, 9, size=(3, 8, 8)), {}),
     ("make_poisson", "diffusivity"): (rng.randint(1, 9, size=(8, 8)), dict(n_samples=3, n_points=(8, 8), modes=(1, 2))),
     ("make_helmholtz", "forcing"): (rng.randint(-9, 9, size=(3, 8, 8)), {}),
+    ("make_elliptic", "forcing"): (rng.randint(-9, 9, size=(3, 8, 8)), {}),
+    ("make_elliptic", "diffusivity"): (rng.randint(1, 9, size=(8, 8)), dict(n_samples=3, n_points=(8, 8))),
+    ("make_elliptic", "velocity"): (rng.randint(-9, 9, size=(2, 8, 8)), dict(n_samples=3, n_points=(8, 8))),
+    ("make_elliptic", "reaction"): (rng.randint(1, 9, size=(8, 8)), dict(n_samples=3, n_points=(8, 8))),
+    ("make_elliptic_mesh", "forcing"): (rng.randint(-9, 9, size=(3, 21)), dict(refinement=1)),
     ("make_heat", "initial"): (rng.randint(-9, 9, size=(3, 8)), dict(boundary="periodic", t_final=0.8)),
     ("make_burgers", "initial"): (
         rng.randint(-9, 9, size=(3, 8)),
@@ -140,7 +145,8 @@ BAD = {
         # Integers say where they are wrong, and forcings may have any number of dimensions.
         if entrance[1] != "states"
         and not (
-            kind.startswith("an axis") and entrance in [("make_poisson", "forcing"), ("make_helmholtz", "forcing")]
+            kind.startswith("an axis")
+            and entrance in [(f"make_{name}", "forcing") for name in ("poisson", "helmholtz", "elliptic")]
         )
     ],
 )
@@ -231,7 +237,9 @@ SIZES = {
         dict(n_points=10**12 if make.__name__ in ("make_heat", "make_burgers") else (10**6, 10**6)),
     ]
     for make in GENERATORS
+    if make is not datasets.make_elliptic_mesh
 }
+SIZES[datasets.make_elliptic_mesh] = [dict(n_samples=10**12), dict(refinement=20)]
 SIZES[make_poisson] += [dict(n_points=10**12), dict(n_points=(64,) * 9), dict(n_points=100, refinement=10**12)]
 SIZES[make_gray_scott] += [dict(states=range(10**12), return_trajectories=True)]
 SIZES[datasets.make_heat] += [dict(t_final=1e3, store_every=1e-5, step=1.0)]

@@ -320,6 +320,7 @@ class Trials:
         local = local_samples(self.samples.first(n_few), periodic) if n_few < whole.n_samples else whole
         n_rough = max(min(round(0.3 * local.n_samples), local.n_samples - n_unknowns), 1)
         smooth, rough = local.smooth_and_rough(n_rough)
+        law = None
         sharings = self.sharings if local.n_samples >= n_unknowns / 2 or self.sharings != _BOTH else self.sharings[:1]
         for known in conservative:
             if known is None and not conserves(law, smooth):
@@ -328,9 +329,8 @@ class Trials:
             fit = LawFit(smooth, shape, part_of(local))
             for sharing in sharings:
                 law = fit.law(sharing)
-                form = self.cls(
-                    self.options, stencil=replace(shape, sharing=sharing), periodic=periodic, n_unknowns=n_unknowns
-                )
+                shared = replace(shape, sharing=sharing)
+                form = self.cls(self.options, stencil=shared, periodic=periodic, n_unknowns=n_unknowns)
                 self.found.append(LawTrial(form, *judged(law, rough, local)))
         if sharings == _BOTH and stencil.of_f.radius:
             shared, own = self.found[-2:]
