@@ -152,7 +152,7 @@ def noisy(level, n_samples=40):
 CAUSES = {
     "an offset, few samples": ((F[:12], U[:12] + OFFSET), "an offset"),
     "an offset, many samples": ((F[:150], U[:150] + OFFSET), "an offset"),
-    "few samples": ((F[:3], U[:3]), "too few samples"),
+    "few samples": ((F[:3], F[:3] @ np.random.RandomState(7).standard_normal((64, 64))), "too few samples"),
     "noise": (noisy(0.1), "noise"),
     "noise, many samples": (noisy(0.3, 200), "noise"),
     "no relation": (unrelated(), "noise"),
@@ -197,4 +197,4 @@ def test_every_fit_with_an_intercept_is_a_fit_without():
 
 def test_settings_that_do_not_suit_are_named():
     with pytest.warns(UserWarning, match="Likeliest cause: .* not of one of the form asked for"):
-        fitted(F[:200], U[:200], solver="banded", form="forward")
+        fitted(F[:200], U[:200], solver="local", form="forward")

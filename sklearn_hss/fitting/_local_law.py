@@ -24,8 +24,11 @@ from ._samples import NEGLIGIBLE
 # Numbers of the small problems that are solved at a time.
 _CHUNK = 4_000_000
 # Errors of single equations are taken for so many times those of rounding.
-_SAFETY = 10.0
+_SAFETY = 2.0
 _TINY = 1e-150
+# Rows that are fitted together to learn what those around a row are like, and the mean square of their residuals, in
+# units of that of single rows, up to which they count as equal.
+_TILE, _AGREEMENT = 128, 4.0
 # Values of u below this fraction of the others are small.
 _SMALL = 0.1
 # Singular values below this fraction of the largest one say nothing about roughness.
@@ -60,11 +63,12 @@ class Stencil:
 
     @property
     def compact(self):
-        """The stencil next to boundaries."""
+        """The stencil next to boundaries: that of a wide compact scheme is narrow there, that of others is as wide."""
+        narrow = 1 if self.of_f.radius else self.of_u.radius
         return replace(
             self,
-            of_u=replace(self.of_u, radius=min(self.of_u.radius, 1)),
-            of_f=replace(self.of_f, radius=min(self.of_f.radius, 1)),
+            of_u=replace(self.of_u, radius=min(self.of_u.radius, narrow)),
+            of_f=replace(self.of_f, radius=min(self.of_f.radius, narrow)),
         )
 
 
@@ -212,6 +216,7 @@ class System:
     def __init__(self, samples, U, rows, of_u, of_f, conservative):
         self.rows, self.of_u, self.of_f = rows, of_u, of_f
         F, pinned, noise = samples.F, samples.pinned, samples.noise
+        self.coordinates = samples.points.coordinates[rows.numpy()]
         self.n_samples, self.n_channels = U.shape[:2]
         channels, k_f = range(self.n_channels), of_f.index.shape[1] - 1
         self.width = self.n_channels * (of_u.index.shape[1] + k_f)
@@ -229,19 +234,24 @@ class System:
             return torch.cat(on_u + [of_f[chunk].of(F[:, b])[..., 1:] for b in channels], dim=-1)
 
         chunks = torch.arange(len(rows)).split(max(_CHUNK // (self.n_samples * m), 1))
-        # Units are those of rows that have all neighbours, where there are any.
-        model = torch.nonzero(of_u.central).squeeze(-1) if of_u.central.any() else torch.arange(len(rows))
-        squares = columns(model[:: max(len(model) // 10_000, 1)]).square().mean((0, 1))
-        self.typical = torch.where(squares > 0, squares.sqrt(), 1)
+        # Central differences have their own units.
+        self.typical = U.new_ones(len(rows), self.width)
+        for kind in (of_u.central, ~of_u.central):
+            if kind.any():
+                model = torch.nonzero(kind).squeeze(-1)
+                squares = columns(model[:: max(len(model) // 10_000, 1)]).square().mean((0, 1))
+                self.typical[kind] = torch.where(squares > 0, squares.sqrt(), 1)
         self.R = U.new_empty(len(rows), min(self.n_samples, m), m)
         self.error = U.new_empty(len(rows), self.width)
         sizes = [noise * Z.square().mean(0).sqrt() for Z in (U, F)]
         for chunk in chunks:
             C, f = columns(chunk), F[:, :, rows[chunk]].permute(2, 0, 1)
-            self.R[chunk] = torch.linalg.qr(torch.cat([C / self.typical, f / self.size], dim=-1), mode="r")[1]
+            self.R[chunk] = torch.linalg.qr(
+                torch.cat([C / self.typical[chunk, None], f / self.size], dim=-1), mode="r"
+            )[1]
             near = [around(sizes[0][b], of_u[chunk]) for b in channels]
             near += [around(sizes[1][b], of_f[chunk])[:, 1:] for b in channels]
-            self.error[chunk] = torch.cat(near, dim=1) / self.typical
+            self.error[chunk] = torch.cat(near, dim=1) / self.typical[chunk]
         self.R[..., : self.width] *= self.there[:, None]
 
     def solve(self, sharing):
@@ -257,8 +267,39 @@ class System:
         if sharing == "row":
             for members in self.classes:
                 level[members] = torch.maximum(level[members], level[members].median(0).values)
+                if len(members) > 2 * _TILE:
+                    prior[members], alike = self.of_tiles(members, level[members], prior[members])
+                    # Rows that fit those around them as well as themselves are taken to be equal to these.
+                    level[members] = torch.where(alike, 1 / torch.finfo(level.dtype).eps, level[members])
         weight = base + level.unsqueeze(1)
         return self.in_units(self.ridge(weight, prior)), weight
+
+    def of_tiles(self, members, level, prior):
+        """Coefficients (n, width, n_channels) that fit the rows of a tile together, and where they fit them as well."""
+        K = self.width
+        order = torch.from_numpy(self.near_each_other(members))
+        n_tiles = -(-len(members) // _TILE)
+        index = torch.linspace(0, len(members), n_tiles + 1).long()
+        found, alike = torch.empty_like(prior), torch.zeros(len(members), self.n_channels, dtype=torch.bool)
+        root = (level.amax(1) + _TINY).sqrt()
+        for begin, end in zip(index[:-1].tolist(), index[1:].tolist(), strict=True):
+            tile = order[begin:end]
+            R = self.R[members[tile]] / root[tile, None, None]
+            T = torch.linalg.qr(R.flatten(0, 1), mode="r")[1]
+            weight = 1e-24 * T[:, :K].square().sum()
+            for a in range(self.n_channels):
+                target = torch.cat([T[:, :K], T[:, K + a, None]], dim=1)
+                c = drawn(target, weight.expand(K), prior[tile[0], :, a])
+                found[tile, :, a] = c
+                misfit = float((target[:, K] - target[:, :K] @ c).square().sum()) / (len(tile) * self.n_samples)
+                alike[tile, a] = misfit < _AGREEMENT
+        return found, alike
+
+    def near_each_other(self, members):
+        """Order of rows in which those of a tile of the grid come one after the other."""
+        where = self.coordinates[members.numpy()]
+        side = max(round(_TILE ** (1 / where.shape[1])), 1)
+        return np.lexsort(np.column_stack([where, where // side]).T)
 
     def rounding(self, coefficients):
         """Mean squares of the errors that those of the columns make in the equations (n_rows, n_channels)."""
@@ -333,8 +374,8 @@ class System:
 
     # Between coefficients and weights of values
 
-    def in_units(self, c):
-        return c * self.size / self.typical[:, None]
+    def in_units(self, c, rows=slice(None)):
+        return c * self.size / self.typical[rows, :, None]
 
     def split(self, c):
         """Weights of the values of u and f at neighbours, (n_rows, n_channels of the values, k, n_channels)."""
@@ -350,11 +391,11 @@ class System:
         """Coefficients of a row that has the weights of another one, as far as it has the neighbours."""
         other = System.__new__(System)
         other.__dict__.update(self.__dict__, of_u=self.of_u[of], of_f=self.of_f[of])
-        on_u, on_f = other.split(self.in_units(c))
+        on_u, on_f = other.split(self.in_units(c, of))
         parts = [self.of_u[to].coefficients(w) for w in on_u.unbind(1)]
         parts += [self.of_f[to].coefficients(w)[:, 1:] for w in on_f.unbind(1)]
         c = torch.where(self.there[to].unsqueeze(-1), torch.cat(parts, dim=1), 0)
-        return c * self.typical[:, None] / self.size
+        return c * self.typical[to, :, None] / self.size
 
 
 def null_space(L, U, free):

@@ -419,7 +419,7 @@ def test_inverse_transform_where_the_operator_is_known_in_a_subspace():
         ({"solver": "als", "form": "inverse"}, "solver='als' does not apply to form='inverse'"),
         (
             {"solver": "banded", "form": "forward"},
-            "solver='banded' with form='forward' applies to one-dimensional fields",
+            "solver='banded' does not apply to form='forward'",
         ),
         ({"grid_shape": (5, 7)}, r"X has fields of shape \(13, 18\), which do not fit the grid \(5, 7\)"),
         ({"grid_shape": (13, 0)}, r"grid_shape=\(13, 0\) must be a positive integer or a tuple of these"),

@@ -55,6 +55,8 @@ def local_samples(samples, periodic=None, *, forward=False):
     def make():
         points = Points(shape, periodic, samples.adjacency)
         n_channels = samples.grid_out[0] if samples.has_channels else 1
+        if not (samples.X.any() and samples.Y.any()):
+            raise NotApplicable("needs samples that are not zero")
         F, U = (Z.reshape(samples.n_samples, n_channels, len(points)) for Z in (samples.X, samples.Y))
         if forward:
             nothing = torch.zeros_like(F[0], dtype=torch.bool)
@@ -152,7 +154,6 @@ class LocalInverse(LocalForm):
     effort: ClassVar[int] = 1
     amplifies: ClassVar[bool] = True
     correctable: ClassVar[bool] = True
-    worthwhile: ClassVar[float] = math.inf
 
     @classmethod
     def path(cls, samples, options):
@@ -160,31 +161,36 @@ class LocalInverse(LocalForm):
         refuse_cuts(samples, options)
         trials = sorted(Trials(cls, samples, options).all(), key=lambda t: t.order)
         good = [t for t in trials if t.gain <= SPURIOUS] or trials
-        if not good:
-            raise NotApplicable("needs samples that are not zero")
         best = min(t.error for t in good)
         chosen = next(t for t in good if t.error <= max(WORTHWHILE * best, EXACT))
         if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
-        if error > samples.accurate:
-            # Laws that would need more samples.
-            own = [t.form for t in trials if t.form.n_unknowns > samples.n_samples]
-            for form in own[:1] if options.sharing in ("auto", "row") else []:
+        if error > samples.accurate and options.sharing in ("auto", "row"):
+            # Rows of their own had too few samples to be judged; or there are too few in any case.
+            own = [t.form for t in trials if t.form.n_unknowns > t.n_samples]
+            for form in own[:1]:
                 yield replace(form, stencil=replace(form.stencil, sharing="row"), least=form.n_unknowns)
 
     def fit(self, samples, start=None):
         local = local_samples(samples, self.periodic)
         law = LawFit(local, self.stencil).law(self.stencil.sharing)
-        L, M = self.part(law.L), law.M
+        L, M = self.part(law.L, samples), law.M
         V, gauge = null_space(L, local.U.flatten(1).numpy(), ~local.pinned.numpy())
         grid = samples.grid_in
         return SparseInverse(SparseMatrix(L, grid, grid), SparseMatrix(M, grid, grid), right=gauge, left=V)
 
-    def part(self, L):
-        """The symmetric part of a one-sided law, if that is wanted."""
-        return sp.csr_array((L + L.T) / 2) if self.options.symmetric is True and not self.stencil.of_f.radius else L
+    @property
+    def symmetric(self):
+        return self.options.symmetric is True
+
+    def part(self, L, samples):
+        """The symmetric part of the matrix of a one-sided law, if the map is symmetric."""
+        wanted = self.options.symmetric
+        if wanted == "auto":
+            wanted = samples.asymmetry < max(1e-8, 100 * samples.noise)
+        return sp.csr_array((L + L.T) / 2) if wanted and not self.stencil.of_f.radius else L
 
     def deliver(self, operator, samples, alpha=None):
         """In one dimension, an HSS matrix; elsewhere the sparse matrices as they are. With the correction."""
@@ -212,9 +218,10 @@ class LocalInverse(LocalForm):
 
 @dataclass
 class LawTrial:
-    """A law, judged by the roughest combinations of the samples: its error there, and its gain over theirs."""
+    """A law of some samples, judged by the roughest combinations of them: its error there, and its gain over theirs."""
 
     form: LocalForm
+    n_samples: int
     error: float
     gain: float
 
@@ -306,6 +313,7 @@ class Trials:
         radius, shape, sides = self.options.radius, self.options.neighbourhood, self.options.two_sided
         return (
             radius in ("auto", stencil.of_u.radius)
+            and (n_axes == 1 or self.options.symmetric is not True or not stencil.of_f.radius)
             and (shape == "auto" or n_axes == 1 or stencil.of_u.box == (shape == "box"))
             and (sides == "auto" or sides == (stencil.of_f.radius > 0))
         )
@@ -331,7 +339,7 @@ class Trials:
                 law = fit.law(sharing)
                 shared = replace(shape, sharing=sharing)
                 form = self.cls(self.options, stencil=shared, periodic=periodic, n_unknowns=n_unknowns)
-                self.found.append(LawTrial(form, *judged(law, rough, local)))
+                self.found.append(LawTrial(form, smooth.n_samples, *judged(law, rough, local)))
         if sharings == _BOTH and stencil.of_f.radius:
             shared, own = self.found[-2:]
             self.sharings = sharings[:1] if shared.error < WORTHWHILE * own.error else sharings[1:]
