@@ -260,7 +260,9 @@ class BaseHSSMap(BaseEstimator):
         scales, grids = self._channel_scales_of(X, y, inputs, outputs)
         # Channels are one more mode, of which there is no tree.
         with_channels = len(grids[0]) > len(inputs.grid)
-        F, U = (torch.from_numpy(rows).view(-1, *grid) / s for rows, grid, s in zip((X, y), grids, scales, strict=True))
+        F, U = (torch.from_numpy(rows).view(-1, *grid) for rows, grid in zip((X, y), grids, strict=True))
+        if with_channels:
+            F, U = F / scales[0], U / scales[1]
         samples = Samples(
             F,
             U,

@@ -22,7 +22,7 @@ from ._neighbourhoods import Differences, Neighbourhood, Points
 from ._samples import NEGLIGIBLE
 
 # Numbers of the small problems that are solved at a time.
-_CHUNK = 4_000_000
+_CHUNK = 1_000_000
 # Errors of single equations are taken for so many times those of rounding.
 _SAFETY = 2.0
 _TINY = 1e-150
@@ -33,6 +33,8 @@ _TILE, _AGREEMENT = 128, 4.0
 _SMALL = 0.1
 # Singular values below this fraction of the largest one say nothing about roughness.
 _SPREAD = 1e-4
+# Equations per unknown of a class that may have the whole stencil.
+_ENOUGH = 1.5
 # Row sums below this fraction of the largest sum of magnitudes in a row are zero.
 _NULL = 1e-10
 # Cosine of the angle between the values on both sides of a nodal line, from below.
@@ -63,12 +65,11 @@ class Stencil:
 
     @property
     def compact(self):
-        """The stencil next to boundaries: that of a wide compact scheme is narrow there, that of others is as wide."""
-        narrow = 1 if self.of_f.radius else self.of_u.radius
+        """The stencil of points near boundaries, where there are too few like them for the whole one."""
         return replace(
             self,
-            of_u=replace(self.of_u, radius=min(self.of_u.radius, narrow)),
-            of_f=replace(self.of_f, radius=min(self.of_f.radius, narrow)),
+            of_u=replace(self.of_u, radius=min(self.of_u.radius, 1)),
+            of_f=replace(self.of_f, radius=min(self.of_f.radius, 1)),
         )
 
 
@@ -177,7 +178,10 @@ class LawFit:
 
 
 def groups(samples, stencil, part=None):
-    """Rows with complete neighbourhoods, and the others, which make do with the compact stencil; with differences."""
+    """Rows with the whole stencil, and those that make do with the compact one; with their differences.
+
+    Rows with missing neighbours need samples enough for their class.
+    """
     points, silent = samples.points, samples.silent
     alive = ~samples.pinned.all(0)
     # On a boundary, u is known to be zero; but central differences would treat a wall as a point of the inside.
@@ -188,16 +192,29 @@ def groups(samples, stencil, part=None):
         of_u = torch.where((of_u >= 0) & alive[of_u], of_u, -1)
         of_f = torch.where((of_f >= 0) & ~silent[of_f], of_f, -1)
         complete = (of_u >= 0).all(1) & whole[of_u].all(1) & (of_f >= 0).all(1) & (not points.is_mesh)
-        pair = [
-            Differences(index, complete, points.differences(hood))
-            for index, hood in ((of_u, current.of_u), (of_f, current.of_f))
-        ]
-        taken = complete if current != stencil.compact else torch.ones_like(complete)
+        taken = torch.ones_like(complete)
+        if current != stencil.compact:
+            there = torch.cat([of_u >= 0, of_f[:, 1:] >= 0], dim=1)
+            counts = np.unique(packed(there), return_inverse=True, return_counts=True)[1:]
+            equations = torch.from_numpy(counts[1][counts[0]]) * samples.n_samples
+            taken = complete | (equations >= _ENOUGH * len(samples.pinned) * there.sum(1))
         if taken.any():
-            yield rows[taken], *(d[taken] for d in pair)
+            yield (
+                rows[taken],
+                *(
+                    Differences(index[taken], complete[taken], points.differences(hood))
+                    for index, hood in ((of_u, current.of_u), (of_f, current.of_f))
+                ),
+            )
         rows = rows[~taken]
         if not len(rows):
             return
+
+
+def packed(bits):
+    """One value per row of a mask, equal for equal rows."""
+    found = np.packbits(bits.numpy(), axis=1)
+    return np.ascontiguousarray(found).view(f"V{found.shape[1]}").ravel()
 
 
 class System:
@@ -338,8 +355,8 @@ class System:
     @cached_property
     def classes(self):
         """Lists of rows with the same neighbours, those with all of them first, then the large ones."""
-        bits = np.packbits(np.column_stack([self.of_u.central.numpy(), self.there.numpy()]), axis=1)
-        _, number, counts = np.unique(bits.view(f"V{bits.shape[1]}").ravel(), return_inverse=True, return_counts=True)
+        keys = packed(torch.cat([self.of_u.central[:, None], self.there], dim=1))
+        _, number, counts = np.unique(keys, return_inverse=True, return_counts=True)
         members = np.split(np.argsort(number, kind="stable"), np.cumsum(counts)[:-1])
         members.sort(key=lambda rows: (not self.of_u.central[rows[0]], -len(rows)))
         return [torch.from_numpy(rows) for rows in members]
@@ -359,7 +376,9 @@ class System:
         """Coefficients that fit several rows together, drawn towards others."""
         there, found = self.there[members[0]], torch.zeros_like(prior)
         used = torch.cat([there, there.new_ones(self.n_channels)])
-        T = torch.linalg.qr(self.R[members].flatten(0, 1)[:, used], mode="r")[1]
+        T = self.R.new_zeros(0, int(used.sum()))
+        for some in members.split(max(_CHUNK // self.R[0].numel(), 1)):
+            T = torch.linalg.qr(torch.cat([T, self.R[some].flatten(0, 1)[:, used]]), mode="r")[1]
         k, n_equations = int(there.sum()), len(members) * self.n_samples
         error = self.error[members].square().mean(0)[there]
         freedom = max(n_equations - k, 1)

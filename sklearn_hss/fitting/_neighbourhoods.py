@@ -1,7 +1,7 @@
 """The points around every point of a grid or a mesh, and the differences of fields there."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -68,6 +68,7 @@ class Points:
     shape: tuple[int, ...]
     periodic: tuple[bool, ...] = ()
     adjacency: sp.csr_array | None = None
+    _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self):
         return int(np.prod(self.shape))
@@ -95,6 +96,11 @@ class Points:
 
     def neighbours(self, hood):
         """Index of every neighbour (n_points, k), that of the point itself first; -1 where there is none."""
+        if hood not in self._kept:
+            self._kept[hood] = self._neighbours(hood)
+        return self._kept[hood]
+
+    def _neighbours(self, hood):
         if self.adjacency is not None:
             return self._on_mesh(hood.radius)
         offsets = hood.offsets(len(self.shape))

@@ -54,6 +54,11 @@ class Trial:
     error: float
     alpha: float | None = None
 
+    def released(self):
+        """The operator, which is forgotten: with its factors it may be large."""
+        operator, self.operator = self.operator, None
+        return operator
+
 
 @dataclass
 class Fit:
@@ -214,18 +219,18 @@ class Search:
     def __init__(self, samples, options, forms, report, centred, n_valid=None):
         n_valid = n_valid or max(samples.n_samples // 5, 1)
         self.verified = samples.n_samples - n_valid > int(centred)
-        train, valid = (samples.pick(part) for part in (slice(n_valid, None), slice(n_valid)))
-        if not self.verified:
-            train = valid = samples
-        self.means: Any = None
+        parts = (slice(n_valid, None), slice(n_valid)) if self.verified else (slice(None), slice(None))
         self.centred = centred
         self.options, self.forms, self.report = options, forms, report
-        if centred:
-            self.means = samples.means()
-            means, samples = train.means(), samples.about(self.means)
-            train, valid = train.about(means), valid.about(means)
-        units = largest(samples)
-        self.everything, self.train, self.valid = (part.scaled(units) for part in (samples, train, valid))
+        self.means: Any = samples.means() if centred else None
+        whole = samples.about(self.means) if centred else samples
+        units = largest(whole)
+        self.everything = whole.scaled(units)
+        self.train, self.valid = (self.everything.pick(part) for part in parts)
+        if centred and self.verified:
+            # What is held out must not enter the means.
+            means = samples.pick(parts[0]).means()
+            self.train, self.valid = (samples.pick(part).about(means).scaled(units) for part in parts)
         self.walked, self.trials, self.finalists, self.beyond, self.declined = [], [], [], [], []
 
     @property
@@ -377,8 +382,11 @@ class Search:
 
     def refit(self, trial):
         """Map of a candidate fitted to all samples; None if they are degenerate."""
+        for other in self.trials:
+            if other is not trial:
+                other.operator = None
         try:
-            operator = trial.form.fit(self.everything, trial.operator)
+            operator = trial.form.fit(self.everything, trial.released())
             return trial.form.deliver(operator, self.everything, trial.alpha)
         except _DEGENERATE:
             return None

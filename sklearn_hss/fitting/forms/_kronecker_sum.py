@@ -31,6 +31,8 @@ _SMALL = 0.2
 # Share of the inputs that laws of single points leave: the matrices of row weights are not tried above the first, and
 # wider bands not above the second.
 _FAR, _UNRELATED = 0.3, 0.9
+# Number of points of a coarser grid that is looked at first, and the share of the inputs that may be left there.
+_COARSE, _CLOSE = 4096, 0.05
 # Misfits below this one are those of nearly exact samples.
 _ACCURATE = 1e-4
 
@@ -93,6 +95,8 @@ class KroneckerSum(ProductForm):
     @classmethod
     def candidates(cls, options, symmetric, widest, samples):
         best = math.inf
+        if options.solver == "auto" and samples.X[0].numel() > 2 * _COARSE and thinned_misfit(samples, widest) > _CLOSE:
+            raise NotApplicable("is not tried where samples are far from those of a Kronecker sum")
         for w in range(1, widest + 1):
             error = yield cls(options, is_symmetric=symmetric, w=w)
             if error <= EXACT or not error * WORTHWHILE < best or (error > 1 and local_misfit(samples) > _UNRELATED):
@@ -362,6 +366,22 @@ def guess_weights(F, U, *, periodic=False, window=3):
         weights.append(u / u.mean())
     usable = all((a > 0.01).all() for a in weights)
     return weights if usable else [torch.ones_like(a) for a in weights]
+
+
+def thinned_misfit(samples, w):
+    """Share of the inputs that a sum of matrices with w neighbours leaves, at points of a coarser grid."""
+    few, n_modes = samples.first(4), len(samples.grid_in)
+    F, columns = few.X, _difference_columns(few.Y, w, False)
+    for j, n in enumerate(samples.grid_in, 1):
+        kept = torch.linspace(0, n - 1, min(n, int(_COARSE ** (1 / n_modes)))).long()
+        F, columns = F.index_select(j, kept), [[C.index_select(j, kept) for C in of_mode] for of_mode in columns]
+    coefficients = _solve_rowwise(columns, F)
+    left = F - sum(
+        along(c, j, n_modes) * C
+        for j, of_mode in enumerate(columns)
+        for c, C in zip(coefficients[j], of_mode, strict=True)
+    )
+    return float(left.norm()) / (float(F.norm()) or 1.0)
 
 
 def local_misfit(samples):

@@ -14,8 +14,8 @@ from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
 from .._neighbourhoods import Neighbourhood, Points
 from ._matrix import correction, symmetrised
 
-# Laws are judged by solutions on parts of the domain of so many values.
-_PART = 20_000
+# Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
+_PART = {1: 20_000, 2: 20_000, 3: 4_096}
 # Errors above the first are those of no law at all; those below the second are as good as exact.
 _HOPELESS, _DONE = 0.7, 1e-10
 # Row sums that contribute less than this fraction of f may be zero.
@@ -111,7 +111,8 @@ class LocalForm(Form):
 class Local(LocalForm):
     """A sparse matrix whose rows couple neighbours: the map itself, such as a differential operator."""
 
-    effort: ClassVar[int] = 1
+    effort: ClassVar[int] = 2
+    floor: ClassVar[float] = 1e-10
 
     @classmethod
     def path(cls, samples, options):
@@ -125,7 +126,7 @@ class Local(LocalForm):
             for sharing in ("class", "row") if options.sharing == "auto" else (options.sharing,):
                 stencil = Stencil(hood, sharing=sharing)
                 laws.append(cls(options, stencil=stencil, n_unknowns=unknowns(local, stencil)))
-        yield from growing(laws, enough=cls.floor, patience=2)
+        yield from growing(laws, enough=cls.floor)
 
     def fit(self, samples, start=None):
         local = local_samples(samples, self.periodic, forward=True)
@@ -174,6 +175,7 @@ class LocalInverse(LocalForm):
                 yield replace(form, stencil=replace(form.stencil, sharing="row"), least=form.n_unknowns)
 
     def fit(self, samples, start=None):
+        del start  # with a factor that may be large
         local = local_samples(samples, self.periodic)
         law = LawFit(local, self.stencil).law(self.stencil.sharing)
         L, M = self.part(law.L, samples), law.M
@@ -254,9 +256,12 @@ class Trials:
     def all(self):
         """All trials."""
         first, *others = self.stages()
+        periods = self.periods()
+        variants = [(periodic, (False, None)) for periodic in periods]
         for stencil in first:
-            for periodic in self.periods():
-                self.attempt(stencil, periodic, (False, None))
+            for periodic, conservative in variants:
+                self.attempt(stencil, periodic, conservative)
+            variants = self.variants()
         for stage in others:
             if not self.found or self.best.error < self.done or self.best.error > _HOPELESS:
                 break
@@ -264,6 +269,15 @@ class Trials:
             for stencil in stage:
                 self.attempt(stencil, form.periodic, (form.stencil.conservative,))
         return self.found
+
+    def variants(self):
+        """Which axes are periodic and whether constants are in the null space, as far as trials tell it."""
+        found: dict = {}
+        for t in self.found:
+            stencil = t.form.stencil
+            found.setdefault((t.form.periodic, (stencil.conservative,)), []).append(t.error)
+        best = min(min(errors) for errors in found.values())
+        return [variant for variant, errors in found.items() if min(errors) <= WORTHWHILE * best]
 
     def periods(self):
         """Which axes to take for periodic: those of whose ends u says that they are no boundaries, or none."""
@@ -324,7 +338,7 @@ class Trials:
         n_unknowns = unknowns(whole, stencil)
         if n_unknowns > _MOST and self.options.radius == "auto":
             return
-        n_few = round(1.5 * n_unknowns) + 4
+        n_few = round(2.5 * n_unknowns) + 5
         local = local_samples(self.samples.first(n_few), periodic) if n_few < whole.n_samples else whole
         n_rough = max(min(round(0.3 * local.n_samples), local.n_samples - n_unknowns), 1)
         smooth, rough = local.smooth_and_rough(n_rough)
@@ -396,7 +410,7 @@ def amplification(operator, n_steps=6):
 
 def part_of(local):
     """Points in a corner of the grid (n_points,), as many as a quick solution allows; None for all."""
-    most = _PART // len(local.pinned)
+    most = _PART[min(len(local.points.shape), 3)] // len(local.pinned)
     if len(local.points) <= most:
         return None
     if local.points.is_mesh:
