@@ -46,6 +46,8 @@ class Trial:
         The same with the correction, or after the cut to the wanted rank.
     alpha : float or None
         Penalty of the correction.
+    fitted : object
+        The fit to all samples, once there is one.
     """
 
     form: Form
@@ -53,6 +55,7 @@ class Trial:
     base_error: float
     error: float
     alpha: float | None = None
+    fitted: Any = None
 
 
 @dataclass
@@ -65,6 +68,8 @@ class Fit:
         The map A with Y = A X + c.
     form : Form
         The chosen candidate.
+    fitted : object
+        What it has returned for all samples, in units of their largest entries.
     alpha : float or None
         Ridge penalty in use.
     held_out_error, residual : float
@@ -88,6 +93,7 @@ class Fit:
 
     operator: LinearMap
     form: Form
+    fitted: Any
     alpha: float | None
     held_out_error: float
     residual: float
@@ -308,7 +314,7 @@ class Search:
             except _DEGENERATE:
                 return replace(trial, error=math.inf)
             return replace(trial, error=valid.error(prediction, train.typical))
-        if not form.correctable or not 0.1 * EXACT < trial.base_error < _HOPELESS:
+        if not form.correctable or self.options.alpha is None or not 0.1 * EXACT < trial.base_error < _HOPELESS:
             return trial
         ridge, held_out = correction(trial.operator.apply(train.X), train), trial.operator.apply(valid.X)
         if len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()) / 8:
@@ -378,8 +384,8 @@ class Search:
     def refit(self, trial):
         """Map of a candidate fitted to all samples; None if they are degenerate."""
         try:
-            operator = trial.form.fit(self.everything, trial.operator)
-            return trial.form.deliver(operator, self.everything, trial.alpha)
+            trial.fitted = trial.form.fit(self.everything, trial.operator)
+            return trial.form.deliver(trial.fitted, self.everything, trial.alpha)
         except _DEGENERATE:
             return None
 
@@ -395,6 +401,7 @@ class Search:
         return Fit(
             operator=operator,
             form=chosen.form,
+            fitted=chosen.fitted,
             alpha=alpha if chosen.alpha is None else self.everything.users_penalty(chosen.alpha),
             held_out_error=chosen.error if self.verified else math.nan,
             residual=residual,
