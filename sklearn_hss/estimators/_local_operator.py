@@ -27,7 +27,7 @@ from ._score import FieldRegressorMixin
 
 # Nearest nodes that hold all neighbours in a triangulation of points in one, two and three dimensions, as a rule.
 _NEAREST = {1: 4, 2: 12}
-_NEAREST_IN_SPACE = 30
+_NEAREST_IN_SPACE = 26
 # Targets of at most this fraction of the numbers of the inputs are no fields.
 _NUMBERS = 0.5
 # Laws with smaller errors on held-out samples than this one hold, though rows may be open.
@@ -78,7 +78,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     points : array-like of shape (n_nodes, n_dimensions), default=None
         Coordinates of scattered points, the nearest of which are neighbours; instead of `neighbours`.
     n_neighbors : int or "auto", default="auto"
-        Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 30 in space, which hold the
+        Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 26 in space, which hold the
         neighbours of meshes of usual triangles and tetrahedra.{_linear_map.PARAMETERS.rstrip()}
 
     Attributes
@@ -263,7 +263,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         """Refuse fields, or parameters that do not suit them."""
         grid = inputs.grid
         if (grid, inputs.n_channels or 1) != (outputs.grid, outputs.n_channels or 1):
-            if outputs.size > max(1, _NUMBERS * inputs.size):
+            if grid == outputs.grid or outputs.size > max(1, _NUMBERS * inputs.size):
                 raise ValueError(
                     f"A local law needs outputs on the grid of the inputs, of as many channels; got fields of shape "
                     f"{outputs.shape} and {inputs.shape}."
@@ -315,7 +315,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     def _forms(self, samples):
         if not samples.is_square:
             warn_user(
-                f"y has {samples.grid_out[0]} numbers a sample, which are no fields on the grid of X: there is no law, "
+                f"y has {samples.Y[0].numel()} numbers a sample, which are no fields on the grid of X: there is no law, "
                 "and ridge regression maps to them.",
                 DataWarning,
             )
@@ -338,6 +338,9 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         law, stencil = self._law, found.form.stencil
         self.periodic_ = found.form.periodic
         self._points = Points(shape, self.periodic_, samples.adjacency)
+        self._n_axes = len(shape)
+        if samples.adjacency is not None:  # meshes of which only neighbours are known are taken for plane ones
+            self._n_axes = 2 if self.points is None else np.shape(self.points)[1]
         self.radius_, self.two_sided_, self.sharing_ = stencil.of_u.radius, stencil.of_f.radius > 0, stencil.sharing
         self.neighbourhood_ = "mesh" if samples.adjacency is not None else "box" if stencil.of_u.box else "cross"
         self.amplification_ = found.fitted.amplification
@@ -383,7 +386,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
 
         Where outputs can be wrong in ways that other inputs explain, as solutions of simulations that have not
         converged, this tells without a solution. It is about rounding, times the condition of L at worst, where the law
-        holds, and about one for fields that have nothing to do with each other.
+        holds, and one or more, but at most two, for fields that have nothing to do with each other. The correction has
+        no part in it.
 
         Parameters
         ----------
@@ -517,13 +521,6 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         F = F.reshape(n_samples, *channels.shape[1:]) * live
         size = [np.sqrt(np.square(Z).sum((0, 2)) / len(Z)) for Z in (F, channels)]
         return (F * (size[1] / np.where(size[0] > 0, size[0], 1))[:, None]).reshape(n_samples, -1)
-
-    @property
-    def _n_axes(self):
-        """Dimensions of the grid; those of meshes of which only neighbours are known are taken for two."""
-        if not self._points.is_mesh:
-            return len(self._points.shape)
-        return 2 if self.points is None else np.shape(self.points)[1]
 
     def _length_scale(self, fields):
         """That of random fields with as large differences between neighbours as given ones."""

@@ -26,7 +26,7 @@ _AT_ENDS = 0.2
 SPURIOUS = 1e3
 _BOTH = ("class", "row")
 _COMPACT = Stencil(Neighbourhood(1))
-# Laws with more unknowns at a point are not tried.
+# Laws with more unknowns at a point are not tried, but for the first one.
 _MOST = 48
 # Rows of their own must be this many times better than those of a class, unless samples are exact.
 _OWN = 10.0
@@ -158,10 +158,12 @@ class LocalInverse(LocalForm):
     def path(cls, samples, options):
         """The law that predicts the roughest combinations of the samples best, and the next one of another kind."""
         refuse_cuts(samples, options)
+        if not (samples.X.any() and samples.Y.any()):
+            raise NotApplicable("needs samples that are not zero")
         trials = sorted(Trials(cls, samples, options).all(), key=lambda t: t.order)
         good = [t for t in trials if t.gain <= SPURIOUS] or trials
         if not good:
-            raise NotApplicable("needs samples that are not zero")
+            raise NotApplicable("needs more samples")
         best = min(t.error for t in good)
         chosen = next(t for t in good if t.error <= max(WORTHWHILE * best, EXACT))
         if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
@@ -373,7 +375,7 @@ class Trials:
         """Judge laws of a shape; that with constants in the null space where it may be so, if this is not known."""
         whole = local_samples(self.samples, periodic)
         n_unknowns = unknowns(whole, stencil)
-        if n_unknowns > _MOST and self.options.radius == "auto":
+        if n_unknowns > _MOST and self.options.radius == "auto" and self.found:
             return
         n_few = round(1.5 * n_unknowns) + 4
         local = local_samples(self.samples.first(n_few), periodic) if n_few < whole.n_samples else whole
