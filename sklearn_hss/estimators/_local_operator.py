@@ -315,8 +315,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     def _forms(self, samples):
         if not samples.is_square:
             warn_user(
-                f"y has {samples.Y[0].numel()} numbers a sample, which are no fields on the grid of X: there is no law, "
-                "and ridge regression maps to them.",
+                f"y has {samples.Y[0].numel()} numbers a sample, which are no fields on the grid of X: there is no "
+                "law, and ridge regression maps to them.",
                 DataWarning,
             )
             return [Ridge]
