@@ -138,6 +138,9 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     array([-1., -1.,  4., -1., -1.])
     """
 
+    _forcings: np.ndarray
+    _points: Points
+
     _parameter_constraints: dict = {
         **LinearFieldMap._parameter_constraints,
         "radius": [Count(1, 3), StrOptions({"auto"})],
@@ -329,7 +332,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         forcings = samples.X / samples.ones.view(-1, *[1] * (samples.X.ndim - 1))
         self._forcings = (forcings if scales is None else forcings * scales[0]).flatten(1).numpy()
         shape = samples.grid_in[int(samples.has_channels) :]
-        self.L_ = self.M_ = self._points = None
+        self.L_ = self.M_ = None
         self.null_space_, self.amplification_ = np.zeros((samples.Y[0].numel(), 0)), np.nan
         self.undetermined_ = np.zeros(self._target_shape, dtype=bool)
         self.radius_ = self.neighbourhood_ = self.two_sided_ = self.sharing_ = self.periodic_ = None

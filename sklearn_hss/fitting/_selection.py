@@ -317,8 +317,8 @@ class Search:
         if not form.correctable or self.options.alpha is None or not 0.1 * EXACT < trial.base_error < _HOPELESS:
             return trial
         ridge, held_out = correction(trial.operator.apply(train.X), train), trial.operator.apply(valid.X)
-        if len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()) / 8:
-            return trial  # with as many directions, the matrix would be larger than a dense one
+        if form.points_per_direction * len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()):
+            return trial
         trials = []
         for alpha in ridge.alphas() if self.options.alpha == "auto" else [train.penalty(self.options.alpha)]:
             left, right = ridge.factors(alpha)

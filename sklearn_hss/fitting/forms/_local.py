@@ -250,6 +250,8 @@ class SolvedLaw:
 class SparseLocalInverse(LocalInverse):
     """The same, kept as sparse matrices in one dimension, too, and examined for what the samples leave open."""
 
+    points_per_direction: ClassVar[int] = 2
+
     def fit(self, samples, start=None):
         local = local_samples(samples, self.periodic)
         law = LawFit(local, self.stencil).law(self.stencil.sharing, examined=True)
