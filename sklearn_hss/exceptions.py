@@ -149,7 +149,8 @@ class DataWarning(HSSWarning):
 
     Given by `fit` of all estimators, if fields look like a grid with channels behind it: channels come before the grid,
     and `grid_shape` tells the two apart. Given by :func:`sklearn_hss.datasets.make_burgers`, if the grid is too coarse
-    for the fronts of the solution; the message names one that is not.
+    for the fronts of the solution; the message names one that is not. Given by `fit` of
+    :class:`sklearn_hss.LocalOperatorRegressor`, if targets are no fields on the grid of the inputs.
 
     Examples
     --------

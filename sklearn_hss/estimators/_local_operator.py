@@ -323,8 +323,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
                 DataWarning,
             )
             return [Ridge]
-        if not (samples.X.any() and samples.Y.any()):
-            raise ValueError("All values of X, or all of y, are zero, which tells nothing about a law.")
+        left = samples.about(samples.means()) if self.fit_intercept is True else samples
+        if not (left.X.any() and left.Y.any()):
+            but = " but for a constant field" if left is not samples else ""
+            raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
         return [SparseLocalInverse]
 
     def _keep(self, found, scales, samples):

@@ -433,8 +433,6 @@ class Search:
             nearest = [r for r in self.declined if not isinstance(r, OtherDimension)] or self.declined
             form = "" if options.form == "auto" else f" with form={options.form!r}"
             raise ValueError(f"solver={options.solver!r}{form} {nearest[-1]}; use solver='auto'.")
-        if self.declined and len(self.forms) == 1:
-            raise ValueError(f"The fit {self.declined[-1]}.")
         if self.trials:
             raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
         raise ValueError(

@@ -170,7 +170,12 @@ class LocalInverse(LocalForm):
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
-        if error > samples.accurate:
+        for trial in sorted(good, key=lambda t: t.error):
+            if math.isfinite(error):
+                break
+            if trial is not chosen:  # which was judged by some of the samples; with others, its L is singular
+                error = yield trial.form
+        if error > samples.accurate and samples.adjacency is None:
             # Laws that would need more samples.
             own = [t.form for t in trials if t.form.n_unknowns > samples.n_samples]
             for form in own[:1] if options.sharing in ("auto", "row") else []:
