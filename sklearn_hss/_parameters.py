@@ -8,15 +8,17 @@ from sklearn.utils._param_validation import Interval
 
 
 class Count(Interval):
-    """Integers from `lowest` on. Unlike scikit-learn's intervals, this one does not take True for 1.
+    """Integers from `lowest` on, to `highest`. Unlike scikit-learn's intervals, this one does not take True for 1.
 
     Parameters
     ----------
     lowest : int
+    highest : int, default=None
+        No bound if None.
     """
 
-    def __init__(self, lowest):
-        super().__init__(Integral, lowest, None, closed="left")
+    def __init__(self, lowest, highest=None):
+        super().__init__(Integral, lowest, highest, closed="left" if highest is None else "both")
 
     def is_satisfied_by(self, val):
         """Whether `val` is such an integer."""

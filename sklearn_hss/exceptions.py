@@ -104,6 +104,7 @@ class ExtrapolationWarning(HSSWarning):
 
     Given by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`, for
     fields of several dimensions. The message says how the operator is completed; predictions are as good as that guess.
+    Also given by :meth:`sklearn_hss.LocalOperatorRegressor.sample`, for forcings of which the samples tell too little.
     Train with inputs that resemble those of which the outputs are wanted.
 
     Examples
@@ -148,7 +149,8 @@ class DataWarning(HSSWarning):
 
     Given by `fit` of all estimators, if fields look like a grid with channels behind it: channels come before the grid,
     and `grid_shape` tells the two apart. Given by :func:`sklearn_hss.datasets.make_burgers`, if the grid is too coarse
-    for the fronts of the solution; the message names one that is not.
+    for the fronts of the solution; the message names one that is not. Given by `fit` of
+    :class:`sklearn_hss.LocalOperatorRegressor`, if targets are no fields on the grid of the inputs.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from sklearn_hss import (
     GreenLearningRegressor,
     HSSRegressor,
     HSSTransformer,
+    LocalOperatorRegressor,
     NeuralHSSRegressor,
     ResNetRegressor,
     RolloutRegressor,
@@ -30,8 +31,10 @@ NETWORKS = [
     DeepONetRegressor(width=4, depth=2, max_epochs=2, random_state=0),
 ]
 LINEAR = [HSSRegressor(random_state=0), HSSTransformer(random_state=0)]
-MAPS = [*NETWORKS, *LINEAR]
-REGRESSORS = [*NETWORKS, LINEAR[0]]
+# Maps fields to fields of the same shape.
+LOCAL = LocalOperatorRegressor(random_state=0)
+MAPS = [*NETWORKS, *LINEAR, LOCAL]
+REGRESSORS = [*NETWORKS, LINEAR[0], LOCAL]
 # FactFormer is for two dimensions and more.
 FLAT_MAPS = [model for model in MAPS if not isinstance(model, FactFormerRegressor)]
 OTHERS = [RolloutRegressor(Ridge()), FieldScaler()]

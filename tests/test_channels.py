@@ -6,7 +6,14 @@ from entrances import FLAT_MAPS, LINEAR, NETWORKS, apply, name_of
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
-from sklearn_hss import FNORegressor, GreenLearningRegressor, HSSRegressor, NeuralHSSRegressor, RolloutRegressor
+from sklearn_hss import (
+    FNORegressor,
+    GreenLearningRegressor,
+    HSSRegressor,
+    LocalOperatorRegressor,
+    NeuralHSSRegressor,
+    RolloutRegressor,
+)
 from sklearn_hss.datasets import make_poisson
 from sklearn_hss.estimators._score import field_r2
 from sklearn_hss.metrics import relative_l2_error, trajectory_l2_error
@@ -18,7 +25,7 @@ EVEN = np.stack([U / np.abs(U).max(), SLOPE / np.abs(SLOPE).max()], axis=1)
 UNITS = np.array([1e5, 1e-3])[:, None]
 UNEVEN = EVEN * UNITS
 X = F[:, None]
-WITH_CHANNELS = [model for model in FLAT_MAPS if not isinstance(model, GreenLearningRegressor)]
+WITH_CHANNELS = [model for model in FLAT_MAPS if not isinstance(model, GreenLearningRegressor | LocalOperatorRegressor)]
 
 
 @pytest.mark.parametrize("model", WITH_CHANNELS, ids=name_of)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback
 
 from sklearn_hss import FieldScaler, HSSRegressor, NeuralHSSRegressor, RolloutRegressor, preprocessing
-from sklearn_hss.estimators import _base, _linear, _neural_hss
+from sklearn_hss.estimators import _base, _linear_map, _neural_hss
 
 DATA = problem(12, (6, 7))
 LINE = problem(30, (32,))
@@ -39,7 +39,7 @@ def test_an_interrupted_fit_leaves_the_estimator_as_it_was(model, error, monkeyp
 
     # In the middle of the work: a network is made, a fit is searched for.
     monkeypatch.setattr(_base, "count_parameters", interrupt)
-    monkeypatch.setattr(_linear, "fit", interrupt)
+    monkeypatch.setattr(_linear_map, "fit", interrupt)
     for estimator in (before, new):
         with pytest.raises(error):
             estimator.fit(DATA.X[:6], 2 * DATA.Y[:6])

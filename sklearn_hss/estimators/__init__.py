@@ -6,6 +6,7 @@ from ._fno import FNORegressor
 from ._green_learning import GreenLearningRegressor
 from ._hss_transformer import HSSTransformer
 from ._linear import HSSRegressor
+from ._local_operator import LocalOperatorRegressor
 from ._neural_hss import NeuralHSSRegressor
 from ._resnet import ResNetRegressor
 from ._rollout import RolloutRegressor
@@ -17,6 +18,7 @@ __all__ = [
     "GreenLearningRegressor",
     "HSSRegressor",
     "HSSTransformer",
+    "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",
     "RolloutRegressor",

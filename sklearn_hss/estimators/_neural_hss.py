@@ -15,7 +15,7 @@ from ..linalg import ClusterTree
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
 from ._base import BaseNeuralRegressor, document_training, field_arguments
-from ._linear import weighted_rows
+from ._linear_map import weighted_rows
 
 
 def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):

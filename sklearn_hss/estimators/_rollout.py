@@ -33,7 +33,7 @@ from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
 from ..preprocessing import FieldScaler
 from ._base import max_scales
-from ._linear import BaseHSSMap
+from ._linear_map import LinearFieldMap
 from ._score import FieldRegressorMixin, field_r2
 
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
@@ -53,7 +53,7 @@ def takes_fields(estimator):
         return takes_fields(estimator.estimator)
     if isinstance(estimator, TransformedTargetRegressor):
         return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
-    return isinstance(estimator, FieldRegressorMixin | BaseHSSMap | FieldScaler)
+    return isinstance(estimator, FieldRegressorMixin | LinearFieldMap | FieldScaler)
 
 
 def _check_trajectories(X, estimator):
@@ -334,7 +334,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             return
         # Rows without a grid_shape would be taken for one-dimensional fields.
         for name, nested in self.get_params().items():
-            if isinstance(nested, FieldRegressorMixin | BaseHSSMap) and getattr(nested, "grid_shape", ()) is None:
+            if isinstance(nested, FieldRegressorMixin | LinearFieldMap) and getattr(nested, "grid_shape", ()) is None:
                 raise ValueError(
                     f"States of shape {inputs} are flattened, because not all of {type(self.estimator).__name__} takes "
                     f"them as they are; tell {name} the grid by grid_shape, such as {inputs}."

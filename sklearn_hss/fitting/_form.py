@@ -48,6 +48,8 @@ class Form:
         Whether it is tried only where `solver` names it.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
+    points_per_direction : int
+        With fewer points for every direction of a correction, the map would be larger than a dense matrix.
     completion : str
         The action on inputs of a kind that no sample contained.
     amplifies : bool
@@ -64,6 +66,7 @@ class Form:
     effort: ClassVar[int] = 2
     by_name_only: ClassVar[bool] = False
     correctable: ClassVar[bool] = False
+    points_per_direction: ClassVar[int] = 4
     completion: ClassVar[str] = "the form holds for all inputs"
     amplifies: ClassVar[bool] = False
     worthwhile: ClassVar[float] = WORTHWHILE

@@ -130,7 +130,7 @@ class LocalSamples:
         """
         U = self.U.flatten(1)
         rotation, s, _ = torch.linalg.svd(U, full_matrices=False)
-        kept = s > max(_SPREAD, 1e4 * self.noise) * s[:1]
+        kept = s > max(_SPREAD, min(1e4 * self.noise, _SMALL)) * s[:1]
         whitened = rotation[:, kept] / s[kept]
         steps = self.points.steps(torch.tensordot(whitened.mT, self.U, dims=1)).flatten(1)
         order = torch.linalg.svd(steps, full_matrices=False)[0]  # the roughest combination comes first

@@ -12,7 +12,7 @@ from ..linalg._modes import per_mode
 class Options:
     """Parameters of a fit, as :class:`sklearn_hss.HSSRegressor` documents them.
 
-    In several dimensions, `levels` may be a sequence of one value per mode.
+    In several dimensions, `levels` may be a sequence of one value per mode. Without a correction, `alpha` is None.
     """
 
     rank: Any = "auto"
@@ -28,6 +28,7 @@ class Options:
     two_sided: bool | str = "auto"
     sharing: str = "auto"
     periodic: Any = "auto"
+    noise: Any = "auto"
 
     @property
     def cut(self):

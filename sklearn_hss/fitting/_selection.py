@@ -46,6 +46,8 @@ class Trial:
         The same with the correction, or after the cut to the wanted rank.
     alpha : float or None
         Penalty of the correction.
+    fitted : object
+        The fit to all samples, once there is one.
     """
 
     form: Form
@@ -53,6 +55,7 @@ class Trial:
     base_error: float
     error: float
     alpha: float | None = None
+    fitted: Any = None
 
     def released(self):
         """The operator, which is forgotten: with its factors it may be large."""
@@ -70,6 +73,8 @@ class Fit:
         The map A with Y = A X + c.
     form : Form
         The chosen candidate.
+    fitted : object
+        What it has returned for all samples, in units of their largest entries.
     alpha : float or None
         Ridge penalty in use.
     held_out_error, residual : float
@@ -93,6 +98,7 @@ class Fit:
 
     operator: LinearMap
     form: Form
+    fitted: Any
     alpha: float | None
     held_out_error: float
     residual: float
@@ -313,11 +319,11 @@ class Search:
             except _DEGENERATE:
                 return replace(trial, error=math.inf)
             return replace(trial, error=valid.error(prediction, train.typical))
-        if not form.correctable or not 0.1 * EXACT < trial.base_error < _HOPELESS:
+        if not form.correctable or self.options.alpha is None or not 0.1 * EXACT < trial.base_error < _HOPELESS:
             return trial
         ridge, held_out = correction(trial.operator.apply(train.X), train), trial.operator.apply(valid.X)
-        if len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()) / 4:
-            return trial  # with as many directions, the matrix would be larger than a dense one
+        if form.points_per_direction * len(ridge.s) > min(train.X[0].numel(), train.Y[0].numel()):
+            return trial
         trials = []
         for alpha in ridge.alphas() if self.options.alpha == "auto" else [train.penalty(self.options.alpha)]:
             left, right = ridge.factors(alpha)
@@ -386,8 +392,8 @@ class Search:
             if other is not trial:
                 other.operator = None
         try:
-            operator = trial.form.fit(self.everything, trial.released())
-            return trial.form.deliver(operator, self.everything, trial.alpha)
+            trial.fitted = trial.form.fit(self.everything, trial.released())
+            return trial.form.deliver(trial.fitted, self.everything, trial.alpha)
         except _DEGENERATE:
             return None
 
@@ -403,6 +409,7 @@ class Search:
         return Fit(
             operator=operator,
             form=chosen.form,
+            fitted=chosen.fitted,
             alpha=alpha if chosen.alpha is None else self.everything.users_penalty(chosen.alpha),
             held_out_error=chosen.error if self.verified else math.nan,
             residual=residual,

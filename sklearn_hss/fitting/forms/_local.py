@@ -26,7 +26,7 @@ _AT_ENDS = 0.2
 SPURIOUS = 1e3
 _BOTH = ("class", "row")
 _COMPACT = Stencil(Neighbourhood(1))
-# Laws with more unknowns at a point are not tried.
+# Laws with more unknowns at a point are not tried, but for the first one.
 _MOST = 48
 # Rows of their own must be this many times better than those of a class, unless samples are exact.
 _OWN = 10.0
@@ -160,15 +160,24 @@ class LocalInverse(LocalForm):
     def path(cls, samples, options):
         """The law that predicts the roughest combinations of the samples best, and the next one of another kind."""
         refuse_cuts(samples, options)
+        if not (samples.X.any() and samples.Y.any()):
+            raise NotApplicable("needs samples that are not zero")
         trials = sorted(Trials(cls, samples, options).all(), key=lambda t: t.order)
         good = [t for t in trials if t.gain <= SPURIOUS] or trials
+        if not good:
+            raise NotApplicable("needs more samples")
         best = min(t.error for t in good)
         chosen = next(t for t in good if t.error <= max(WORTHWHILE * best, EXACT))
         if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
-        if error > samples.accurate and options.sharing in ("auto", "row"):
+        for trial in sorted(good, key=lambda t: t.error):
+            if math.isfinite(error):
+                break
+            if trial is not chosen:  # which was judged by some of the samples; with others, its L is singular
+                error = yield trial.form
+        if error > samples.accurate and options.sharing in ("auto", "row") and samples.adjacency is None:
             # Rows of their own had too few samples to be judged; or there are too few in any case.
             own = [t.form for t in trials if t.form.n_unknowns > t.n_samples]
             for form in own[:1]:
@@ -177,10 +186,13 @@ class LocalInverse(LocalForm):
     def fit(self, samples, start=None):
         del start  # with a factor that may be large
         local = local_samples(samples, self.periodic)
-        law = LawFit(local, self.stencil).law(self.stencil.sharing)
-        L, M = self.part(law.L, samples), law.M
+        law = LawFit(local, self.stencil).law(self.stencil.sharing, examined=True)
+        return SolvedLaw(self.inverse(law, local, samples), law.undetermined, largest_gain(local))
+
+    def inverse(self, law, local, samples):
+        """The map from f to the solutions of a law."""
+        L, M, grid = self.part(law.L, samples), law.M, samples.grid_in
         V, gauge = null_space(L, local.U.flatten(1).numpy(), ~local.pinned.numpy())
-        grid = samples.grid_in
         return SparseInverse(SparseMatrix(L, grid, grid), SparseMatrix(M, grid, grid), right=gauge, left=V)
 
     @property
@@ -196,14 +208,18 @@ class LocalInverse(LocalForm):
 
     def deliver(self, operator, samples, alpha=None):
         """In one dimension, an HSS matrix; elsewhere the sparse matrices as they are. With the correction."""
-        if on_line(samples):
-            operator = self.as_matrix(operator)
-        if alpha is not None:
-            left, right = correction(operator.apply(samples.X), samples).factors(alpha)
-            outputs = left.mT.unflatten(-1, samples.grid_out)
-            inputs = (operator.T @ right).mT.unflatten(-1, samples.grid_in)
-            operator = operator.with_low_rank(outputs, inputs, coarsen=self.options.levels == "auto")
+        operator = self.as_matrix(operator.operator) if on_line(samples) else operator.operator
+        operator = self.corrected(operator, samples, alpha)
         return symmetrised(operator, samples, self.options) if on_line(samples) else operator
+
+    def corrected(self, operator, samples, alpha):
+        """With what ridge regression on the predictions adds, where there is a penalty."""
+        if alpha is None:
+            return operator
+        left, right = correction(operator.apply(samples.X), samples).factors(alpha)
+        outputs = left.mT.unflatten(-1, samples.grid_out)
+        inputs = (operator.T @ right).mT.unflatten(-1, samples.grid_in)
+        return operator.with_low_rank(outputs, inputs, coarsen=self.options.levels == "auto")
 
     def as_matrix(self, operator):
         """HSS matrix by products with the inverse, which are more accurate than the ULV factorisation would be."""
@@ -216,6 +232,44 @@ class LocalInverse(LocalForm):
         if self.options.rank != "auto" and matrix.rank > self.options.rank:
             matrix = matrix.truncate(tol=0, rank=self.options.rank)
         return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedLaw:
+    """A law with its solutions.
+
+    Attributes
+    ----------
+    operator : SparseInverse
+    undetermined : ndarray of bool, of shape (n_channels, n_points)
+        Rows that the samples leave open.
+    seen : float
+        Largest |u| / |f| of the samples.
+    """
+
+    operator: SparseInverse
+    undetermined: np.ndarray
+    seen: float
+
+    def apply(self, fields):
+        """Solutions."""
+        return self.operator.apply(fields)
+
+    @property
+    def amplification(self):
+        """Largest |u| / |f| of the solutions, over that of the samples; from below."""
+        return amplification(self.operator) / self.seen
+
+
+@dataclass(frozen=True)
+class SparseLocalInverse(LocalInverse):
+    """The same, kept as sparse matrices in one dimension, too."""
+
+    points_per_direction: ClassVar[int] = 2
+
+    def deliver(self, operator, samples, alpha=None):
+        """The sparse matrices as they are, with the correction."""
+        return self.corrected(operator.operator, samples, alpha)
 
 
 @dataclass
@@ -246,12 +300,20 @@ class Trials:
         self.found: list[LawTrial] = []
         # Of both, the better one of the first law with two sides is kept.
         self.sharings = _BOTH if options.sharing == "auto" else (options.sharing,)
+        if samples.adjacency is not None:  # of which every node has neighbours of its own
+            self.sharings = ("row",)
         self.done = max(_DONE, 30 * samples.noise)
 
     @property
     def best(self):
         """The best trial so far."""
         return min(self.found, key=lambda t: (t.gain > SPURIOUS, t.error))
+
+    @property
+    def both_sides(self):
+        """Whether a law with neighbours of f has been tried; on a mesh, nothing else explains white forcings."""
+        mesh = self.samples.adjacency is not None
+        return not mesh or any(t.form.stencil.of_f.radius for t in self.found)
 
     def all(self):
         """All trials."""
@@ -263,7 +325,7 @@ class Trials:
                 self.attempt(stencil, periodic, conservative)
             variants = self.variants()
         for stage in others:
-            if not self.found or self.best.error < self.done or self.best.error > _HOPELESS:
+            if not self.found or self.best.error < self.done or (self.best.error > _HOPELESS and self.both_sides):
                 break
             form = self.best.form
             for stencil in stage:
@@ -304,7 +366,10 @@ class Trials:
         def hood(radius, box):
             return Neighbourhood(radius, box and n_axes > 1 and not mesh)
 
-        if n_axes == 1 or mesh:
+        if mesh:
+            # Neighbours of f cost fewer unknowns than further neighbours of u.
+            pairs = [[((u, False), (f, False))] for u, f in ((1, 0), (1, 1), (2, 0), (2, 1))]
+        elif n_axes == 1:
             pairs = [[((w, False), (0, False))] for w in (1, 2, 3)] + [
                 [((u, False), (f, False)) for u, f in ((1, 1), (2, 1), (2, 2), (3, 1))]
             ]
@@ -336,7 +401,7 @@ class Trials:
         """Judge laws of a shape; that with constants in the null space where it may be so, if this is not known."""
         whole = local_samples(self.samples, periodic)
         n_unknowns = unknowns(whole, stencil)
-        if n_unknowns > _MOST and self.options.radius == "auto":
+        if n_unknowns > _MOST and self.options.radius == "auto" and self.found:
             return
         n_few = round(2.5 * n_unknowns) + 5
         local = local_samples(self.samples.first(n_few), periodic) if n_few < whole.n_samples else whole
@@ -393,9 +458,13 @@ def judged(law, rough, local):
         return math.inf, math.inf
     with np.errstate(all="ignore"):
         error = float(np.mean(np.linalg.norm(solved - u, axis=0) / np.maximum(np.linalg.norm(u, axis=0), 1e-300)))
-    seen = float((local.U.flatten(1).norm(dim=1) / local.F.flatten(1).norm(dim=1).clamp_min(1e-300)).max())
-    gain = amplification(operator) / (seen or 1.0)
+    gain = amplification(operator) / largest_gain(local)
     return (error if math.isfinite(error) else math.inf), (gain if math.isfinite(gain) else math.inf)
+
+
+def largest_gain(local):
+    """Largest |u| / |f| of samples; one if all u are zero."""
+    return float((local.U.flatten(1).norm(dim=1) / local.F.flatten(1).norm(dim=1).clamp_min(1e-300)).max()) or 1.0
 
 
 def amplification(operator, n_steps=6):

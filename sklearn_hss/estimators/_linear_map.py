@@ -1,0 +1,281 @@
+"""Linear maps between fields, learned from pairs of fields: what all estimators of them share."""
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._endings import python_waits
+from .._fields import (
+    Domain,
+    as_rows,
+    check_grid_shape,
+    check_mask,
+    check_same_fields,
+    check_weight,
+    domain_mask,
+    input_shape,
+    inside_domain,
+    masked_grid,
+    output_shape,
+    refuse_nan,
+    rounding_unit,
+    warn_of_channels_last,
+)
+from .._parameters import Count, unchanged_on_error
+from .._warnings import warn_user
+from ..exceptions import ExtrapolationWarning
+from ..fitting import FORMS, Samples, fit
+from ..fitting._samples import check_ratio
+from ..linalg._modes import multilinear
+
+# Channels whose largest magnitudes differ by less than this factor may be of one unit.
+_ONE_UNIT = 100.0
+
+PARAMETERS = """
+    fit_intercept : bool or "auto", default="auto"
+        Whether there is a solution for f = 0, u = A f + c, which is learned, too. "auto" finds out where no linear map
+        fits exactly, by the error on held-out samples.
+    random_state : int, RandomState instance or None, default=None
+        Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
+        shape of the mask, where there is one, else all dimensions of `X` but the first.
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
+        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
+        NaN perhaps, is ignored; errors and scores count the points inside; predictions are zero outside, or NaN where
+        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all.
+    verbose : int, default=0
+        Whether to print every fit that is tried, with its error and the seconds that it took.
+"""
+
+ATTRIBUTES = """
+    intercept_ : ndarray of the shape of one target, or float
+        Prediction for f = 0; 0.0 where none was fitted.
+    held_out_error_ : float
+        Mean relative error, on held-out samples, of the chosen fit to the others; with an intercept, relative to what
+        is left of the targets without their mean. NaN if there were too few.
+    residual_ : float
+        Mean relative error on the training samples, likewise.
+    mask_ : ndarray of bool and shape (\\*grid) or None
+        Points of the targets inside the domain, None where all are.
+    reason_ : str
+        Why this fit was chosen.
+    candidates_ : list of dict
+        The fits that were compared; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
+    n_parameters_ : int
+        Numbers that the operator is stored in.
+    grid_shape_ : tuple of int
+        Grid of the inputs.
+    n_features_in_ : int
+        Number of points of the inputs.
+    feature_names_in_ : ndarray of shape (n_points,)
+        Names of the inputs, where `X` had string column names.
+"""
+
+
+class LinearFieldMap(BaseEstimator):
+    """Base of the estimators of linear maps: the fit by :func:`sklearn_hss.fitting.fit`, and the product.
+
+    A subclass has the parameters of `PARAMETERS`, and gives ``_options(samples)``, the options of the fit. It may
+    choose other forms (``_forms``) and keep more of what was found (``_keep``).
+    """
+
+    _domain: Domain
+    _vanishing: np.ndarray
+    _intercept: np.ndarray | None
+    _seen: list[torch.Tensor] | None
+    _channel_scales: list[torch.Tensor] | None
+
+    _parameter_constraints: dict = {
+        "fit_intercept": ["boolean", StrOptions({"auto"})],
+        "random_state": ["random_state"],
+        "grid_shape": [tuple, list, Count(1), None],
+        "mask": ["array-like", StrOptions({"auto"}), None],
+        "verbose": ["verbose"],
+    }
+
+    def _options(self, samples):
+        """Options of the fit."""
+        raise NotImplementedError
+
+    def _forms(self, samples):
+        """Forms to try."""
+        return FORMS
+
+    def _grid_shape(self):
+        """Grid of the fields, where the parameters tell it."""
+        return check_grid_shape(self.grid_shape)
+
+    def _fit(self, X, y, sample_weight, further=None):
+        """Fit.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-likes
+            As users give them.
+        further : callable, default=None
+            Takes the shapes of inputs and outputs and the domain, refuses what does not suit them, and returns further
+            attributes of the samples.
+        """
+        with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
+            doubts = self._find(X, y, sample_weight, further)()
+        for doubt in doubts:
+            warn_user(*doubt)
+        return self
+
+    def _find(self, X, y, sample_weight, further):
+        """Fit, and return the function that tells what the user should be warned of."""
+        checks = {"dtype": [np.float64, np.float32], "order": "C"}
+        mask = check_mask(self.mask)
+        (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
+        grid_shape = masked_grid(mask, self._grid_shape(), x_shape)
+        noise = rounding_unit(X, y)
+        X, y, domain = inside_domain(mask, X, y, (x_shape, y_shape), grid_shape, sample_weight)
+        X, y = validate_data(
+            self, X, y, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
+        )
+        check_consistent_length(X, y)
+        x_shape = x_shape or X.shape[1:]
+        warn_of_channels_last(x_shape, grid_shape)
+        inputs = input_shape(x_shape, grid_shape)
+        target_shape = y.shape[1:] if y_shape is None else y_shape
+        outputs = output_shape(target_shape, inputs, grid_shape)
+        X, y = X.astype(np.float64, copy=False), y.reshape(len(y), -1).astype(np.float64, copy=False)
+        if sample_weight is not None:
+            sample_weight = check_weight(sample_weight, X)
+        if self.fit_intercept is True and len(X) < 2:
+            raise ValueError(f"fit_intercept=True needs at least 2 samples, not n_samples = {len(X)}.")
+        details = {} if further is None else further(inputs, outputs, domain)
+        X, y, roots = weighted_rows(X, y, sample_weight)
+        scales, grids = self._channel_scales_of(X, y, inputs, outputs)
+        # Channels are one more mode, of which there is no tree.
+        with_channels = len(grids[0]) > len(inputs.grid)
+        F, U = (torch.from_numpy(rows).view(-1, *grid) for rows, grid in zip((X, y), grids, strict=True))
+        if with_channels:
+            F, U = F / scales[0], U / scales[1]
+        samples = Samples(
+            F,
+            U,
+            torch.from_numpy(roots),
+            inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
+            noise=max(noise or 0, 1e-15),
+            has_channels=with_channels,
+            **details,
+        )
+        found = fit(
+            samples,
+            self._options(samples),
+            intercept=self.fit_intercept,
+            random_state=check_random_state(self.random_state),
+            forms=self._forms(samples),
+            report=_report if self.verbose else None,
+        )
+        self.grid_shape_, self._domain = inputs.grid, domain
+        self._source_shape, self._target_shape = x_shape, target_shape
+        self._input_shape, self._output_shape = inputs, outputs
+        self._keep(found, scales if with_channels else None, samples)
+        self.mask_ = domain_mask(domain, outputs)
+        self.intercept_ = 0.0
+        if self._intercept is not None:
+            self.intercept_ = domain.finish(self._intercept[None].copy()).reshape(target_shape)
+        return found.doubts
+
+    @property
+    def _target_fields(self):
+        return self._output_shape
+
+    def _channel_scales_of(self, X, y, inputs, outputs):
+        """Scales of the channels of inputs and outputs, or ones, and the grids with the channels as a mode."""
+        if len(inputs.grid) != len(outputs.grid):
+            raise ValueError(
+                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+            )
+        check_ratio(*(float(np.abs(rows).max()) or 1.0 for rows in (X, y)))
+        channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
+        if max(channels) == 1:
+            return (1.0, 1.0), (inputs.grid, outputs.grid)
+        grids = [(c, *fields.grid) for c, fields in zip(channels, (inputs, outputs), strict=True)]
+        scales = [channel_scales(rows.reshape(len(rows), *grid)) for rows, grid in zip((X, y), grids, strict=True)]
+        for x_scale, y_scale in ((scales[0].min(), scales[1].max()), (scales[0].max(), scales[1].min())):
+            check_ratio(float(x_scale), float(y_scale))
+        return [s.view(-1, *[1] * len(inputs.grid)) for s in scales], grids
+
+    def _keep(self, found, scales, samples):
+        """Fitted attributes, of a fit to samples that were divided by the scales of channels, or None."""
+        operator, intercept = found.operator, found.intercept
+        self._channel_scales = scales
+        if scales is not None:
+            operator = operator.in_channel_units(scales[1].flatten(), 1 / scales[0].flatten())
+            intercept = None if intercept is None else intercept * scales[1]
+        self._intercept = None if intercept is None else intercept.flatten().numpy()
+        self.operator_ = operator
+        self.alpha_ = found.alpha
+        self.held_out_error_, self.residual_ = found.held_out_error, found.residual
+        self.reason_, self.candidates_ = found.reason, found.candidates
+        self.n_parameters_ = operator.n_parameters
+        self.completion_, self._seen = found.completion, found.seen
+        self._vanishing = found.vanishing.flatten().numpy()
+
+    def _apply(self, X):
+        check_is_fitted(self, "operator_")
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._input_shape, "X")
+        X = self._domain.fill_inputs(X)
+        refuse_nan(X, "X", self.mask)
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        if self._seen is not None:
+            self._warn_of_unseen(X, self._seen)
+        product = self.operator_ @ X.T.astype(np.float64)
+        if self._intercept is not None:
+            product += self._intercept[:, None]
+        return self._domain.finish(np.ascontiguousarray(product.T, dtype=X.dtype))
+
+    def _warn_of_unseen(self, X, seen):
+        fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
+        if self._channel_scales is not None:
+            fields = fields / self._channel_scales[0]
+        inside = multilinear(fields, [P.mT for P in seen]).flatten(1).square().sum(1)
+        share = float((inside / fields.flatten(1).square().sum(1).clamp_min(1e-300)).mean())
+        if share < 0.5:
+            warn_user(
+                f"{1 - share:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
+                f"there, the operator is completed: {self.completion_}.",
+                ExtrapolationWarning,
+            )
+
+
+def _report(form, error, seconds):
+    print(f"[HSS] {seconds:7.2f} s  error {error:8.1e}  {form}", flush=True)
+
+
+def channel_scales(fields):
+    """Largest magnitude of every channel, or ones where these differ so little that they may be of one unit.
+
+    Maps of channels of one unit may be symmetric, which other scales would hide.
+    """
+    scales = torch.from_numpy(np.abs(fields).max(axis=(0, *range(2, fields.ndim))))
+    scales = torch.where(scales > 0, scales, 1)
+    return scales if float(scales.max()) > _ONE_UNIT * float(scales.min()) else torch.ones_like(scales)
+
+
+def weighted_rows(X, y, sample_weight=None):
+    """Samples in a canonical order, equal ones merged, times the square roots of their weights, which come last.
+
+    So a weight of two is the same as two copies, also in the choice of the held-out samples.
+    """
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    kept = weight > 0
+    pairs, weight = np.hstack([X, y])[kept], weight[kept]
+    copies: dict[bytes, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        copies.setdefault(pair.tobytes(), []).append(i)
+    groups = [copies[key] for key in sorted(copies)]
+    pairs, weight = pairs[[group[0] for group in groups]], np.array([weight[group].sum() for group in groups])
+    roots = np.sqrt(weight)
+    if (weight != 1).any():
+        pairs = pairs * roots[:, None]
+    return np.ascontiguousarray(pairs[:, : X.shape[1]]), np.ascontiguousarray(pairs[:, X.shape[1] :]), roots

@@ -1,0 +1,607 @@
+"""Sparse laws M f = L u between fields on a grid, a mask or a mesh, and their solutions."""
+
+from numbers import Real
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.base import _fit_context
+from sklearn.neighbors import kneighbors_graph
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from .._containers import as_plain
+from .._fields import as_rows, check_same_fields, refuse_nan
+from .._parameters import Count
+from .._warnings import warn_user
+from ..exceptions import DataWarning, ExtrapolationWarning
+from ..fitting import Options
+from ..fitting._neighbourhoods import Neighbourhood, Points
+from ..fitting.forms._local import SPURIOUS, SparseLocalInverse
+from ..fitting.forms._ridge import Ridge
+from ..linalg import OperatorSum, SparseInverse
+from . import _linear_map
+from ._linear_map import LinearFieldMap
+from ._score import FieldRegressorMixin
+
+# Nearest nodes that hold all neighbours in a triangulation of points in one, two and three dimensions, as a rule.
+_NEAREST = {1: 4, 2: 12}
+_NEAREST_IN_SPACE = 26
+# Targets of at most this fraction of the numbers of the inputs are no fields.
+_NUMBERS = 0.5
+# Laws with smaller errors on held-out samples than this one hold, though rows may be open.
+_HARMLESS = 1e-6
+# Forcings of singular laws may have so large a part without a solution, which is rounding.
+_SOLVABLE = 1e-8
+
+
+class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
+    __doc__ = f"""Sparse law M f = L u between fields, learned from a handful of pairs; predictions solve it.
+
+    Discretised partial differential equations couple neighbours only: L is sparse, and so is M, which is the identity
+    for finite differences, a mass matrix for finite elements, and an average for compact schemes. Around every point i,
+    f and u are related by a few coefficients,
+
+    .. math:: f_i + \\sum_k m_{{ik}} (D_k f)_i = \\sum_k l_{{ik}} (D_k u)_i,
+
+    with differences D_k of neighbouring values, of which each sample gives one equation. So about as many samples as
+    there are coefficients in a row determine the law, and with it the solution operator of any domain and any variable
+    coefficients, for all forcings: five for Poisson's equation on a plane grid, nine with mixed derivatives.
+
+    Parameters
+    ----------
+    radius : int from 1 to 3 or "auto", default="auto"
+        Neighbours of u on either side along an axis; on a mesh, edges to the farthest one. "auto" takes the smallest
+        that is accurate.
+    neighbourhood : {{"auto", "cross", "box"}}, default="auto"
+        Whether neighbours lie along the axes only, or fill a box, as mixed derivatives need. For grids.
+    two_sided : bool or "auto", default="auto"
+        Whether f at the neighbours takes part: M is then more than the identity.
+    sharing : {{"auto", "shared", "class", "row"}}, default="auto"
+        Which rows have equal coefficients: all of them, as for constant coefficients; those with the same neighbours
+        inside the domain, as for constant ones and boundaries with laws of their own; or none. Nodes of a mesh have
+        "row".
+    symmetric : bool or "auto", default="auto"
+        True makes L symmetric and M the identity.
+    periodic : bool, tuple of bool or "auto", default="auto"
+        Whether the ends of the axes are neighbours, for all axes or for each. "auto" finds out.
+    noise : float or "auto", default="auto"
+        Error of `y`, relative to its size.
+    correct : bool, default=True
+        Whether ridge regression on the span of the samples adds what the law leaves of them, where this lowers the
+        error on held-out samples, as for data of a finer grid. Then inputs like those of the training have more
+        accurate predictions, others have those of the law.
+    neighbours : sparse matrix of shape (n_nodes, n_nodes), default=None
+        Which nodes of a mesh are neighbours: where entries are not zero, in either direction. Fields are of shape
+        (n_samples, n_nodes) or (n_samples, n_channels, n_nodes).
+    points : array-like of shape (n_nodes, n_dimensions), default=None
+        Coordinates of scattered points, the nearest of which are neighbours; instead of `neighbours`.
+    n_neighbors : int or "auto", default="auto"
+        Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 26 in space, which hold the
+        neighbours of meshes of usual triangles and tetrahedra.{_linear_map.PARAMETERS.rstrip()}
+
+    Attributes
+    ----------
+    L_, M_ : sparse arrays of shape (n_values, n_values), or None
+        The law, ``M_ @ f = L_ @ (u - intercept_)``, of flat fields, with channels first. Rows of M_ add up to one in
+        the channel of their own. Where u is zero whatever f is, as on Dirichlet boundaries and outside of the mask, M_
+        has empty rows and L_ a diagonal. None if the targets are no fields.
+    operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`
+        The solution operator: a flat field u is ``operator_ @ f``; the law and a correction if it is a sum. Predictions
+        add `intercept_`, and are blank outside of the mask.
+    null_space_ : ndarray of shape (n_values, k)
+        Orthonormal fields that L maps to zero, in columns: constants of Neumann and periodic problems; k is 0 if the
+        law has unique solutions.
+    amplification_ : float
+        Largest ratio |u| / |f| of solutions, over that of the training samples. Large numbers mean that the law has
+        solutions that the samples do not show, so that it may be wrong for other forcings: good ones have 1 to 30.
+    undetermined_ : ndarray of bool, of the shape of one target
+        Rows of the law that the samples leave open in part, so that those of the same class, or a norm, decide.
+    radius_, neighbourhood_, two_sided_, sharing_ : int, str, bool, str
+        What was chosen; the neighbourhood of a mesh is "mesh".
+    periodic_ : tuple of bool
+        Axes whose ends are neighbours.
+    alpha_ : float or None
+        Ridge penalty of the correction; None without.{_linear_map.ATTRIBUTES.rstrip()}
+
+    See Also
+    --------
+    HSSRegressor : Compares local laws with other forms, and gives hierarchical matrices in one dimension.
+
+    References
+    ----------
+    Boullé, Townsend: Learning elliptic partial differential equations with randomized linear algebra, Foundations of
+    Computational Mathematics 23 (2023), on why so few samples suffice.
+
+    Lele: Compact finite difference schemes with spectral-like resolution, Journal of Computational Physics 103 (1992),
+    on two-sided laws.
+
+    Examples
+    --------
+    Seven solutions on an L-shape teach the equation there, for forcings of any kind:
+
+    >>> import numpy as np
+    >>> from sklearn_hss import LocalOperatorRegressor
+    >>> from sklearn_hss.datasets import make_poisson
+    >>> from sklearn_hss.metrics import relative_l2_error
+    >>> mask = np.ones((24, 24), dtype=bool)
+    >>> mask[:12, :12] = False
+    >>> F, U = make_poisson(107, (24, 24), domain=mask, forcing="gaussian", random_state=0, verbose=0)
+    >>> model = LocalOperatorRegressor(mask=mask, random_state=0).fit(F[:7], U[:7])
+    >>> bool(relative_l2_error(U[7:], model.predict(F[7:])) < 1e-11)
+    True
+    >>> model.radius_, model.neighbourhood_, model.two_sided_
+    (1, 'cross', False)
+    >>> row = model.L_[[20 * 24 + 20]]  # that of a point in the middle, in units of 1 / h²
+    >>> np.round(row.data / 24**2, 6) + 0.0
+    array([-1., -1.,  4., -1., -1.])
+    """
+
+    _forcings: np.ndarray
+    _points: Points
+
+    _parameter_constraints: dict = {
+        **LinearFieldMap._parameter_constraints,
+        "radius": [Count(1, 3), StrOptions({"auto"})],
+        "neighbourhood": [StrOptions({"auto", "cross", "box"})],
+        "two_sided": ["boolean", StrOptions({"auto"})],
+        "sharing": [StrOptions({"auto", "shared", "class", "row"})],
+        "symmetric": ["boolean", StrOptions({"auto"})],
+        "periodic": ["boolean", tuple, list, StrOptions({"auto"})],
+        "noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "correct": ["boolean"],
+        "neighbours": ["sparse matrix", None],
+        "points": ["array-like", None],
+        "n_neighbors": [Count(1), StrOptions({"auto"})],
+    }
+
+    def __init__(
+        self,
+        radius="auto",
+        neighbourhood="auto",
+        *,
+        two_sided="auto",
+        sharing="auto",
+        symmetric="auto",
+        periodic="auto",
+        noise="auto",
+        correct=True,
+        neighbours=None,
+        points=None,
+        n_neighbors="auto",
+        fit_intercept="auto",
+        random_state=None,
+        grid_shape=None,
+        mask=None,
+        verbose=0,
+    ):
+        self.radius = radius
+        self.neighbourhood = neighbourhood
+        self.two_sided = two_sided
+        self.sharing = sharing
+        self.symmetric = symmetric
+        self.periodic = periodic
+        self.noise = noise
+        self.correct = correct
+        self.neighbours = neighbours
+        self.points = points
+        self.n_neighbors = n_neighbors
+        self.fit_intercept = fit_intercept
+        self.random_state = random_state
+        self.grid_shape = grid_shape
+        self.mask = mask
+        self.verbose = verbose
+
+    # Fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        r"""Learn the law.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields f. Channels, and flattened fields of several dimensions, need `grid_shape`; a mesh is a grid of
+            one dimension.
+        y : array-like of the shape of X
+            Output fields u.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. A weight of 2 acts as a second copy of the sample would.
+
+        Returns
+        -------
+        object
+            This estimator, fitted.
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot be used, before any fitting.
+
+        Warns
+        -----
+        sklearn_hss.exceptions.DataWarning
+            If the targets are no fields but numbers, of which there is no law: ridge regression then maps to them.
+        """
+        if self.symmetric is True and self.two_sided is True:
+            raise ValueError("symmetric=True needs a law with the identity for M; use two_sided=False or 'auto'.")
+        adjacency = self._adjacency(as_rows(X)[1])
+
+        def further(inputs, outputs, domain):
+            self._check_fields(inputs, outputs, domain, adjacency is not None)
+            return {"adjacency": adjacency}
+
+        return self._fit(X, y, sample_weight, further)
+
+    def _adjacency(self, shape):
+        """Neighbours of the nodes of a mesh, for fields of a shape; None for grids."""
+        graph = mesh_graph(self.neighbours, self.points, self.n_neighbors)
+        if graph is None:
+            return None
+        given, n_nodes = "neighbours" if self.points is None else "points", graph.shape[0]
+        for name, alone in (("neighbourhood", "auto"), ("periodic", "auto")):
+            value = getattr(self, name)
+            if not (value == alone or (name == "periodic" and value is False)):
+                raise ValueError(f"{name}={value!r} is for grids, but {given} tells of a mesh; leave one of them out.")
+        if self.sharing not in ("auto", "row"):
+            raise ValueError(f"sharing={self.sharing!r} is for grids: nodes of a mesh have rows of their own.")
+        if super()._grid_shape() not in (None, (n_nodes,)):
+            raise ValueError(
+                f"grid_shape={self.grid_shape!r} does not suit {given} of {n_nodes} nodes; leave one of them out."
+            )
+        if shape is not None and (not shape or shape[-1] % n_nodes):
+            raise ValueError(
+                f"{given} is of {n_nodes} nodes, but X has fields of shape {shape}; they must be of shape ({n_nodes},) "
+                f"or (n_channels, {n_nodes})."
+            )
+        return graph
+
+    def _grid_shape(self):
+        if self.neighbours is None and self.points is None:
+            return super()._grid_shape()
+        return (np.shape(self.neighbours if self.points is None else self.points)[0],)
+
+    def _check_fields(self, inputs, outputs, domain, is_mesh):
+        """Refuse fields, or parameters that do not suit them."""
+        grid = inputs.grid
+        if (grid, inputs.n_channels or 1) != (outputs.grid, outputs.n_channels or 1):
+            if grid == outputs.grid or outputs.size > max(1, _NUMBERS * inputs.size):
+                raise ValueError(
+                    f"A local law needs outputs on the grid of the inputs, of as many channels; got fields of shape "
+                    f"{outputs.shape} and {inputs.shape}."
+                )
+            return
+        if min(grid) < 2:
+            raise ValueError(
+                f"A local law needs neighbours, but X has n_features = {inputs.size} on the grid {grid}; leave out "
+                "axes of a single point."
+            )
+        if not is_mesh and self.radius != "auto" and min(grid) <= 2 * self.radius:
+            raise ValueError(
+                f"radius={self.radius} needs {2 * self.radius + 1} points along every axis, but the grid is {grid}."
+            )
+        if self.periodic != "auto":
+            wanted = np.atleast_1d(np.asarray(self.periodic))
+            if wanted.dtype != bool or wanted.shape not in ((1,), (len(grid),)):
+                raise ValueError(
+                    f"periodic={self.periodic!r} must be a boolean, or one for each of the axes of the grid {grid}."
+                )
+            if (wanted & (np.array(grid) < 3)).any():
+                raise ValueError(
+                    f"periodic={self.periodic!r} needs 3 points along every such axis, but the grid is {grid}."
+                )
+        if domain.inputs is not None:
+            needed = ~domain.inputs if domain.outputs is None else domain.outputs & ~domain.inputs
+            if needed.any():
+                raise ValueError(
+                    f"X is NaN in all samples at {needed.sum()} values where y has data; a law needs both, so give X "
+                    "there, or pass a mask= without these points."
+                )
+
+    def _options(self, samples):
+        periodic = self.periodic
+        if not isinstance(periodic, str):
+            n_axes = len(samples.grid_in) - samples.has_channels
+            periodic = tuple(map(bool, np.broadcast_to(periodic, n_axes)))
+        return Options(
+            radius=self.radius,
+            neighbourhood=self.neighbourhood,
+            two_sided=False if self.symmetric is True else self.two_sided,
+            sharing=self.sharing,
+            symmetric=self.symmetric,
+            periodic=periodic,
+            noise=self.noise,
+            alpha="auto" if self.correct or not samples.is_square else None,
+        )
+
+    def _forms(self, samples):
+        if not samples.is_square:
+            warn_user(
+                f"y has {samples.Y[0].numel()} numbers a sample, which are no fields on the grid of X: there is no "
+                "law, and ridge regression maps to them.",
+                DataWarning,
+            )
+            return [Ridge]
+        left = samples.about(samples.means()) if self.fit_intercept is True else samples
+        if not (left.X.any() and left.Y.any()):
+            but = " but for a constant field" if left is not samples else ""
+            raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
+        return [SparseLocalInverse]
+
+    def _keep(self, found, scales, samples):
+        super()._keep(found, scales, samples)
+        forcings = samples.X / samples.ones.view(-1, *[1] * (samples.X.ndim - 1))
+        self._forcings = (forcings if scales is None else forcings * scales[0]).flatten(1).numpy()
+        shape = samples.grid_in[int(samples.has_channels) :]
+        self.L_ = self.M_ = None
+        self.null_space_, self.amplification_ = np.zeros((samples.Y[0].numel(), 0)), np.nan
+        self.undetermined_ = np.zeros(self._target_shape, dtype=bool)
+        self.radius_ = self.neighbourhood_ = self.two_sided_ = self.sharing_ = self.periodic_ = None
+        if not samples.is_square:
+            return
+        law, stencil = self._law, found.form.stencil
+        self.periodic_ = found.form.periodic
+        self._points = Points(shape, self.periodic_, samples.adjacency)
+        self._n_axes = len(shape)
+        if samples.adjacency is not None:  # meshes of which only neighbours are known are taken for plane ones
+            self._n_axes = 2 if self.points is None else np.shape(self.points)[1]
+        self.radius_, self.two_sided_, self.sharing_ = stencil.of_u.radius, stencil.of_f.radius > 0, stencil.sharing
+        self.neighbourhood_ = "mesh" if samples.adjacency is not None else "box" if stencil.of_u.box else "cross"
+        self.amplification_ = found.fitted.amplification
+        self.undetermined_ = found.fitted.undetermined.reshape(self._target_shape)
+        if law.left is not None:
+            null_space = law.left.numpy()
+            self.null_space_ = null_space / np.linalg.norm(null_space, axis=0)
+        L, M = law.L.to_scipy(), law.M.to_scipy()
+        n_channels = len(self.undetermined_.reshape(-1, len(self._points)))
+        channel = np.repeat(np.arange(n_channels), len(self._points))
+        own = sp.csr_array(M.multiply(channel[:, None] == channel)) if n_channels > 1 else M
+        sums = own.sum(axis=1)
+        # Units of a channel are the same in all its rows, and only these differ from one in the sums.
+        units = np.array([np.median(sums[(channel == c) & (sums != 0)]) for c in range(n_channels)])
+        by_rows = sp.diags_array(1 / units[channel])
+        self.L_, self.M_ = sp.csr_array(by_rows @ L), sp.csr_array(by_rows @ M)
+
+    @property
+    def _law(self):
+        """The operator without its correction."""
+        return self.operator_.terms[0] if isinstance(self.operator_, OperatorSum) else self.operator_
+
+    # Use
+
+    def predict(self, X):
+        r"""Solve the law, and add the correction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields, on the grid or mesh seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, ...)
+            Output fields, in the shape of the training outputs and the floating-point type of `X`.
+        """
+        product = self._apply(X)
+        return product.reshape(len(product), *self._target_shape)
+
+    def residual(self, X, y):
+        r"""How far pairs are from the law: |M f - L u| over the larger one of |M f| and |L u|.
+
+        Where outputs can be wrong in ways that other inputs explain, as solutions of simulations that have not
+        converged, this tells without a solution. It is about rounding, times the condition of L at worst, where the law
+        holds, and one or more, but at most two, for fields that have nothing to do with each other. The correction has
+        no part in it.
+
+        Parameters
+        ----------
+        X, y : array-likes of shape (n_samples, \\*grid), ... as in `fit`
+            Input and output fields.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If the fields are not those of the fit, or there is no law.
+        """
+        self._check_law()
+        rows = []
+        for fields, name, shape, fill in (
+            (X, "X", self._input_shape, self._domain.fill_inputs),
+            (y, "y", self._output_shape, self._domain.fill_outputs),
+        ):
+            values, given = as_rows(fields, name)
+            check_same_fields(given, shape, name)
+            values = fill(values)
+            refuse_nan(values, name, self.mask)
+            values = check_array(values, dtype=np.float64, input_name=name)
+            if values.shape[1] != shape.size:
+                raise ValueError(f"{name} has {values.shape[1]} values a sample, but the law is of {shape.size}.")
+            rows.append(values)
+        if len(rows[0]) != len(rows[1]):
+            raise ValueError(f"X has {len(rows[0])} samples and y {len(rows[1])}; there must be as many of both.")
+        sides = self._sides(*rows)
+        sizes = np.maximum(*(np.linalg.norm(side, axis=1) for side in sides))
+        return np.linalg.norm(sides[0] - sides[1], axis=1) / np.where(sizes > 0, sizes, 1)
+
+    def _sides(self, F, U):
+        """M f and L u of rows, where units of channels differ in units of theirs."""
+        U = U if self._intercept is None else U - self._intercept
+        sides = (self.M_ @ F.T).T, (self.L_ @ U.T).T
+        if self._channel_scales is None:
+            return sides
+        units = np.repeat(self._channel_scales[0].flatten().numpy(), len(self._points))
+        return tuple(side / units for side in sides)
+
+    @validate_params(
+        {
+            "n_samples": [Count(1), None],
+            "forcing": [StrOptions({"span", "gaussian", "grf"}), "array-like"],
+            "length_scale": [Interval(Real, 0, None, closed="neither"), None],
+            "random_state": ["random_state"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def sample(self, n_samples=None, *, forcing="span", length_scale=None, random_state=None):
+        """Draw further pairs, to train networks with.
+
+        Parameters
+        ----------
+        n_samples : int, default=None
+            Number of pairs; 100 if None, or that of given forcings.
+        forcing : {"span", "gaussian", "grf"} or array-like, default="span"
+            Inputs: random combinations of those of the training; white noise; smooth random fields, also across
+            irregular domains and meshes; or inputs in the shape of those of the training. Drawn ones have the mean
+            square of those of the training, and are zero where these always are.
+        length_scale : float, default=None
+            Of "grf", in steps between neighbouring points. If None, fields are as rough as the inputs of the training.
+        random_state : int, RandomState instance or None, default=None
+            Determines the inputs.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, ...)
+            Inputs, in the shape of those of the training.
+        y : ndarray of shape (n_samples, ...)
+            Predictions for them.
+
+        Raises
+        ------
+        ValueError
+            For inputs of another shape, and those for which there is no solution.
+
+        Warns
+        -----
+        sklearn_hss.exceptions.ExtrapolationWarning
+            If the samples leave the law open in part, or it may be wrong for inputs unlike theirs.
+        """
+        self._check_law()
+        if length_scale is not None and not (isinstance(forcing, str) and forcing == "grf"):
+            raise ValueError(f"length_scale={length_scale} is for forcing='grf', not for forcing={forcing!r}.")
+        if isinstance(forcing, str):
+            F = self._drawn(forcing, n_samples or 100, length_scale, check_random_state(random_state))
+        else:
+            F = self._given(forcing, n_samples)
+        if not isinstance(forcing, str) or forcing != "span":
+            self._warn_of_doubts()
+        if self.null_space_.shape[1]:
+            F = self._with_solutions(F, drawn=isinstance(forcing, str))
+        F = F.reshape(len(F), *self._source_shape)
+        return F, self.predict(F)
+
+    def _check_law(self):
+        check_is_fitted(self, "operator_")
+        if self.L_ is None:
+            raise ValueError("There is no law: the targets of the training were no fields on the grid of the inputs.")
+
+    def _given(self, forcing, n_samples):
+        F, shape = as_rows(forcing, "forcing")
+        check_same_fields(shape, self._input_shape, "forcing")
+        F = self._domain.fill_inputs(F)
+        refuse_nan(F, "forcing", self.mask)
+        F = check_array(F, dtype=np.float64, input_name="forcing")
+        if F.shape[1] != self._input_shape.size or n_samples not in (None, len(F)):
+            raise ValueError(
+                f"forcing is of {len(F)} fields of {F.shape[1]} values; it must be of {n_samples or len(F)} fields of "
+                f"{self._input_shape.size}."
+            )
+        return F
+
+    def _drawn(self, kind, n_samples, length_scale, rng):
+        """Rows of random inputs."""
+        seen = self._forcings
+        if kind == "span":
+            return rng.standard_normal((n_samples, len(seen))) @ seen / len(seen) ** 0.5
+        n_points = len(self._points)
+        F, channels = rng.standard_normal((n_samples, seen.shape[1])), seen.reshape(len(seen), -1, n_points)
+        live = (channels != 0).any(0)
+        if kind == "grf":
+            F = F.reshape(n_samples, -1, n_points)
+            for c in range(F.shape[1]):
+                F[:, c] = self._smoothed(F[:, c], live[c], length_scale or self._length_scale(channels[:, c]))
+        F = F.reshape(n_samples, *channels.shape[1:]) * live
+        size = [np.sqrt(np.square(Z).sum((0, 2)) / len(Z)) for Z in (F, channels)]
+        return (F * (size[1] / np.where(size[0] > 0, size[0], 1))[:, None]).reshape(n_samples, -1)
+
+    def _length_scale(self, fields):
+        """That of random fields with as large differences between neighbours as given ones."""
+        steps = self._points.steps(torch.from_numpy(fields)).numpy()
+        slope = np.square(steps).mean() * self._n_axes / (np.square(fields).mean() or 1.0)
+        d = min(self._n_axes, 3)
+        # Of the spectrum (1 + s² k²)^-4 of `_smoothed`, the mean square of k is d / (6 - d) / s².
+        return (d / (6 - d) / slope) ** 0.5 if slope > 0 else float(max(self._points.shape))
+
+    def _smoothed(self, fields, live, scale):
+        """Solutions v of (1 - scale² Laplace)² v = f, by differences between the points in use, free at the ends."""
+        near = self._points.neighbours(Neighbourhood(1)).numpy()
+        row, k = np.nonzero((near >= 0) & (near != near[:, :1]) & live[:, None] & live[near])
+        weight = 2 * self._n_axes / max(np.bincount(row).max(initial=1), 1) if self._points.is_mesh else 1.0
+        graph = sp.csr_array((np.full(len(row), weight), (row, near[row, k])), shape=(len(live), len(live)))
+        smoothing = SparseInverse(sp.eye_array(len(live)) + scale**2 * (sp.diags_array(graph.sum(axis=1)) - graph))
+        return (smoothing @ (smoothing @ (fields * live).T)).T
+
+    def _with_solutions(self, F, drawn):
+        """Inputs of a singular law without what has no solution; refuses given ones that have much of it."""
+        U = (self._law @ F.T).T
+        left = (self.M_ @ F.T - self.L_ @ U.T).T
+        if not drawn:
+            part = np.linalg.norm(left, axis=1) / np.maximum(np.linalg.norm(F, axis=1), 1e-300)
+            if part.max() > _SOLVABLE:
+                raise ValueError(
+                    f"forcing has no solution: {part.max():.1%} of it contradicts the null space of the law, as a mean "
+                    "does in Neumann and periodic problems; subtract that."
+                )
+        return F - left
+
+    def _warn_of_doubts(self):
+        n_open = int(self.undetermined_.sum())
+        # Rows that the neighbours of another one contain are open for exact samples, too, and harmless.
+        if n_open and not self.held_out_error_ < _HARMLESS:
+            warn_user(
+                f"The training samples leave the law open at {n_open} of {self.undetermined_.size} values; give more "
+                "samples, or use forcing='span'.",
+                ExtrapolationWarning,
+            )
+        elif self.amplification_ > SPURIOUS:
+            warn_user(
+                f"The law has solutions {self.amplification_:.0e} times larger than those of the training samples; "
+                "give more samples, or use forcing='span'.",
+                ExtrapolationWarning,
+            )
+
+
+def mesh_graph(neighbours, points, n_neighbors):
+    """Neighbours of the nodes of a mesh, or of scattered points, or None for a grid.
+
+    Returns
+    -------
+    sparse array of bool and shape (n_nodes, n_nodes), or None
+
+    Raises
+    ------
+    ValueError
+        If both are given, or they are none.
+    """
+    if points is None and n_neighbors != "auto":
+        raise ValueError(f"n_neighbors={n_neighbors} counts the nearest points, but there are none; give points=.")
+    if points is not None and neighbours is not None:
+        raise ValueError("neighbours and points are given, both of which tell of neighbours; leave one of them out.")
+    if points is not None:
+        points = check_array(as_plain(points, "points"), dtype=np.float64, input_name="points", ensure_min_samples=2)
+        n_nodes, n_axes = points.shape
+        k = _NEAREST.get(n_axes, _NEAREST_IN_SPACE) if n_neighbors == "auto" else n_neighbors
+        if n_neighbors != "auto" and k >= n_nodes:
+            raise ValueError(f"n_neighbors={k} needs more points than that, but there are {n_nodes}.")
+        neighbours = kneighbors_graph(points, min(k, n_nodes - 1))
+    if neighbours is None:
+        return None
+    if neighbours.ndim != 2 or neighbours.shape[0] != neighbours.shape[1] or neighbours.shape[0] < 2:
+        raise ValueError(
+            f"neighbours has shape {neighbours.shape}; it must be square, with a row for each of at least 2 nodes."
+        )
+    graph = sp.csr_array(neighbours) != 0
+    return sp.csr_array(graph + graph.T)
