@@ -143,9 +143,11 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
     search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
-    if search.wanting and any(form.min_samples < samples.n_samples - search.centred for form in search.beyond):
+    missed = {type(form) for form in search.beyond if form.min_samples < samples.n_samples - search.centred}
+    if search.wanting and missed:
         # Held-out samples are missed: with a single one, there are enough for a form that needs more than the others.
-        rival = select(forms, Search(samples, options, forms, report, centred=search.centred, n_valid=1))
+        rival = Search(samples, options, forms, report, centred=search.centred, n_valid=1)
+        rival = select([form for form in forms if form in missed], rival)
         search = rival if rival.betters(search) else search
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
         rival = Search(samples, options, forms, report, centred=True)

@@ -6,6 +6,7 @@ from ._gauss_newton import GaussNewton
 from ._kronecker_products import KroneckerProducts, LeastSquaresProducts
 from ._kronecker_sum import KroneckerSum, PeriodicKroneckerSum, WeightedKroneckerSum
 from ._local import Local, LocalInverse
+from ._noisy_local import NoisyLocalInverse
 from ._null_spaces import AugmentedNullSpaces, NullSpaces
 from ._ridge import Ridge
 from ._variable_projection import VariableProjection
@@ -15,6 +16,7 @@ FORMS: list[type[Form]] = [
     AugmentedNullSpaces,
     NullSpaces,
     LocalInverse,
+    NoisyLocalInverse,
     Local,
     VariableProjection,
     GaussNewton,
