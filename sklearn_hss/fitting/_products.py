@@ -21,8 +21,8 @@ _SEEN = 1e-8
 # Equations per unknown in a fit to products with a map.
 _EQUATIONS = 20
 # Terms with an error below the first have all directions of the inputs; others those above relative sizes of the
-# second, if the error is not more than the third times as large.
-_FINE, _COARSE, _HARDLY = 1e-4, (1e-2, 1e-3), 1.5
+# second, if the error is not more than the third times as large, and the factors are smaller by more than the fourth.
+_FINE, _COARSE, _HARDLY, _SMALLER = 1e-4, (1e-2, 1e-3), 1.5, 10.0
 
 
 def in_products(operator, samples, options):
@@ -69,9 +69,8 @@ def alike(samples, n_drawn, generator):
 def as_factors(dense, x, y, options, noise):
     """Kronecker products with factors of the wanted rank and levels, fitted to samples where these are too small.
 
-    Terms that are cut to a given number and are not accurate are fitted to fewer directions of the inputs in every
-    mode, if this hardly makes a difference: the small ones, which matter little, would lead to large numbers that
-    cancel each other.
+    Terms of a given number that are not accurate may fit small directions of the inputs, which matter little, with
+    large numbers that cancel each other. They are fitted again without these, if the error hardly grows by this.
     """
 
     def made(dense, tol):
@@ -83,7 +82,7 @@ def as_factors(dense, x, y, options, noise):
         )
 
     found = made(dense, 1e-12)
-    error = relative_error(found.apply(x), y)
+    error, size = relative_error(found.apply(x), y), largest_factor(found)
     for tol in _COARSE if options.outer_rank != "auto" and error > _FINE else ():
         spans = [P * s for P, s in (mode_basis([x], j, tol) for j in range(x.ndim - 1))]
         whitening = [torch.linalg.pinv(span).mT for span in spans]
@@ -91,9 +90,14 @@ def as_factors(dense, x, y, options, noise):
         for _ in range(3):
             W = alternate(W, compressed, y)
         coarse = made([w @ P.mT for w, P in zip(W, whitening, strict=True)], tol)
-        if relative_error(coarse.apply(x), y) <= _HARDLY * error:
+        if _SMALLER * largest_factor(coarse) < size and relative_error(coarse.apply(x), y) <= _HARDLY * error:
             return coarse
     return found
+
+
+def largest_factor(products):
+    """The largest norm of a factor."""
+    return max(float(W.to_dense().flatten(1).norm(dim=1).max()) for W in products.factors)
 
 
 def apply_terms(W, x):
