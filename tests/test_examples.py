@@ -65,6 +65,7 @@ BENCHMARKS = [
         (),
     ),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
+    ("bench_local_networks", {"N_TRAIN": 12, "N_TEST": 2}, (1, ["1-D, 256", "variable a, 31 x 31"])),
     (
         "bench_nonlinear",
         {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},

@@ -147,7 +147,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no
         training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
         "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
-        dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same.
+        dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same. Where
+        the samples obey a local law, as on domains that are no boxes and with any coefficients, layers of several
+        dimensions are fitted to solutions of that law as well, so that a dozen samples suffice for all their terms.
     {training_parameters}
 
     Attributes

@@ -12,38 +12,92 @@ from ..linalg import HSSMatrix, KroneckerProductSum
 from ..linalg._cluster_tree import split_leaves
 from ..linalg._modes import along, modal_product, multilinear, per_mode, unfold
 from ._least_squares import Point, gauss_newton, lsmr_solution, mode_basis
+from ._samples import relative_error
 
 # Entries of a Jacobian up to which Gauss-Newton steps are dense.
 _DENSE = 500_000
 # Directions of the inputs count as seen from this relative size on.
 _SEEN = 1e-8
+# Equations per unknown in a fit to products with a map.
+_EQUATIONS = 20
+# Terms with an error below the first have all directions of the inputs; others those above relative sizes of the
+# second, if the error is not more than the third times as large, and the factors are smaller by more than the fourth.
+_FINE, _COARSE, _HARDLY, _SMALLER = 1e-4, (1e-2, 1e-3), 1.5, 10.0
 
 
 def in_products(operator, samples, options):
-    """A map that is diagonal in a product basis, in Kronecker products that suit inputs like those of the samples."""
-    X, outer_rank, generator = samples.X, options.outer_rank, torch.Generator().manual_seed(0)
-    modes = range(X.ndim - 1)
-    # Samples like the given ones, but enough of them to determine all factors.
-    bases = samples.bases(1e-11, of_inputs=True)
-    spreads = [unfold(multilinear(X, [P.mT for P in bases]), j).square().mean(1).sqrt() for j in modes]
-    z = torch.randn(4 * outer_rank + 8, *map(len, spreads), dtype=X.dtype, generator=generator)
-    x = multilinear(z, [P * s / s.max() for P, s in zip(bases, spreads, strict=True)])
-    y = operator.apply(x)
-    if operator.symbol.is_complex():
+    """A map in Kronecker products that suit inputs like those of the samples.
+
+    Of a map that is diagonal in a product basis these are terms of its symbol; others are fitted to the samples, and to
+    products with the map where there are fewer samples than it takes.
+    """
+    outer_rank, generator = options.outer_rank, torch.Generator().manual_seed(0)
+    symbol = getattr(operator, "symbol", None)
+    if symbol is not None:
+        bases = samples.bases(1e-11, of_inputs=True)
+        x = alike(samples, 4 * outer_rank + 8, generator)
+        y = operator.apply(x)
+    else:
+        seen = samples.bases(1e-11, of_inputs=True)
+        n_unknowns = outer_rank * sum(P.shape[1] * n for P, n in zip(seen, samples.grid_out, strict=True))
+        n = -(-_EQUATIONS * n_unknowns // samples.Y[0].numel())
+        few = samples.first(n)
+        drawn = alike(samples, n - few.n_samples, generator)
+        x, y = torch.cat([few.X, drawn]), torch.cat([few.Y, operator.apply(drawn)])
+        bases = [mode_basis([x], j, 1e-11)[0] for j in range(x.ndim - 1)]
+    if symbol is None or symbol.is_complex():
         W = grow_terms(multilinear(x, [P.mT for P in bases]), y, outer_rank, generator=generator)
         dense = [w @ P.mT for w, P in zip(W, bases, strict=True)]
     else:
-        coefficients = multilinear(X, [Z.mT for Z in operator.inputs])
-        sizes = [unfold(coefficients, j).square().mean(1).sqrt() for j in modes]
+        coefficients = multilinear(samples.X, [Z.mT for Z in operator.inputs])
+        sizes = [unfold(coefficients, j).square().mean(1).sqrt() for j in range(x.ndim - 1)]
         dense = symbol_terms(operator, outer_rank, sizes)
     return as_factors(dense, x, y, options, samples.noise)
 
 
+def alike(samples, n_drawn, generator):
+    """Random inputs with the directions and sizes in every mode of those of samples, zero where all of these are."""
+    X = samples.X
+    bases = samples.bases(1e-11, of_inputs=True)
+    compressed = multilinear(X, [P.mT for P in bases])
+    spreads = [unfold(compressed, j).square().mean(1).sqrt() for j in range(X.ndim - 1)]
+    z = torch.randn(n_drawn, *map(len, spreads), dtype=X.dtype, generator=generator)
+    x = multilinear(z, [P * s / s.max() for P, s in zip(bases, spreads, strict=True)])
+    return torch.where(X.abs().amax(0) > 0, x, 0)
+
+
 def as_factors(dense, x, y, options, noise):
-    """Kronecker products with factors of the wanted rank and levels, fitted to samples where these are too small."""
-    if options.rank == "auto":
-        return KroneckerProductSum.from_dense(dense, levels=options.levels)
-    return KroneckerProductSum(project_terms(dense, x, y, rank=options.rank, levels=options.levels, tol=noise))
+    """Kronecker products with factors of the wanted rank and levels, fitted to samples where these are too small.
+
+    Terms of a given number that are not accurate may fit small directions of the inputs, which matter little, with
+    large numbers that cancel each other. They are fitted again without these, if the error hardly grows by this.
+    """
+
+    def made(dense, tol):
+        if options.rank == "auto":
+            return KroneckerProductSum.from_dense(dense, levels=options.levels)
+        cutoff = max(noise, tol**2)
+        return KroneckerProductSum(
+            project_terms(dense, x, y, rank=options.rank, levels=options.levels, tol=cutoff, directions=tol)
+        )
+
+    found = made(dense, 1e-12)
+    error, size = relative_error(found.apply(x), y), largest_factor(found)
+    for tol in _COARSE if options.outer_rank != "auto" and error > _FINE else ():
+        spans = [P * s for P, s in (mode_basis([x], j, tol) for j in range(x.ndim - 1))]
+        whitening = [torch.linalg.pinv(span).mT for span in spans]
+        W, compressed = [w @ P for w, P in zip(dense, spans, strict=True)], multilinear(x, [P.mT for P in whitening])
+        for _ in range(3):
+            W = alternate(W, compressed, y)
+        coarse = made([w @ P.mT for w, P in zip(W, whitening, strict=True)], tol)
+        if _SMALLER * largest_factor(coarse) < size and relative_error(coarse.apply(x), y) <= _HARDLY * error:
+            return coarse
+    return found
+
+
+def largest_factor(products):
+    """The largest norm of a factor."""
+    return max(float(W.to_dense().flatten(1).norm(dim=1).max()) for W in products.factors)
 
 
 def apply_terms(W, x):
@@ -281,14 +335,15 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
     return vectors
 
 
-def project_terms(W, x, y, *, rank, levels, tol=1e-15, rounds=2):
+def project_terms(W, x, y, *, rank, levels, tol=1e-15, directions=1e-12, rounds=2):
     """Cut factors on the grids to HSS matrices of a given rank, and refit each mode to the effect on the others.
 
     `x` and `y` are samples of the map that is wanted and `tol` the relative error of the numbers that the factors will
-    be kept in. Each mode is refitted `rounds` times; the best result is kept, one batch of matrices per mode.
+    be kept in; directions of the inputs of a relative size below `directions` do not count. Each mode is refitted
+    `rounds` times; the best result is kept, one batch of matrices per mode.
     """
     depths = per_mode(levels, len(W))
-    bases = [mode_basis([x], j, 1e-12) for j in range(len(W))]
+    bases = [mode_basis([x], j, directions) for j in range(len(W))]
     spans = [P * s for P, s in bases]
     factors = [truncated(w, P, rank, depth, tol) for w, P, depth in zip(W, spans, depths, strict=True)]
     dense = [A.to_dense() for A in factors]

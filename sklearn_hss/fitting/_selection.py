@@ -316,6 +316,8 @@ class Search:
         """The trial after the cut to a given rank or number of terms, or with the correction that suits it."""
         train, valid, form = self.train, self.valid, trial.form
         if self.options.cut:
+            if trial.base_error >= 1:  # zero would be no worse, and cuts take time
+                return trial
             try:
                 prediction = form.deliver(trial.operator, train).apply(valid.X)
             except _DEGENERATE:

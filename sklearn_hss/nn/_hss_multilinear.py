@@ -163,6 +163,16 @@ def _mode_by_mode(x, factors):
     return z.sum(1).transpose(0, 1)
 
 
+def _balanced(factors):
+    """Batches of HSS matrices, of which those of a term have equal norms."""
+    norms = torch.stack([W.to_dense().flatten(1).norm(dim=1).double() for W in factors])
+    # Where a matrix is zero, so is the term, whatever the others are.
+    scales = torch.where((norms > 0).all(0), norms.clamp_min(1e-300).log().mean(0).exp() / norms, 1.0)
+    # The diagonal blocks of all levels carry the size of a matrix.
+    sized = ([D * c.to(D)[:, None, None, None] for D in W.D] for W, c in zip(factors, scales, strict=True))
+    return [HSSMatrix(W.row_tree, W.col_tree, D, W.U, W.V) for W, D in zip(factors, sized, strict=True)]
+
+
 class HSSMultilinear(nn.Module):
     """Linear layer for fields on an m-dimensional grid: a sum of products of HSS matrices (eq. 1 of the paper).
 
@@ -282,7 +292,9 @@ class HSSMultilinear(nn.Module):
         ----------
         factors : sequence of HSSMatrix
             One batch of matrices per dimension, of batch shape (terms,) with at most `outer_rank` terms. All channels
-            get the same map. Unused terms become zero in the first dimension only, so that training can use them.
+            get the same map. The matrices of a term are scaled to equal norms, which leaves the map as it is and lets
+            steps of equal size in all of them matter equally. Unused terms become zero in the first dimension only, so
+            that training can use them.
 
         Raises
         ------
@@ -301,7 +313,7 @@ class HSSMultilinear(nn.Module):
             raise ValueError(
                 f"outer_rank={self.outer_rank} is too small for {n_terms} terms: it must be at least {n_terms}."
             )
-        for mode, W in zip(self._modes(), factors, strict=True):
+        for mode, W in zip(self._modes(), _balanced(factors), strict=True):
             mode._write(W)
         for D in self._modes()[0].D:
             D[..., n_terms:, :, :, :] = 0

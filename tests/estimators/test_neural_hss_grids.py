@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from sklearn_hss import HSSRegressor, NeuralHSSRegressor
 from sklearn_hss.datasets import make_helmholtz, make_poisson
+from sklearn_hss.exceptions import PoorFitWarning
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 
 
@@ -216,6 +217,53 @@ def test_extensions_start_as_the_linear_map(fields, options):
     fitted = model(init="linear", levels=0, outer_rank=13, **options).fit(F, U)
     assert fitted.n_iter_ == 0
     assert relative_l2_error(U, fitted.predict(F)) < 1e-5
+
+
+# The start from a local law: domains and coefficients for which the layer needs more samples than there are
+
+
+def domain(name, n_train=12):
+    """Samples to train on and others, on a part of a square."""
+    F, U = make_poisson(n_train + 48, (16, 16), domain=name, forcing="grf", refinement=1, order=2, random_state=0)
+    return F[:n_train], U[:n_train], F[n_train:], U[n_train:]
+
+
+def largest_generator(fitted):
+    return max(float(p.detach().abs().max()) for p in fitted.net_.module_.parameters())
+
+
+def test_the_linear_start_from_a_law():
+    F, U, *test = domain("l-shape")
+    start = model(init="linear", levels=1, max_epochs=1, lr=1e-30, min_lr=0).fit(F, U)
+    error = relative_l2_error(test[1], start.predict(test[0]))
+    # As many terms that are fitted to the twelve samples alone have hundreds of times as many unknowns.
+    with pytest.warns(PoorFitWarning):
+        without = HSSRegressor(outer_rank=8, rank=2, levels=1, solver="als", random_state=0).fit(F, U)
+    assert start.init_ == "linear"
+    assert 10 * error < 1 < relative_l2_error(test[1], without.predict(test[0]))
+    assert largest_generator(start) < 30
+
+
+def test_steps_of_the_default_size_improve_the_start_from_a_law():
+    F, U, *_ = domain("perforated")
+    fitted = model(init="linear", levels=1, outer_rank=4, max_epochs=15).fit(F, U)
+    # All samples are in one batch, so that the first loss is that of the start.
+    losses = [row["train_loss"] for row in fitted.history_]
+    assert losses[-1] < losses[0]
+    assert max(losses) < 2 * losses[0]
+    assert largest_generator(fitted) < 30
+
+
+def test_a_law_in_kronecker_products():
+    F, U, *test = domain("l-shape")
+    law = HSSRegressor(solver="local", random_state=0).fit(F, U).predict(test[0])
+    errors = []
+    for n_terms in (2, 8):
+        fitted = HSSRegressor(outer_rank=n_terms, solver="local", random_state=0).fit(F, U)
+        assert (fitted.solver_, fitted.outer_rank_) == ("local", n_terms)
+        errors.append(relative_l2_error(law, fitted.predict(test[0])))
+    assert errors[1] < 0.1 * errors[0]
+    assert errors[1] < 0.05
 
 
 # Going on

@@ -204,7 +204,7 @@ ROWS = [
         (9, 11),
         lambda F: solved(VARYING, F),
         12,
-        (RECTANGLE, NO_PRODUCT),
+        (RECTANGLE, Declined("is no sum of Kronecker products", (4, 5), options={"rank": 2})),
     ),
     Row(f.Local, "local map, cross of radius 1, per class", (64,), times(dense(SKEWED)), 8, (RECTANGLE,)),
     Row(

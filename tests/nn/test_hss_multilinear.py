@@ -268,6 +268,23 @@ def test_install(in_shape, out_shape, depths, channels):
     assert (gradient[..., 3:, :, :, :].flatten(-3).abs().amax(-1) > 0).all()
 
 
+def test_install_balances_the_terms():
+    generator = torch.Generator().manual_seed(0)
+    tree = ClusterTree(12, 1)
+    first, second = (HSSMatrix.random(tree, tree, 2, batch_shape=(3,), generator=generator) for _ in range(2))
+    x = torch.randn(2, 12, 12, dtype=torch.float64, generator=generator)
+    layers = []
+    # The same map in another gauge: a step of one size would change the second matrix 1e12 times as much as the first.
+    for scale in (1.0, 1e6):
+        layers.append(HSSMultilinear((12, 12), outer_rank=3, rank=2, levels=1, dtype=torch.float64))
+        layers[-1].install([scale * first, (1 / scale) * second])
+    torch.testing.assert_close(layers[0](x), layers[1](x))
+    for one, other in zip(layers[0].factors, layers[1].factors, strict=True):
+        torch.testing.assert_close(one.to_dense(), other.to_dense())
+    norms = [W.to_dense().flatten(1).norm(dim=1) for W in layers[1].factors]
+    torch.testing.assert_close(*norms)
+
+
 def test_factors_that_do_not_fit_are_refused():
     tree = ClusterTree(8, 1)
     W = HSSMatrix.random(tree, tree, 1, batch_shape=(3,))

@@ -12,6 +12,7 @@ from ...linalg import HSSMatrix, SparseInverse, SparseMatrix
 from .._form import EXACT, WORTHWHILE, Form, NotApplicable, growing
 from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
 from .._neighbourhoods import Neighbourhood, Points
+from .._products import in_products
 from ._matrix import correction, symmetrised
 
 # Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
@@ -71,6 +72,11 @@ def refuse_cuts(samples, options):
     """Decline where Kronecker products, or factors of a given rank, are asked for."""
     if options.outer_rank != "auto" or (options.rank != "auto" and not on_line(samples)):
         raise NotApplicable("is no sum of Kronecker products, nor of a given rank")
+
+
+def wants_products(samples, options):
+    """Whether a law is to be delivered as a sum of so many Kronecker products."""
+    return options.outer_rank != "auto" and len(samples.grid_in) > 1 and samples.adjacency is None
 
 
 def on_line(samples):
@@ -159,9 +165,8 @@ class LocalInverse(LocalForm):
     @classmethod
     def path(cls, samples, options):
         """The law that predicts the roughest combinations of the samples best, and the next one of another kind."""
-        refuse_cuts(samples, options)
-        if not (samples.X.any() and samples.Y.any()):
-            raise NotApplicable("needs samples that are not zero")
+        if not wants_products(samples, options):
+            refuse_cuts(samples, options)
         trials = sorted(Trials(cls, samples, options).all(), key=lambda t: t.order)
         good = [t for t in trials if t.gain <= SPURIOUS] or trials
         if not good:
@@ -207,7 +212,11 @@ class LocalInverse(LocalForm):
         return sp.csr_array((L + L.T) / 2) if wanted and not self.stencil.of_f.radius else L
 
     def deliver(self, operator, samples, alpha=None):
-        """In one dimension, an HSS matrix; elsewhere the sparse matrices as they are. With the correction."""
+        """In one dimension, an HSS matrix; elsewhere the sparse matrices as they are, with the correction; or so many
+        Kronecker products.
+        """
+        if wants_products(samples, self.options):
+            return in_products(operator.operator, samples, self.options)
         operator = self.as_matrix(operator.operator) if on_line(samples) else operator.operator
         operator = self.corrected(operator, samples, alpha)
         return symmetrised(operator, samples, self.options) if on_line(samples) else operator
