@@ -206,6 +206,16 @@ ROWS = [
         12,
         (RECTANGLE, Declined("is no sum of Kronecker products", (4, 5), options={"rank": 2})),
     ),
+    Row(
+        f.NoisyLocalInverse,
+        "symmetric local law fitted to the outputs, smoothness 1e-08",
+        (32,),
+        inverse(second_difference(32) + sp.diags_array(np.linspace(1, 40, 32))),
+        12,
+        (RECTANGLE, Declined("is for one field on a grid of one or two", (600,))),
+        accuracy=1e-7,
+        single=1e-4,
+    ),
     Row(f.Local, "local map, cross of radius 1, per class", (64,), times(dense(SKEWED)), 8, (RECTANGLE,)),
     Row(
         f.Local,
