@@ -25,6 +25,8 @@ _AT_ENDS = 0.2
 # A law that amplifies this many times more than the samples show has solutions that the samples do not.
 SPURIOUS = 1e3
 _BOTH = ("class", "row")
+# Fields that are rougher by less than this factor may be of the same kind.
+_ALIKE = 2.0
 _COMPACT = Stencil(Neighbourhood(1))
 # Laws with more unknowns at a point are not tried.
 _MOST = 48
@@ -296,6 +298,13 @@ class Trials:
         )
         return [none, free] if any(free) else [none]
 
+    @property
+    def alike(self):
+        """Whether f is about as smooth as u, as the states before and after a time step are."""
+        local = local_samples(self.samples)
+        f, u = (float(local.points.steps(Z).norm() / Z.norm()) for Z in (local.F, local.U))
+        return f < _ALIKE * u
+
     def stages(self):
         """Stencils, in the order of their numbers of points."""
         options = self.options
@@ -314,6 +323,10 @@ class Trials:
                 [((1, True), (1, False)), ((2, False), (0, False))],
                 [((1, True), (1, True)), ((2, True), (1, True))],
             ]
+        if self.alike:
+            # A time step has two sides: trials of laws with one, none of which is near it, would end the search.
+            both = ((1, False), (1, False))
+            pairs = [[*pairs[0], both], *([pair for pair in stage if pair != both] for stage in pairs[1:])]
         shapes = [[Stencil(hood(*u), hood(*f)) for u, f in stage] for stage in pairs]
         wanted = [[s for s in stage if self.suits(s, n_axes)] for stage in shapes]
         if not any(wanted):
