@@ -152,6 +152,8 @@ class BaseHSSMap(BaseEstimator):
     _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
     _channel_scales: list[torch.Tensor] | None
+    # Set by RolloutRegressor: factor that makes outputs inputs.
+    _repeated: float | None = None
 
     _parameter_constraints: dict = {
         "rank": [Count(1), StrOptions({"auto"})],
@@ -271,6 +273,7 @@ class BaseHSSMap(BaseEstimator):
             inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
             noise=max(noise or 0, 1e-15),
             has_channels=with_channels,
+            repeated=None if with_channels else self._repeated,
         )
         options = Options(
             rank=self.rank,

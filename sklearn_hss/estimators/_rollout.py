@@ -32,15 +32,13 @@ from .._fields import (
 from .._parameters import unchanged_on_error
 from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
+from ..fitting._stability import GROWS, spectral_radius
 from ..linalg import LinearMap
 from ..preprocessing import FieldScaler
 from ._base import max_scales
 from ._linear import BaseHSSMap, HSSRegressor
 from ._score import FieldRegressorMixin, field_r2
 
-# Steps with a spectral radius above the growth of the training states by more than the second number are unstable; so
-# many products with a vector tell it.
-_N_PRODUCTS, _GROWS = 40, 1e-3
 # Held-out errors of linear maps below this one are those of exact samples.
 _ACCURATE = 1e-6
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
@@ -61,39 +59,6 @@ def takes_fields(estimator):
     if isinstance(estimator, TransformedTargetRegressor):
         return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
     return isinstance(estimator, FieldRegressorMixin | BaseHSSMap | FieldScaler)
-
-
-def spectral_radius(step, n_values):
-    """Largest magnitude of the eigenvalues of a linear map, from below, by Arnoldi's method.
-
-    Parameters
-    ----------
-    step : callable
-        The map, of vectors (n_values,).
-    n_values : int
-
-    Returns
-    -------
-    float
-    """
-    m = min(_N_PRODUCTS, n_values)
-    Q, H = np.zeros((m + 1, n_values)), np.zeros((m + 1, m))
-    Q[0] = np.random.RandomState(0).standard_normal(n_values)
-    Q[0] /= np.linalg.norm(Q[0])
-    for k in range(m):
-        v = step(Q[k])
-        size = np.linalg.norm(v)
-        for _ in range(2):  # once would not make it orthogonal to rounding
-            part = Q[: k + 1] @ v
-            H[: k + 1, k] += part
-            v -= part @ Q[: k + 1]
-        H[k + 1, k] = np.linalg.norm(v)
-        if not H[k + 1, k] > 1e-12 * size:
-            m = k + 1
-            break
-        Q[k + 1] = v / H[k + 1, k]
-    H = H[:m, :m]
-    return float(np.abs(np.linalg.eigvals(H)).max()) if np.isfinite(H).all() else np.inf
 
 
 def _check_trajectories(X, estimator):
@@ -342,7 +307,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             y = y - X[:, : y.shape[1]] if self.residual else y.copy()
             self._learn(X, y, kept, fit_params, increments=bool(self.residual))
         self.spectral_radius_ = self._spectral_radius()
-        if self.spectral_radius_ is not None and not self.spectral_radius_ <= (1 + _GROWS) * max(growth, 1):
+        if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
             warn_user(
                 f"The learned step has a spectral radius of {self.spectral_radius_:.4g}, though no state of the "
                 f"training grows more than {growth:.4g} times in a step: long rollouts will grow without bound. More "
@@ -361,7 +326,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         # Many regressors take a single target in one dimension only.
         shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
         targets = targets.astype(X.dtype, copy=False).reshape(len(targets), *shape)
-        self.estimator_ = clone(self.estimator).fit(self._inputs(X), targets, **fit_params)
+        self.estimator_ = clone(self.estimator)
+        if isinstance(self.estimator_, BaseHSSMap) and not increments and len(self.scale_) == 1:
+            self.estimator_._repeated = float(self.scale_[0])
+        self.estimator_.fit(self._inputs(X), targets, **fit_params)
 
     def _learn_either(self, X, y, kept, fit_params):
         """Fit a linear map to the states, and unless it is exact to the increments; keep the better one.

@@ -15,6 +15,7 @@ from ._diagnosis import likeliest_cause
 from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
 from ._samples import largest
+from ._stability import GROWS, spectral_radius
 from .forms import FORMS
 from .forms._matrix import correction
 
@@ -46,6 +47,8 @@ class Trial:
         The same with the correction, or after the cut to the wanted rank.
     alpha : float or None
         Penalty of the correction.
+    radius : float or None
+        Spectral radius of that, where it was wanted.
     """
 
     form: Form
@@ -53,6 +56,7 @@ class Trial:
     base_error: float
     error: float
     alpha: float | None = None
+    radius: float | None = None
 
     def released(self):
         """The operator, which is forgotten: with its factors it may be large."""
@@ -168,6 +172,8 @@ def select(forms, search, *, slow=False):
       first, because an inverse that is wrong may predict anything.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
+
+    Of maps that are to be repeated, those among them that do not blow up come before the others.
 
     Parameters
     ----------
@@ -338,13 +344,35 @@ class Search:
         finalists = sorted(self.finalists, key=lambda t: self.forms.index(type(t.form)))
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
-            equals = [t for t in finalists if t.error <= 1.2 * lowest]
+            equals = self.stable([t for t in finalists if t.error <= 1.2 * lowest])
             if lowest > _HOPELESS:
                 return min(equals, key=lambda t: (t.form.kind != "forward", t.error))
             return min(equals, key=lambda t: (not self.holds_everywhere(t), t.form.amplifies, t.error))
-        equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
+        equals = self.stable([t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)])
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
+
+    def stable(self, trials):
+        """Those of the trials that can be repeated without growth beyond that of the samples; all if none can."""
+        if len(trials) < 2 or self.train.repeated is None:
+            return trials
+        return [t for t in trials if not self.grows(t)] or trials
+
+    def grows(self, trial):
+        """Whether repetition makes fields grow, and more than any sample does."""
+        if trial.radius is None:
+            train, grid = self.train, self.train.grid_in
+            try:
+                operator = trial.form.deliver(trial.operator, train, trial.alpha)
+            except _DEGENERATE:
+                return True
+
+            def step(x):
+                return operator.apply(torch.from_numpy(x).view(1, *grid)).numpy().ravel()
+
+            trial.radius = spectral_radius(step, train.X[0].numel())
+        unit = self.train.repeated * self.train.units[1] / self.train.units[0]
+        return not unit * trial.radius <= GROWS * max(unit * self.train.gain, 1)
 
     def holds_everywhere(self, trial):
         """Whether a map is known for all inputs, and not by its correction alone."""
