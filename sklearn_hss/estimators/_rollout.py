@@ -40,7 +40,7 @@ from ._linear import BaseHSSMap, HSSRegressor
 from ._score import FieldRegressorMixin, field_r2
 
 # Held-out errors of linear maps below this one are those of exact samples.
-_ACCURATE = 1e-6
+_ACCURATE = 1e-9
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
 _UNSTABLE = 100.0
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
@@ -302,7 +302,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self._largest = float(np.abs(y[kept]).max())
         growth = float((np.linalg.norm(y[kept], axis=1) / _norms(X[kept, : y.shape[1]])).max())
         if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
-            self._learn_either(X, y, kept, fit_params)
+            self._learn_either(X, y, kept, fit_params, growth)
         else:
             y = y - X[:, : y.shape[1]] if self.residual else y.copy()
             self._learn(X, y, kept, fit_params, increments=bool(self.residual))
@@ -331,8 +331,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             self.estimator_._repeated = float(self.scale_[0])
         self.estimator_.fit(self._inputs(X), targets, **fit_params)
 
-    def _learn_either(self, X, y, kept, fit_params):
-        """Fit a linear map to the states, and unless it is exact to the increments; keep the better one.
+    def _learn_either(self, X, y, kept, fit_params, growth):
+        """Fit a linear map to the states, and unless it is exact to the increments; keep the better one, stable if any is.
 
         A map that is exact holds for other states best where it is that of the states: M u(t) = L u(t + dt) is local,
         and neither M nor L is close to zero. With noise, shrinkage to no change does better than that to nothing.
@@ -344,8 +344,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 self._learn(X, targets, kept, fit_params, increments=increments)
-            error = self.estimator_.held_out_error_
-            fits.append((error * size, increments, self.scale_, self.estimator_, caught))
+            error, radius = self.estimator_.held_out_error_, self._spectral_radius()
+            grows = radius is not None and not radius <= GROWS * max(growth, 1)
+            fits.append(((grows, error * size), increments, self.scale_, self.estimator_, caught))
             if error <= _ACCURATE:
                 break
         best = fits[-1] if fits[-1][0] < fits[0][0] else fits[0]

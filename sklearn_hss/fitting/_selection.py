@@ -15,7 +15,7 @@ from ._diagnosis import likeliest_cause
 from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
 from ._samples import largest
-from ._stability import GROWS, spectral_radius
+from ._stability import grows
 from .forms import FORMS
 from .forms._matrix import correction
 
@@ -47,8 +47,6 @@ class Trial:
         The same with the correction, or after the cut to the wanted rank.
     alpha : float or None
         Penalty of the correction.
-    radius : float or None
-        Spectral radius of that, where it was wanted.
     """
 
     form: Form
@@ -56,7 +54,6 @@ class Trial:
     base_error: float
     error: float
     alpha: float | None = None
-    radius: float | None = None
 
     def released(self):
         """The operator, which is forgotten: with its factors it may be large."""
@@ -173,7 +170,8 @@ def select(forms, search, *, slow=False):
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
 
-    Of maps that are to be repeated, those among them that do not blow up come before the others.
+    Of maps that are to be repeated, those among them that do not blow up come before the others, and where the order of
+    the list would decide, local laws, since time steps are made of such, and states soon occupy few dimensions.
 
     Parameters
     ----------
@@ -341,7 +339,9 @@ class Search:
 
     def choose(self):
         """The best finalist, by the rule of :func:`select`."""
-        finalists = sorted(self.finalists, key=lambda t: self.forms.index(type(t.form)))
+        steps = self.train.repeated is not None
+        order = {form: (steps and form.solver != "local", i) for i, form in enumerate(self.forms)}
+        finalists = sorted(self.finalists, key=lambda t: order[type(t.form)])
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
             equals = self.stable([t for t in finalists if t.error <= 1.2 * lowest])
@@ -359,20 +359,13 @@ class Search:
         return [t for t in trials if not self.grows(t)] or trials
 
     def grows(self, trial):
-        """Whether repetition makes fields grow, and more than any sample does."""
-        if trial.radius is None:
-            train, grid = self.train, self.train.grid_in
-            try:
-                operator = trial.form.deliver(trial.operator, train, trial.alpha)
-            except _DEGENERATE:
-                return True
-
-            def step(x):
-                return operator.apply(torch.from_numpy(x).view(1, *grid)).numpy().ravel()
-
-            trial.radius = spectral_radius(step, train.X[0].numel())
-        unit = self.train.repeated * self.train.units[1] / self.train.units[0]
-        return not unit * trial.radius <= GROWS * max(unit * self.train.gain, 1)
+        """Whether repetition of what a trial comes to makes fields grow."""
+        if trial.operator is None:  # released
+            return False
+        try:
+            return grows(trial.form.deliver(trial.operator, self.train, trial.alpha), self.train)
+        except _DEGENERATE:
+            return True
 
     def holds_everywhere(self, trial):
         """Whether a map is known for all inputs, and not by its correction alone."""

@@ -1,6 +1,7 @@
 """Whether a linear map that is applied again and again makes fields grow without bound."""
 
 import numpy as np
+import torch
 
 # Products with a vector that an estimate takes.
 _N_PRODUCTS = 40
@@ -39,3 +40,26 @@ def spectral_radius(step, n_values):
         Q[k + 1] = v / H[k + 1, k]
     H = H[:m, :m]
     return float(np.abs(np.linalg.eigvals(H)).max()) if np.isfinite(H).all() else np.inf
+
+
+def grows(operator, samples):
+    """Whether repetition of a map, if it is to be repeated, makes fields grow, and more than any of the samples does.
+
+    Parameters
+    ----------
+    operator : object with a method ``apply``
+        The map, in the units of the samples.
+    samples : Samples
+
+    Returns
+    -------
+    bool
+    """
+    if samples.repeated is None:
+        return False
+    unit = samples.repeated * samples.units[1] / samples.units[0]
+
+    def step(x):
+        return unit * operator.apply(torch.from_numpy(x).view(1, *samples.grid_in)).numpy().ravel()
+
+    return not spectral_radius(step, samples.X[0].numel()) <= GROWS * max(unit * samples.gain, 1)

@@ -667,7 +667,7 @@ def test_crank_nicolson_from_20_pairs(n, n_axes, velocity, kind):
         warnings.simplefilter("error")
         model = RolloutRegressor(HSSRegressor(random_state=0)).fit(truth[:20, 0], truth[:20, 1])
         rollouts = model.rollout(truth[20:, 0], 50)
-    errors = np.linalg.norm((rollouts - truth)[:, -1].reshape(3, -1), axis=1)
+    errors = np.linalg.norm((rollouts - truth[20:])[:, -1].reshape(3, -1), axis=1)
     assert (errors < 1e-10 * np.linalg.norm(truth[20:, -1].reshape(3, -1), axis=1)).all()
     assert not model.increments_
     assert model.spectral_radius_ == pytest.approx(np.abs(np.linalg.eigvals(matrix)).max(), abs=2e-3)
@@ -686,7 +686,7 @@ def test_a_step_that_is_unstable_beyond_the_training_states_is_warned_of():
     matrix = (1 - 2 * c) * np.eye(n) + c * (np.eye(n, k=1) + np.eye(n, k=-1))
     k, x = np.arange(1, 9), np.arange(1, n + 1) / (n + 1)
     u = np.random.RandomState(0).standard_normal((20, 8)) @ np.sin(np.pi * np.outer(k, x))
-    with pytest.warns(DivergenceWarning, match=r"a spectral radius of 1\.39\d, though .* more than 0\.99"):
+    with pytest.warns(DivergenceWarning, match=r"a spectral radius of 1\.396, though .* more than 0\.96"):
         model = RolloutRegressor(HSSRegressor(solver="local", random_state=0)).fit(u, u @ matrix.T)
     assert model.spectral_radius_ == pytest.approx(4 * c * np.cos(np.pi / 2 / (n + 1)) ** 2 - 1, rel=1e-3)
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from ...linalg import HSSMatrix, SparseInverse, SparseMatrix
 from .._form import EXACT, WORTHWHILE, Form, NotApplicable, growing
 from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
 from .._neighbourhoods import Neighbourhood, Points
+from .._stability import grows
 from ._matrix import correction, symmetrised
 
 # Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
@@ -24,6 +25,9 @@ _CONSERVED = 0.1
 _AT_ENDS = 0.2
 # A law that amplifies this many times more than the samples show has solutions that the samples do not.
 SPURIOUS = 1e3
+# A law whose repetition grows is worse than one that amplifies no more than so many times what samples do, and has up to
+# so many times its error.
+_TAME, _FOR_TAMENESS = 1.01, 1e3
 _BOTH = ("class", "row")
 # Fields that are rougher by less than this factor may be of the same kind.
 _ALIKE = 2.0
@@ -169,6 +173,9 @@ class LocalInverse(LocalForm):
         if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
+        if chosen.error > _DONE and chosen.gain > _TAME and grows(chosen.form.fit(samples), samples):
+            tame = [t for t in good if t.gain <= _TAME and t.error <= _FOR_TAMENESS * best]
+            chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
         if error > samples.accurate and options.sharing in ("auto", "row"):
             # Rows of their own had too few samples to be judged; or there are too few in any case.
