@@ -332,7 +332,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.estimator_.fit(self._inputs(X), targets, **fit_params)
 
     def _learn_either(self, X, y, kept, fit_params, growth):
-        """Fit a linear map to the states, and unless it is exact to the increments; keep the better one, stable if any is.
+        """Fit a linear map to the states, and unless it is exact to increments; keep what is stable, and better.
 
         A map that is exact holds for other states best where it is that of the states: M u(t) = L u(t + dt) is local,
         and neither M nor L is close to zero. With noise, shrinkage to no change does better than that to nothing.

@@ -25,8 +25,8 @@ _CONSERVED = 0.1
 _AT_ENDS = 0.2
 # A law that amplifies this many times more than the samples show has solutions that the samples do not.
 SPURIOUS = 1e3
-# A law whose repetition grows is worse than one that amplifies no more than so many times what samples do, and has up to
-# so many times its error.
+# A law whose repetition grows is worse than one that amplifies no more than so many times what the samples do, and that
+# has up to so many times its error.
 _TAME, _FOR_TAMENESS = 1.01, 1e3
 _BOTH = ("class", "row")
 # Fields that are rougher by less than this factor may be of the same kind.
