@@ -122,10 +122,11 @@ class ExtrapolationWarning(HSSWarning):
 
 
 class DivergenceWarning(HSSWarning):
-    """Rollouts became infinite or NaN, or grow far beyond all states of the training.
+    """Rollouts became infinite or NaN, or grow far beyond all states of the training; or long ones will.
 
-    Given by :meth:`sklearn_hss.RolloutRegressor.rollout`: the learned step is unstable. Fewer steps, more
-    trajectories, or another estimator or other settings of it may help.
+    Given by :meth:`sklearn_hss.RolloutRegressor.rollout`, and by its `fit` where a linear step has a spectral radius
+    above one that the training states do not explain: the learned step is unstable. Fewer steps, more trajectories, or
+    another estimator or other settings of it may help.
 
     Examples
     --------

@@ -89,6 +89,8 @@ class LinearFieldMap(BaseEstimator):
     _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
     _channel_scales: list[torch.Tensor] | None
+    # Set by RolloutRegressor: factor that makes outputs inputs.
+    _repeated: float | None = None
 
     _parameter_constraints: dict = {
         "fit_intercept": ["boolean", StrOptions({"auto"})],
@@ -164,6 +166,7 @@ class LinearFieldMap(BaseEstimator):
             inside=None if domain.outputs is None else torch.from_numpy(domain.outputs).view(grids[1]),
             noise=max(noise or 0, 1e-15),
             has_channels=with_channels,
+            repeated=None if with_channels else self._repeated,
             **details,
         )
         found = fit(

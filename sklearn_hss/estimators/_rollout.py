@@ -1,5 +1,6 @@
 """Time stepping: a regressor that learns one step, and takes many."""
 
+import warnings
 from inspect import Parameter, signature
 from math import prod
 from numbers import Integral
@@ -31,11 +32,16 @@ from .._fields import (
 from .._parameters import unchanged_on_error
 from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
+from ..fitting._stability import GROWS, spectral_radius
+from ..linalg import LinearMap
 from ..preprocessing import FieldScaler
 from ._base import max_scales
+from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
 from ._score import FieldRegressorMixin, field_r2
 
+# Held-out errors of linear maps below this one are those of exact samples.
+_ACCURATE = 1e-9
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
 _UNSTABLE = 100.0
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
@@ -79,6 +85,12 @@ def _check_trajectories(X, estimator):
     return X
 
 
+def _norms(rows):
+    """Norms of rows, infinite for those that are zero."""
+    norms = np.linalg.norm(rows, axis=1)
+    return np.where(norms > 0, norms, np.inf)
+
+
 def _is_ragged(X):
     """Whether X is a list of trajectories of different lengths."""
     return isinstance(X, list | tuple) and len({len(x) if np.ndim(x) > 1 else 0 for x in X}) > 1
@@ -117,7 +129,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     """Time stepping around any regressor: learns the map from a state to the next one, and repeats it.
 
     As in section 3.2 of the Neural-HSS paper, the regressor learns the increments u(t + dt) - u(t), divided by the
-    largest one in the training data, and :meth:`rollout` adds them up.
+    largest one in the training data, and :meth:`rollout` adds them up. :class:`HSSRegressor` learns the next states
+    where they are those of a linear equation, whose steps M u(t) = L u(t + dt) it finds from few pairs.
 
     Samples are trajectories, ``fit(X)``, so that cross-validation and searches never have one trajectory on both sides
     of a split; or pairs of states, ``fit(X, y)``.
@@ -128,8 +141,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Learns one step: an estimator of this package, any other of scikit-learn, a pipeline or a search. Those of this
         package, and pipelines and searches made of them alone, get states on the grid that they are given on; all
         others get them flattened.
-    residual : bool, default=True
-        Whether the regressor learns the increments, or else the next states themselves.
+    residual : bool or "auto", default="auto"
+        Whether the regressor learns the increments, or else the next states themselves. "auto" is True, except for
+        :class:`HSSRegressor`: it learns the states, and unless they are exactly those of a linear step, the increments
+        as well; what predicts held-out states better is kept.
     scale : {"max", None}, default="max"
         Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`. Each
         channel has its own, where the ``grid_shape`` of an estimator inside, or the mask, tells channels from points.
@@ -142,10 +157,15 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     ----------
     estimator_ : regressor
         The fitted clone of `estimator`.
+    increments_ : bool
+        Whether it learned increments.
     scale_ : ndarray of shape (n_channels,) or (1,)
         Divisors of its targets, one for each channel.
     mask_ : ndarray of bool and shape (\\*grid) or None
         Points inside the domain, None where all are.
+    spectral_radius_ : float or None
+        Largest magnitude of the eigenvalues of the step, estimated from below. None where the `estimator`, or the best
+        one of a search, is no linear map of this package, or `X` has more than the state.
     n_features_in_ : int
         Number of values of a state, and of what else there is in `X`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -193,7 +213,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"])],
-        "residual": ["boolean"],
+        "residual": ["boolean", StrOptions({"auto"})],
         "scale": [StrOptions({"max"}), None],
         "mask": ["array-like", StrOptions({"auto"}), None],
     }
@@ -205,7 +225,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     _as_fields: bool
     _largest: float
 
-    def __init__(self, estimator, *, residual=True, scale="max", mask=None):
+    def __init__(self, estimator, *, residual="auto", scale="max", mask=None):
         self.estimator = estimator
         self.residual = residual
         self.scale = scale
@@ -242,6 +262,11 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         ------
         ValueError
             For data or parameters that cannot be used; an earlier fit then stays as it was.
+
+        Warns
+        -----
+        sklearn_hss.exceptions.DivergenceWarning
+            If `spectral_radius_` is above one, and above the growth of all training states: the step is unstable.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight, fit_params)
@@ -276,15 +301,68 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         # One name, so that the states are gone when their increments are there.
         y = y.reshape(len(y), -1)
         self._largest = float(np.abs(y[kept]).max())
-        y = y - X[:, : y.shape[1]] if self.residual else y.copy()
-        self.scale_ = max_scales(y[kept], self._target_fields.n_channels) if self.scale == "max" else np.ones(1)
-        channels = y.reshape(len(y), len(self.scale_), -1)
+        growth = float((np.linalg.norm(y[kept], axis=1) / _norms(X[kept, : y.shape[1]])).max())
+        if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
+            self._learn_either(X, y, kept, fit_params, growth)
+        else:
+            y = y - X[:, : y.shape[1]] if self.residual else y.copy()
+            self._learn(X, y, kept, fit_params, increments=bool(self.residual))
+        self.spectral_radius_ = self._spectral_radius()
+        if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
+            warn_user(
+                f"The learned step has a spectral radius of {self.spectral_radius_:.4g}, though no state of the "
+                f"training grows more than {growth:.4g} times in a step: long rollouts will grow without bound. More "
+                "pairs, from states that are less alike, help, or sharing='class' or two_sided=True of LocalOperatorRegressor.",
+                DivergenceWarning,
+            )
+        return self
+
+    def _learn(self, X, targets, kept, fit_params, *, increments):
+        """Fit to increments or states, which are overwritten."""
+        self.increments_ = increments
+        n_channels = self._target_fields.n_channels
+        self.scale_ = max_scales(targets[kept], n_channels) if self.scale == "max" else np.ones(1)
+        channels = targets.reshape(len(targets), len(self.scale_), -1)
         channels /= self.scale_[:, None]
         # Many regressors take a single target in one dimension only.
         shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
-        y = y.astype(X.dtype, copy=False).reshape(len(y), *shape)
-        self.estimator_ = clone(self.estimator).fit(self._inputs(X), y, **fit_params)
-        return self
+        targets = targets.astype(X.dtype, copy=False).reshape(len(targets), *shape)
+        self.estimator_ = clone(self.estimator)
+        if isinstance(self.estimator_, LinearFieldMap) and not increments and len(self.scale_) == 1:
+            self.estimator_._repeated = float(self.scale_[0])
+        self.estimator_.fit(self._inputs(X), targets, **fit_params)
+
+    def _learn_either(self, X, y, kept, fit_params, growth):
+        """Fit a linear map to the states, and unless it is exact to increments; keep what is stable, and better.
+
+        A map that is exact holds for other states best where it is that of the states: M u(t) = L u(t + dt) is local,
+        and neither M nor L is close to zero. With noise, shrinkage to no change does better than that to nothing.
+        """
+        fits = []
+        for increments in (False, True):
+            targets = y - X[:, : y.shape[1]] if increments else y.copy()
+            size = np.linalg.norm(targets[kept])
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self._learn(X, targets, kept, fit_params, increments=increments)
+            error, radius = self.estimator_.held_out_error_, self._spectral_radius()
+            grows = radius is not None and not radius <= GROWS * max(growth, 1)
+            fits.append(((grows, error * size), increments, self.scale_, self.estimator_, caught))
+            if error <= _ACCURATE:
+                break
+        best = fits[-1] if fits[-1][0] < fits[0][0] else fits[0]
+        _, self.increments_, self.scale_, self.estimator_, caught = best
+        for warning in caught:
+            warn_user(str(warning.message), warning.category)
+
+    def _spectral_radius(self):
+        """That of the step, where it is a linear map of states to states; or None."""
+        operator = getattr(getattr(self.estimator_, "best_estimator_", self.estimator_), "operator_", None)
+        n = prod(self._target_shape)
+        if not isinstance(operator, LinearMap) or operator.shape != (n, n) or self._input_shape != self._target_shape:
+            return None
+        scale = np.repeat(self.scale_, n // len(self.scale_))
+        return spectral_radius(lambda u: scale * (operator @ u) + (u if self.increments_ else 0), n)
 
     def _pairs(self, X, fit_params):
         """States and their successors, trajectory by trajectory."""
@@ -357,7 +435,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         following = (prediction.reshape(len(X), len(self.scale_), -1) * self.scale_[:, None]).reshape(len(X), -1)
         if self._domain.outputs is not None:
             following[:, ~self._domain.outputs] = 0
-        if self.residual:
+        if self.increments_:
             following = X[:, : following.shape[1]] + following
         return following.astype(X.dtype, copy=False)
 

@@ -34,6 +34,8 @@ class Samples:
         Whether the first mode of the grids is that of channels.
     adjacency : sparse array of shape (n_points, n_points), or None
         Neighbours of the nodes, where the fields are those of a mesh.
+    repeated : float or None
+        The outputs, in the units of the user, times this are the next inputs of the map, which is to be repeated.
     """
 
     X: torch.Tensor
@@ -45,6 +47,7 @@ class Samples:
     units: tuple[float, float] = (1.0, 1.0)
     has_channels: bool = False
     adjacency: sp.csr_array | None = None
+    repeated: float | None = None
     _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -101,6 +104,12 @@ class Samples:
         S = X.mT @ Y
         size = float(S.norm())
         return float((S - S.mT).norm()) / (2 * size) if size > 0 else 0.0
+
+    @property
+    def gain(self):
+        """Largest ratio of the norms of an output and its input."""
+        sizes = [M.flatten(1).norm(dim=1) for M in (self.X, self.Y)]
+        return float((sizes[1] / torch.where(sizes[0] > 0, sizes[0], math.inf)).max())
 
     @cached_property
     def vanishing(self):

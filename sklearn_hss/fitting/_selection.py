@@ -15,6 +15,7 @@ from ._diagnosis import likeliest_cause
 from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
 from ._samples import largest
+from ._stability import grows
 from .forms import FORMS
 from .forms._matrix import correction
 
@@ -176,6 +177,9 @@ def select(forms, search, *, slow=False):
       first, because an inverse that is wrong may predict anything.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
+
+    Of maps that are to be repeated, those among them that do not blow up come before the others, and where the order of
+    the list would decide, local laws, since time steps are made of such, and states soon occupy few dimensions.
 
     Parameters
     ----------
@@ -345,16 +349,33 @@ class Search:
 
     def choose(self):
         """The best finalist, by the rule of :func:`select`."""
-        finalists = sorted(self.finalists, key=lambda t: self.forms.index(type(t.form)))
+        steps = self.train.repeated is not None
+        order = {form: (steps and form.solver != "local", i) for i, form in enumerate(self.forms)}
+        finalists = sorted(self.finalists, key=lambda t: order[type(t.form)])
         lowest = min(t.error for t in finalists)
         if lowest > _NOISY:
-            equals = [t for t in finalists if t.error <= 1.2 * lowest]
+            equals = self.stable([t for t in finalists if t.error <= 1.2 * lowest])
             if lowest > _HOPELESS:
                 return min(equals, key=lambda t: (t.form.kind != "forward", t.error))
             return min(equals, key=lambda t: (not self.holds_everywhere(t), t.form.amplifies, t.error))
-        equals = [t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)]
+        equals = self.stable([t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)])
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
+
+    def stable(self, trials):
+        """Those of the trials that can be repeated without growth beyond that of the samples; all if none can."""
+        if len(trials) < 2 or self.train.repeated is None:
+            return trials
+        return [t for t in trials if not self.grows(t)] or trials
+
+    def grows(self, trial):
+        """Whether repetition of what a trial comes to makes fields grow."""
+        if trial.operator is None:  # released
+            return False
+        try:
+            return grows(trial.form.deliver(trial.operator, self.train, trial.alpha), self.train)
+        except _DEGENERATE:
+            return True
 
     def holds_everywhere(self, trial):
         """Whether a map is known for all inputs, and not by its correction alone."""

@@ -637,3 +637,94 @@ def test_bad_rollouts():
         model.score(U[:, 0])
     with pytest.raises(ValueError, match="X has trajectories of n_times=1; at least 2 are needed"):
         model.score(U[:, :1])
+
+
+# Linear time steps
+
+
+def crank_nicolson(n, velocity, n_axes=1, dt=2e-3):
+    """Matrix of a step of u_t = (a u')' - velocity u', u = 0 at the ends, or of the sum of that over two axes."""
+    a = 1 + 0.5 * np.sin(2 * np.pi * np.arange(n + 1) / (n + 1))
+    D = (np.eye(n + 1, n) - np.eye(n + 1, n, k=-1)) * (n + 1)
+    A = D.T @ np.diag(a) @ D + velocity * (np.eye(n, k=1) - np.eye(n, k=-1)) * (n + 1) / 2
+    if n_axes == 2:
+        A = np.kron(np.diag(1 + np.arange(n) / n), A) + np.kron(A, np.eye(n))
+    one = np.eye(len(A))
+    return np.linalg.solve(one + dt / 2 * A, one - dt / 2 * A)
+
+
+@pytest.mark.parametrize("kind", ["white", "smooth"])
+@pytest.mark.parametrize(("n", "n_axes", "velocity"), [(32, 1, 0), (32, 1, 20), (12, 2, 0), (12, 2, 20)])
+def test_crank_nicolson_from_20_pairs(n, n_axes, velocity, kind):
+    grid = (n,) * n_axes
+    matrix, u = crank_nicolson(n, velocity, n_axes), np.random.RandomState(0).standard_normal((23, *grid))
+    if kind == "smooth":
+        waves = np.sin(np.pi * np.outer(np.arange(1, n + 1), np.arange(1, n + 1)) / (n + 1))
+        for axis in range(1, n_axes + 1):
+            u = np.moveaxis(np.moveaxis(u, axis, -1) / np.arange(1, n + 1) @ waves, -1, axis)
+    truth = stepped(matrix, u.reshape(23, -1), 50).reshape(23, 51, *grid)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = RolloutRegressor(HSSRegressor(random_state=0)).fit(truth[:20, 0], truth[:20, 1])
+        rollouts = model.rollout(truth[20:, 0], 50)
+    errors = np.linalg.norm((rollouts - truth[20:])[:, -1].reshape(3, -1), axis=1)
+    assert (errors < 1e-10 * np.linalg.norm(truth[20:, -1].reshape(3, -1), axis=1)).all()
+    assert not model.increments_
+    assert model.spectral_radius_ == pytest.approx(np.abs(np.linalg.eigvals(matrix)).max(), abs=2e-3)
+
+
+def test_the_heat_data_of_the_paper_from_40_pairs():
+    _, U = make_heat(50, solver="exact", return_trajectories=True, random_state=0)
+    _, other = make_heat(3, initial="grf", solver="exact", return_trajectories=True, random_state=1)
+    model = RolloutRegressor(HSSRegressor(random_state=0)).fit(U[:40, :2])
+    for truth, bound in ((U[40:], 1e-12), (other, 5e-6)):
+        assert relative_l2_error(truth[:, -1], model.rollout(truth[:, 0], 40)[:, -1]) < bound
+
+
+def test_a_step_that_is_unstable_beyond_the_training_states_is_warned_of():
+    n, c = 40, 0.6  # explicit, which needs c <= 1/2
+    matrix = (1 - 2 * c) * np.eye(n) + c * (np.eye(n, k=1) + np.eye(n, k=-1))
+    k, x = np.arange(1, 9), np.arange(1, n + 1) / (n + 1)
+    u = np.random.RandomState(0).standard_normal((20, 8)) @ np.sin(np.pi * np.outer(k, x))
+    with pytest.warns(DivergenceWarning, match=r"a spectral radius of 1\.396, though .* more than 0\.96"):
+        model = RolloutRegressor(HSSRegressor(solver="local", random_state=0)).fit(u, u @ matrix.T)
+    assert model.spectral_radius_ == pytest.approx(4 * c * np.cos(np.pi / 2 / (n + 1)) ** 2 - 1, rel=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DivergenceWarning)
+        # Here, the training states grow as well.
+        model = RolloutRegressor(HSSRegressor(random_state=0)).fit(u, 1.25 * u)
+    assert model.spectral_radius_ == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_spectral_radius_is_that_of_the_step(matrix, residual):
+    u = np.random.RandomState(0).standard_normal((30, 6))
+    model = RolloutRegressor(HSSRegressor(random_state=0), residual=residual).fit(u, 3 * u @ matrix.T)
+    assert model.spectral_radius_ == pytest.approx(3)
+    assert model.increments_ == residual
+
+
+def test_steps_that_are_not_linear_maps_of_states_have_no_spectral_radius(heat):
+    assert RolloutRegressor(REGRESSORS["NeuralHSS"]).fit(heat).spectral_radius_ is None
+    assert RolloutRegressor(Ridge()).fit(heat).spectral_radius_ is None
+    u = heat[:, 0]
+    assert RolloutRegressor(HSSRegressor()).fit(np.hstack([u, u]), heat[:, 1]).spectral_radius_ is None
+
+
+def test_of_steps_that_are_about_as_good_the_stable_one_is_chosen():
+    """All pairs are of one trajectory, which the closed form and a local law reproduce, with corrections."""
+    _, U = make_heat(4, 64, solver="exact", return_trajectories=True, random_state=0)
+    model = RolloutRegressor(HSSRegressor(random_state=0)).fit(U[:1])
+    assert model.spectral_radius_ < 1
+    assert relative_l2_error(U[1:, -1], model.rollout(U[1:, 0], 40)[:, -1]) < 0.5
+    unaware = HSSRegressor(random_state=0).fit(U[0, :-1], U[0, 1:])
+    assert np.abs(np.linalg.eigvals(unaware.operator_ @ np.eye(64))).max() > 1.1
+
+
+def test_of_noisy_states_the_better_one_of_states_and_increments_is_learned():
+    _, U = make_heat(20, 64, initial="grf", solver="exact", return_trajectories=True, random_state=0)
+    noisy = U[:10, ::4] + 1e-2 * np.random.RandomState(0).standard_normal((10, 11, 64))
+    chosen, states = (RolloutRegressor(HSSRegressor(random_state=0), residual=r).fit(noisy) for r in ("auto", False))
+    assert chosen.increments_
+    errors = [relative_l2_error(U[10:, 4], model.predict(U[10:, 0])) for model in (chosen, states)]
+    assert 2 * errors[0] < errors[1]

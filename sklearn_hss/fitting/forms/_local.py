@@ -13,6 +13,7 @@ from .._form import EXACT, WORTHWHILE, Form, NotApplicable, growing
 from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
 from .._neighbourhoods import Neighbourhood, Points
 from .._products import in_products
+from .._stability import grows
 from ._matrix import correction, symmetrised
 
 # Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
@@ -25,7 +26,12 @@ _CONSERVED = 0.1
 _AT_ENDS = 0.2
 # A law that amplifies this many times more than the samples show has solutions that the samples do not.
 SPURIOUS = 1e3
+# A law whose repetition grows is worse than one that amplifies no more than so many times what the samples do, and that
+# has up to so many times its error.
+_TAME, _FOR_TAMENESS = 1.01, 1e3
 _BOTH = ("class", "row")
+# Fields that are rougher by less than this factor may be of the same kind.
+_ALIKE = 2.0
 _COMPACT = Stencil(Neighbourhood(1))
 # Laws with more unknowns at a point are not tried, but for the first one.
 _MOST = 48
@@ -176,6 +182,9 @@ class LocalInverse(LocalForm):
         if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
+        if chosen.error > _DONE and chosen.gain > _TAME and grows(chosen.form.fit(samples), samples):
+            tame = [t for t in good if t.gain <= _TAME and t.error <= _FOR_TAMENESS * best]
+            chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
         for trial in sorted(good, key=lambda t: t.error):
             if math.isfinite(error):
@@ -367,6 +376,13 @@ class Trials:
         )
         return [none, free] if any(free) else [none]
 
+    @property
+    def alike(self):
+        """Whether f is about as smooth as u, as the states before and after a time step are."""
+        local = local_samples(self.samples)
+        f, u = (float(local.points.steps(Z).norm() / Z.norm()) for Z in (local.F, local.U))
+        return f < _ALIKE * u
+
     def stages(self):
         """Stencils, in the order of their numbers of points."""
         options = self.options
@@ -388,6 +404,10 @@ class Trials:
                 [((1, True), (1, False)), ((2, False), (0, False))],
                 [((1, True), (1, True)), ((2, True), (1, True))],
             ]
+        if self.alike:
+            # A time step has two sides: trials of laws with one, none of which is near it, would end the search.
+            both = ((1, False), (1, False))
+            pairs = [[*pairs[0], both], *([pair for pair in stage if pair != both] for stage in pairs[1:])]
         shapes = [[Stencil(hood(*u), hood(*f)) for u, f in stage] for stage in pairs]
         wanted = [[s for s in stage if self.suits(s, n_axes)] for stage in shapes]
         if not any(wanted):
