@@ -312,7 +312,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             warn_user(
                 f"The learned step has a spectral radius of {self.spectral_radius_:.4g}, though no state of the "
                 f"training grows more than {growth:.4g} times in a step: long rollouts will grow without bound. More "
-                "pairs, from states that are less alike, help, or sharing='class' or two_sided=True of LocalOperatorRegressor.",
+                "pairs, from states that are less alike, help, or a LocalOperatorRegressor with sharing='class' or "
+                "two_sided=True.",
                 DivergenceWarning,
             )
         return self

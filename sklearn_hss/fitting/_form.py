@@ -140,6 +140,10 @@ class Form:
         """
         return operator
 
+    def doubts(self, operator, samples: Samples) -> list[tuple[str, type[Warning]]]:
+        """Messages for users, with their categories, about what `fit` has returned for all samples."""
+        return []
+
     def penalty(self, samples: Samples) -> float | None:
         """Ridge penalty in use, as `alpha` gives it, where there is one."""
         return None

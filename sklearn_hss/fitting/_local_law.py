@@ -528,7 +528,9 @@ def boundaries(F, U, points, inside=None, negligible=NEGLIGIBLE):
     quiet = (F.abs().amax(0) <= negligible * F.abs().max()) | outside
     if inside is None and not points.is_mesh:
         small = quiet & (size < _SMALL * U.square().mean().sqrt())
-        dead |= torch.stack([at_ends(of_channel.view(points.shape)).flatten() for of_channel in small])
+        dead |= torch.stack(
+            [at_ends(*(z.view(points.shape) for z in pair)).flatten() for pair in zip(small, size, strict=True)]
+        )
     nodal = torch.zeros_like(dead)
     if not points.is_mesh:
         near = points.neighbours(Neighbourhood(1))
@@ -557,8 +559,15 @@ def between(U, dead, outside, near, pairs):
     return found
 
 
-def at_ends(small):
-    """The connected parts of a mask that reach an end of the grid."""
+def at_ends(small, size):
+    """The connected parts of a mask that reach an end of the grid, with values much smaller than those around them."""
     parts, _ = ndimage.label(small.numpy())
     ends = [np.unique(parts.take(end, axis)) for axis in range(parts.ndim) for end in (0, -1)]
-    return torch.from_numpy(np.isin(parts, np.setdiff1d(np.concatenate(ends), 0)))
+    found, size = np.zeros(parts.shape, dtype=bool), size.numpy()
+    for k in np.setdiff1d(np.concatenate(ends), 0):
+        part = parts == k
+        around = ndimage.binary_dilation(part) & ~part
+        # Towards a boundary, solutions fall gradually.
+        if around.any() and size[part].max() < _SMALL * np.median(size[around]):
+            found |= part
+    return torch.from_numpy(found)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarning
 from ..linalg import LinearMap, OperatorSum
 from ._diagnosis import likeliest_cause
 from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
-from ._samples import largest
+from ._samples import largest, relative_error
 from ._stability import grows
 from .forms import FORMS
 from .forms._matrix import correction
@@ -28,6 +29,8 @@ _NEAR = 0.2
 _EXTENDS = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
 _SUSPICIOUS, _SMALLEST = 10, 1e-10
+# Maps with up to so many times the error of the best one are its rivals, and those that differ more than this disagree.
+_RIVAL, _DIFFERENT = 30, 0.1
 # What torch and SciPy raise for singular matrices.
 _DEGENERATE = (NotApplicable, np.linalg.LinAlgError, torch.linalg.LinAlgError)
 
@@ -210,6 +213,14 @@ def named(forms, options):
     return found
 
 
+def smooth_fields(X, n_samples=4):
+    """Smooth random fields on the grid of X, zero where it always is."""
+    noise = np.random.RandomState(0).standard_normal((n_samples, *X.shape[1:]))
+    widths = [0, *[n / 20 for n in X.shape[1:]]]
+    fields = torch.from_numpy(gaussian_filter(noise, widths))
+    return torch.where((X != 0).any(0), fields, 0) * (X.norm() / (fields.norm() or 1.0))
+
+
 class Search:
     """The samples, in part for training and in part held out, and the trials on them.
 
@@ -243,6 +254,8 @@ class Search:
             # What is held out must not enter the means.
             means = samples.pick(parts[0]).means()
             self.train, self.valid = (samples.pick(part).about(means).scaled(units) for part in parts)
+        self.completing: Any = None  # the trial that extends a map to other inputs
+        self.rivalry: Any = None  # what `rivals` has returned
         self.walked, self.trials, self.finalists, self.beyond, self.declined = [], [], [], [], []
 
     @property
@@ -395,7 +408,7 @@ class Search:
         """The fit to all samples of the best candidate."""
         if not self.finalists:
             self.finalists.append(self.unverified())
-        finalists, fits = list(self.finalists), []
+        finalists, fits, self.rivalry = list(self.finalists), [], self.rivals()
         while self.finalists:
             chosen = self.choose()
             fits.append((self.residual_of(operator := self.refit(chosen)), chosen, operator))
@@ -410,6 +423,19 @@ class Search:
         if operator is None:
             raise ValueError(f"The samples do not determine an operator by {chosen.form}; use form='auto'.")
         return self.found(chosen, operator, residual)
+
+    def rivals(self):
+        """The two best maps that hold for all inputs, if they differ on smooth random ones: both, and by how much."""
+        known = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse" and t.base_error < _EXTENDS]
+        known = sorted((t for t in known if t.operator is not None), key=lambda t: t.base_error)[:2]
+        if len(known) < 2 or known[0].base_error < _SMALLEST or self.spans_all:
+            return None
+        one, other = known
+        if other.base_error > _RIVAL * one.base_error:
+            return None
+        X = smooth_fields(self.train.X)
+        difference = relative_error(other.operator.apply(X), one.operator.apply(X))
+        return (one, other, difference) if difference > max(_DIFFERENT, _RIVAL * other.base_error) else None
 
     def refit(self, trial):
         """Map of a candidate fitted to all samples; None if they are degenerate."""
@@ -482,7 +508,7 @@ class Search:
         others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
         best = min(others, key=lambda t: t.base_error, default=None)
         if best is not None and best.base_error <= _EXTENDS and self.options.outer_rank == "auto":
-            rest = self.refit(best)
+            rest, self.completing = self.refit(best), best
             if rest is not None:  # not every fit to a part succeeds with all samples
                 operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
                 how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
@@ -513,6 +539,17 @@ class Search:
         if not self.verified:
             message = f"n_samples = {samples.n_samples} leaves none to verify the fit with ({reason})."
             found.append((message, UnverifiedFitWarning))
+        for trial in [chosen] if self.completing is None else [chosen, self.completing]:
+            if trial.fitted is not None:
+                found += trial.form.doubts(trial.fitted, samples)
+        if self.rivalry is not None and (self.rivalry[0] is self.completing or self.rivalry[0].form == chosen.form):
+            one, other, difference = self.rivalry
+            message = (
+                f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
+                f"and differ by {difference:.0%} on smooth random inputs: away from inputs like those of the samples, "
+                "either may be wrong. Samples of other kinds decide."
+            )
+            found.append((message, AmbiguousFitWarning))
         others = [t for t in self.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
         if others and chosen.error > _SMALLEST:
             message = (

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from ...exceptions import AmbiguousFitWarning, PoorFitWarning
 from ...linalg import HSSMatrix, SparseInverse, SparseMatrix
 from .._form import EXACT, WORTHWHILE, Form, NotApplicable, growing
 from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
@@ -29,6 +30,10 @@ SPURIOUS = 1e3
 # A law whose repetition grows is worse than one that amplifies no more than so many times what the samples do, and that
 # has up to so many times its error.
 _TAME, _FOR_TAMENESS = 1.01, 1e3
+# Laws with up to so many times the error of the best one are its rivals.
+_RIVAL = 30.0
+# Number of values up to which the amplification of a law is looked at once more.
+_QUICK = 50_000
 _BOTH = ("class", "row")
 # Fields that are rougher by less than this factor may be of the same kind.
 _ALIKE = 2.0
@@ -109,6 +114,11 @@ class LocalForm(Form):
     def min_samples(self):
         return self.least
 
+    @property
+    def points(self):
+        """What the law is made of, whoever shares it."""
+        return self.stencil.of_u, self.stencil.of_f, self.periodic
+
     def __str__(self):
         u, f = self.stencil.of_u, self.stencil.of_f
         parts = [f"local {'law' if self.kind == 'inverse' else 'map'}", str(u)]
@@ -167,6 +177,8 @@ class LocalInverse(LocalForm):
     effort: ClassVar[int] = 1
     amplifies: ClassVar[bool] = True
     correctable: ClassVar[bool] = True
+    # Held-out samples, which are like the others, tell less than rough combinations of them.
+    worthwhile: ClassVar[float] = _RIVAL
 
     @classmethod
     def path(cls, samples, options):
@@ -186,6 +198,11 @@ class LocalInverse(LocalForm):
             tame = [t for t in good if t.gain <= _TAME and t.error <= _FOR_TAMENESS * best]
             chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
+        if chosen.error > _DONE:
+            # Another law as good as this one shows where the two differ.
+            others = [t for t in good if t.form.points != chosen.form.points and t.error <= _RIVAL * chosen.error]
+            if others:
+                yield min(others, key=lambda t: t.error).form
         for trial in sorted(good, key=lambda t: t.error):
             if math.isfinite(error):
                 break
@@ -238,6 +255,24 @@ class LocalInverse(LocalForm):
         outputs = left.mT.unflatten(-1, samples.grid_out)
         inputs = (operator.T @ right).mT.unflatten(-1, samples.grid_in)
         return operator.with_low_rank(outputs, inputs, coarsen=self.options.levels == "auto")
+
+    def doubts(self, operator, samples):
+        """Whether rows are undetermined, or the law amplifies inputs far more than the samples show."""
+        found: list[tuple[str, type[Warning]]] = []
+        n_open = int(operator.undetermined.sum())
+        if n_open and not self.stencil.of_f.radius:
+            message = (
+                f"The samples leave the local law open at {n_open} of {operator.undetermined.size} points; there, it "
+                "is that of points with the same neighbours. More samples, or such as do not vanish there, decide it."
+            )
+            found.append((message, AmbiguousFitWarning))
+        if operator.undetermined.size <= _QUICK and (gain := operator.amplification) > SPURIOUS:
+            message = (
+                f"The local law amplifies some inputs {gain:.0e} times more than the samples show: for inputs of other "
+                "kinds it may be wrong. Likeliest cause: too few samples, or noise."
+            )
+            found.append((message, PoorFitWarning))
+        return found
 
     def as_matrix(self, operator):
         """HSS matrix by products with the inverse, which are more accurate than the ULV factorisation would be."""
