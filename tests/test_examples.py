@@ -68,12 +68,12 @@ BENCHMARKS = [
     ("bench_local", {"GRID": {"grid": (16, 16)}}, (["--table", "own", "--seeds", "1", "--only", "a, smooth"],)),
     (
         "bench_local",
-        {"SIZES": {(16, 16): (2, None), (8, 8, 8): (2, 1e9)}},
-        (["--table", "size", "mesh", "--only", "x"],),
+        {"SIZES": {(8, 8): (2, None), (16, 16): (2, 1e9)}},
+        (["--table", "size"],),
     ),
     (
         "bench_local",
-        {"N_POINTS": 64, "N_TEST": 5, "NOISE": {1e-4: 2e-4}, "NOISE_SAMPLES": (10,)},
+        {"N_POINTS": 128, "N_TEST": 5, "NOISE": {1e-4: 2e-4}, "NOISE_SAMPLES": (10,)},
         (["--table", "recipe", "steps", "noise", "degenerate", "--seeds", "1", "--only", "1-D"],),
     ),
     ("bench_local", {}, (["--table", "degenerate", "mesh", "--seeds", "1", "--only", "two domains"],)),
