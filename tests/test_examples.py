@@ -66,6 +66,18 @@ BENCHMARKS = [
     ),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
     ("bench_local_networks", {"N_TRAIN": 12, "N_TEST": 2}, (1, ["1-D, 256", "variable a, 31 x 31"])),
+    ("bench_local", {"GRID": {"grid": (16, 16)}}, (["--table", "own", "--seeds", "1", "--only", "a, smooth"],)),
+    (
+        "bench_local",
+        {"SIZES": {(8, 8): (2, None), (16, 16): (2, 1e9)}},
+        (["--table", "size"],),
+    ),
+    (
+        "bench_local",
+        {"N_POINTS": 128, "N_TEST": 5, "NOISE": {1e-4: 2e-4}, "NOISE_SAMPLES": (10,)},
+        (["--table", "recipe", "steps", "noise", "degenerate", "--seeds", "1", "--only", "1-D"],),
+    ),
+    ("bench_local", {}, (["--table", "degenerate", "mesh", "--seeds", "1", "--only", "two domains"],)),
     (
         "bench_nonlinear",
         {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},

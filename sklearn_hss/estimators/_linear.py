@@ -44,11 +44,11 @@ PARAMETERS = """
         from the samples. Symmetry halves what has to be learned. In several dimensions, only inverse forms make use of
         it to the letter (`symmetric_`).
     form : {"auto", "forward", "inverse"}, default="auto"
-        What to fit: the operator, or its inverse. In one dimension that is a banded matrix, which is right for
-        differential equations, needs 2 w + 1 samples for w neighbours on either side, and holds for forcings unlike
-        those of the training; in several, it is a Kronecker sum of one-dimensional matrices, which is right for
-        separable equations and needs about three samples. It amplifies noise. "auto" chooses by the error on held-out
-        samples, and warns where that cannot tell.
+        What to fit: the operator, or its inverse. That is a sparse matrix for differential equations, on any domain and
+        with any coefficients, which needs about as many samples as a point has neighbours, and holds for forcings
+        unlike those of the training; or, for separable equations, a Kronecker sum of one-dimensional matrices, which
+        needs about three. It amplifies noise. "auto" chooses by the error on held-out samples, and warns where that
+        cannot tell.
     solver : {SOLVERS}, default="auto"
         How to fit the operator ("forward") or its inverse:
 

@@ -117,6 +117,13 @@ class LocalSamples:
     def n_samples(self):
         return len(self.F)
 
+    @property
+    def quiet(self):
+        """Values where neither f nor u is anything but rounding in any sample (n_channels, n_points)."""
+        level = max(1e-8, 100 * self.noise)
+        f, u = (Z.square().mean(0).sqrt() <= level * Z.square().mean().sqrt() for Z in (self.F, self.U))
+        return f & u
+
     def rotated(self, matrix):
         """Combinations of the samples, their coefficients in columns."""
         F, U = (torch.tensordot(matrix.mT, Z, dims=1) for Z in (self.F, self.U))
@@ -160,7 +167,10 @@ class LawFit:
         self.systems = [System(samples, U, *group, stencil.conservative) for group in groups(samples, stencil, part)]
 
     def law(self, sharing, *, examined=False):
-        """The law of a sharing; if `examined`, with the rows that are undetermined.
+        """The law of a sharing; if `examined`, with the rows that the samples leave open.
+
+        Those are rows of which all samples vanish, as on nodal lines; and, of one-sided laws, rows of their own with
+        coefficients that the class decides. Two-sided laws have many forms, few of which matter.
 
         Returns
         -------
@@ -171,10 +181,10 @@ class LawFit:
         for system in self.systems:
             coefficients, weight = system.solve("free" if self.samples.points.is_mesh else sharing)
             entries.add(system.rows, system.of_u, system.of_f, *system.split(coefficients))
-            if examined and weight is not None:
+            if examined and weight is not None and not system.of_f.index.shape[1] > 1:
                 undetermined[:, system.rows] = system.is_open(weight)
         L, M = entries.matrices(pinned.flatten())
-        return LocalLaw(L, M, (undetermined & ~pinned).numpy())
+        return LocalLaw(L, M, ((undetermined | self.samples.quiet) & ~pinned).numpy())
 
 
 def groups(samples, stencil, part=None):

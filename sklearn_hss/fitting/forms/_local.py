@@ -260,7 +260,7 @@ class LocalInverse(LocalForm):
         """Whether rows are undetermined, or the law amplifies inputs far more than the samples show."""
         found: list[tuple[str, type[Warning]]] = []
         n_open = int(operator.undetermined.sum())
-        if n_open and not self.stencil.of_f.radius:
+        if n_open:
             message = (
                 f"The samples leave the local law open at {n_open} of {operator.undetermined.size} points; there, it "
                 "is that of points with the same neighbours. More samples, or such as do not vanish there, decide it."
