@@ -176,7 +176,7 @@ def test_inputs_and_outputs_outside_the_span():
     waves = np.sin(2 * np.pi * np.outer([1, 2, 3], np.arange(16) / 16))
     F = np.einsum("nij,ix,jy->nxy", np.random.RandomState(3).standard_normal((8, 3, 3)), waves, waves)
     other = np.random.RandomState(4).standard_normal(F.shape)
-    model, transformer = (Map(form="forward", random_state=0).fit(F, F) for Map in (HSSRegressor, HSSTransformer))
+    model, transformer = (Map(solver="eigenbasis", random_state=0).fit(F, F) for Map in (HSSRegressor, HSSTransformer))
     pipeline = make_pipeline(FunctionTransformer(), transformer)
     match = "outside the span of the training inputs"
     check_line(ExtrapolationWarning, match, lambda: model.predict(other))

@@ -91,6 +91,8 @@ class LinearFieldMap(BaseEstimator):
     _channel_scales: list[torch.Tensor] | None
     # Set by RolloutRegressor: factor that makes outputs inputs.
     _repeated: float | None = None
+    # Set by RolloutRegressor: a list that takes what the user would be warned of.
+    _doubts: list | None = None
 
     _parameter_constraints: dict = {
         "fit_intercept": ["boolean", StrOptions({"auto"})],
@@ -125,6 +127,9 @@ class LinearFieldMap(BaseEstimator):
         """
         with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
             doubts = self._find(X, y, sample_weight, further)()
+        if self._doubts is not None:
+            self._doubts.extend(doubts)
+            return self
         for doubt in doubts:
             warn_user(*doubt)
         return self

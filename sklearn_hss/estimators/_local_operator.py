@@ -19,6 +19,7 @@ from ..exceptions import DataWarning, ExtrapolationWarning
 from ..fitting import Options
 from ..fitting._neighbourhoods import Neighbourhood, Points
 from ..fitting.forms._local import SPURIOUS, SparseLocalInverse
+from ..fitting.forms._noisy_local import SparseNoisyLocalInverse
 from ..fitting.forms._ridge import Ridge
 from ..linalg import OperatorSum, SparseInverse
 from . import _linear_map
@@ -327,7 +328,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         if not (left.X.any() and left.Y.any()):
             but = " but for a constant field" if left is not samples else ""
             raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
-        return [SparseLocalInverse]
+        return [SparseLocalInverse, SparseNoisyLocalInverse]
 
     def _keep(self, found, scales, samples):
         super()._keep(found, scales, samples)

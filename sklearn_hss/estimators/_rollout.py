@@ -1,6 +1,5 @@
 """Time stepping: a regressor that learns one step, and takes many."""
 
-import warnings
 from inspect import Parameter, signature
 from math import prod
 from numbers import Integral
@@ -318,8 +317,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             )
         return self
 
-    def _learn(self, X, targets, kept, fit_params, *, increments):
-        """Fit to increments or states, which are overwritten."""
+    def _learn(self, X, targets, kept, fit_params, *, increments, doubts=None):
+        """Fit to increments or states, which are overwritten; `doubts` is a list for what users would be warned of."""
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
         self.scale_ = max_scales(targets[kept], n_channels) if self.scale == "max" else np.ones(1)
@@ -331,6 +330,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.estimator_ = clone(self.estimator)
         if isinstance(self.estimator_, LinearFieldMap) and not increments and len(self.scale_) == 1:
             self.estimator_._repeated = float(self.scale_[0])
+        if doubts is not None:
+            self.estimator_._doubts = doubts
         self.estimator_.fit(self._inputs(X), targets, **fit_params)
 
     def _learn_either(self, X, y, kept, fit_params, growth):
@@ -343,18 +344,18 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         for increments in (False, True):
             targets = y - X[:, : y.shape[1]] if increments else y.copy()
             size = np.linalg.norm(targets[kept])
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                self._learn(X, targets, kept, fit_params, increments=increments)
+            doubts: list = []
+            self._learn(X, targets, kept, fit_params, increments=increments, doubts=doubts)
             error, radius = self.estimator_.held_out_error_, self._spectral_radius()
             grows = radius is not None and not radius <= GROWS * max(growth, 1)
-            fits.append(((grows, error * size), increments, self.scale_, self.estimator_, caught))
+            fits.append(((grows, error * size), increments, self.scale_, self.estimator_, doubts))
             if error <= _ACCURATE:
                 break
         best = fits[-1] if fits[-1][0] < fits[0][0] else fits[0]
-        _, self.increments_, self.scale_, self.estimator_, caught = best
-        for warning in caught:
-            warn_user(str(warning.message), warning.category)
+        _, self.increments_, self.scale_, self.estimator_, doubts = best
+        self.estimator_._doubts = None
+        for doubt in doubts:
+            warn_user(*doubt)
 
     def _spectral_radius(self):
         """That of the step, where it is a linear map of states to states; or None."""

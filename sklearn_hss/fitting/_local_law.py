@@ -181,7 +181,7 @@ class LawFit:
         for system in self.systems:
             coefficients, weight = system.solve("free" if self.samples.points.is_mesh else sharing)
             entries.add(system.rows, system.of_u, system.of_f, *system.split(coefficients))
-            if examined and weight is not None and not system.of_f.index.shape[1] > 1:
+            if examined and weight is not None and (self.samples.points.is_mesh or system.of_f.index.shape[1] == 1):
                 undetermined[:, system.rows] = system.is_open(weight)
         L, M = entries.matrices(pinned.flatten())
         return LocalLaw(L, M, ((undetermined | self.samples.quiet) & ~pinned).numpy())

@@ -62,6 +62,8 @@ def local_samples(samples, periodic=None, *, forward=False):
     if not samples.is_square:
         raise NotApplicable(f"needs outputs on the grid of the inputs; got {samples.grid_out} and {samples.grid_in}")
     shape = samples.grid_out[int(samples.has_channels) :]
+    if np.prod(shape) < 3:
+        raise NotApplicable("needs three points or more")
     periodic = tuple(periodic or [False] * len(shape))
 
     def make():
@@ -198,7 +200,7 @@ class LocalInverse(LocalForm):
             tame = [t for t in good if t.gain <= _TAME and t.error <= _FOR_TAMENESS * best]
             chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
-        if chosen.error > _DONE:
+        if chosen.error > _DONE and samples.repeated is None:
             # Another law as good as this one shows where the two differ.
             others = [t for t in good if t.form.points != chosen.form.points and t.error <= _RIVAL * chosen.error]
             if others:
@@ -260,7 +262,7 @@ class LocalInverse(LocalForm):
         """Whether rows are undetermined, or the law amplifies inputs far more than the samples show."""
         found: list[tuple[str, type[Warning]]] = []
         n_open = int(operator.undetermined.sum())
-        if n_open:
+        if n_open and (samples.adjacency is None or not self.stencil.of_f.radius):
             message = (
                 f"The samples leave the local law open at {n_open} of {operator.undetermined.size} points; there, it "
                 "is that of points with the same neighbours. More samples, or such as do not vanish there, decide it."
@@ -314,15 +316,19 @@ class SolvedLaw:
         return amplification(self.operator) / self.seen
 
 
-@dataclass(frozen=True)
-class SparseLocalInverse(LocalInverse):
-    """The same, kept as sparse matrices in one dimension, too."""
+class KeptSparse:
+    """For forms of local laws, to keep these as sparse matrices in one dimension, too."""
 
     points_per_direction: ClassVar[int] = 2
 
     def deliver(self, operator, samples, alpha=None):
         """The sparse matrices as they are, with the correction."""
         return self.corrected(operator.operator, samples, alpha)
+
+
+@dataclass(frozen=True)
+class SparseLocalInverse(KeptSparse, LocalInverse):
+    """The inverse of a local law, as sparse matrices."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ from .._form import NotApplicable
 from .._least_squares import Point, gauss_newton
 from .._local_law import LawFit, Stencil
 from .._neighbourhoods import Neighbourhood
-from ._local import LocalInverse, SolvedLaw, largest_gain, local_samples, on_line, refuse_cuts
+from ._local import KeptSparse, LocalInverse, SolvedLaw, largest_gain, local_samples, on_line, refuse_cuts
 
 # Number of points up to which the dense normal equations are affordable, by the number of axes.
 _LARGEST = {1: 520, 2: 1100}
@@ -54,7 +54,7 @@ class NoisyLocalInverse(LocalInverse):
 
     effort: ClassVar[int] = 2
     amplifies: ClassVar[bool] = False
-    worthwhile: ClassVar[float] = 1.02
+    worthwhile: ClassVar[float] = 1.0
 
     @classmethod
     def path(cls, samples, options):
@@ -62,6 +62,8 @@ class NoisyLocalInverse(LocalInverse):
         refuse_cuts(samples, options)
         local = local_samples(samples)
         refuse_unsuitable(local, options)
+        if samples.repeated is not None:
+            raise NotApplicable("is for stationary problems, not for time steps, whose laws have two sides")
         if options.noise == "auto" and len(local.points) > _CHEAP and not is_noise(local):
             raise NotApplicable("is for samples with noise")
         laws = FluxLaw(local, options.symmetric is True)
@@ -77,7 +79,7 @@ class NoisyLocalInverse(LocalInverse):
             lowest, misses = math.inf, 0
             for penalty in _PENALTIES if on_line(samples) else _FEW_PENALTIES:
                 error = yield cls(options, penalty_of_differences=penalty, is_symmetric=symmetric, n_unknowns=5)
-                misses = 0 if error < 0.98 * lowest else misses + 1
+                misses = 0 if error < 0.99 * lowest else misses + 1
                 lowest = min(lowest, error)
                 if misses > 1:
                     break
@@ -90,18 +92,25 @@ class NoisyLocalInverse(LocalInverse):
     def fit(self, samples, start=None):
         local = local_samples(samples)
         laws = FluxLaw(local, self.is_symmetric)
-        x = laws.constant() if start is None or start.is_symmetric != self.is_symmetric else start.coefficients
+        # All samples may show values to be no boundary that a part of them did not.
+        fits = start is not None and len(start.coefficients) == laws.n_coefficients
+        x = start.coefficients if fits else laws.constant()
         x = laws.fitted(x, self.penalty_of_differences)
         grid = samples.grid_in
         operator = SparseInverse(
             SparseMatrix(laws.matrix(x), grid, grid), SparseMatrix(laws.identity, grid, grid), solver="direct"
         )
         nothing = np.zeros(tuple(local.pinned.shape), dtype=bool)
-        return FittedLaw(operator, nothing, largest_gain(local), x, self.is_symmetric)
+        return FittedLaw(operator, nothing, largest_gain(local), x)
 
     def __str__(self):
         symmetric = "symmetric " if self.is_symmetric else ""
         return f"{symmetric}local law fitted to the outputs, smoothness {self.penalty_of_differences:.0e}"
+
+
+@dataclass(frozen=True)
+class SparseNoisyLocalInverse(KeptSparse, NoisyLocalInverse):
+    """The inverse of a local law fitted to the outputs, as sparse matrices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +118,6 @@ class FittedLaw(SolvedLaw):
     """With the coefficients, from which the next fit starts."""
 
     coefficients: np.ndarray
-    is_symmetric: bool
 
 
 def refuse_unsuitable(local, options):
@@ -119,6 +127,8 @@ def refuse_unsuitable(local, options):
         raise NotApplicable("is for one field on a grid of one or two dimensions of up to 520 or 1,100 points")
     if options.two_sided is True or options.radius not in ("auto", 1) or options.periodic not in ("auto", False):
         raise NotApplicable("has the nearest neighbours of u alone, and no periodic axes")
+    if options.neighbourhood == "box" or options.sharing in ("class", "shared"):
+        raise NotApplicable("has coefficients of its own for every point, and no diagonal neighbours")
     if options.noise != "auto" and not options.noise > 0:
         raise NotApplicable("is for samples with noise")
 
@@ -181,6 +191,10 @@ class FluxLaw:
         diagonal = law.L.diagonal()[self.live]
         self.sign = np.sign(np.median(diagonal)) or 1.0
         self.guess = float(np.median(np.abs(diagonal))) / (2 * len(grid))
+
+    @property
+    def n_coefficients(self):
+        return self.n + self.n_pairs * (1 if self.symmetric else 2)
 
     def ends(self, weights=None):
         """Matrix (n, n_pairs) of e_i - e_j, or of weighted ones."""
