@@ -17,8 +17,9 @@ from .._parameters import Count
 from .._warnings import warn_user
 from ..exceptions import DataWarning, ExtrapolationWarning
 from ..fitting import Options
+from ..fitting._law_trials import SPURIOUS
 from ..fitting._neighbourhoods import Neighbourhood, Points
-from ..fitting.forms._local import SPURIOUS, SparseLocalInverse
+from ..fitting.forms._local import SparseLocalInverse
 from ..fitting.forms._noisy_local import SparseNoisyLocalInverse
 from ..fitting.forms._ridge import Ridge
 from ..linalg import OperatorSum, SparseInverse

@@ -15,11 +15,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy import ndimage
-from scipy.sparse.csgraph import connected_components
 
-from ._neighbourhoods import Differences, Neighbourhood, Points
-from ._samples import NEGLIGIBLE
+from ._neighbourhoods import Differences, Neighbourhood
 
 # Numbers of the small problems that are solved at a time.
 _CHUNK = 1_000_000
@@ -29,18 +26,8 @@ _TINY = 1e-150
 # Rows that are fitted together to learn what those around a row are like, and the mean square of their residuals, in
 # units of that of single rows, up to which they count as equal.
 _TILE, _AGREEMENT = 128, 4.0
-# Values of u below this fraction of the others are small.
-_SMALL = 0.1
-# Singular values below this fraction of the largest one say nothing about roughness.
-_SPREAD = 1e-4
 # Equations per unknown of a class that may have the whole stencil.
 _ENOUGH = 1.5
-# Row sums below this fraction of the largest sum of magnitudes in a row are zero.
-_NULL = 1e-10
-# Cosine of the angle between the values on both sides of a nodal line, from below.
-_OPPOSITE = 0.999
-
-
 _POINT = Neighbourhood(0)
 
 
@@ -90,66 +77,6 @@ class LocalLaw:
     undetermined: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class LocalSamples:
-    """Samples as laws need them.
-
-    Attributes
-    ----------
-    F, U : Tensors of shape (n_samples, n_channels, n_points)
-    points : Points
-    noise : float
-        Relative error of the numbers.
-    pinned : Tensor of bool, of shape (n_channels, n_points)
-        Values of u that are zero whatever f is.
-    silent : Tensor of bool, of shape (n_points,)
-        Points where f is not known.
-    """
-
-    F: torch.Tensor
-    U: torch.Tensor
-    points: Points
-    noise: float
-    pinned: torch.Tensor
-    silent: torch.Tensor
-
-    @property
-    def n_samples(self):
-        return len(self.F)
-
-    @property
-    def quiet(self):
-        """Values where neither f nor u is anything but rounding in any sample (n_channels, n_points)."""
-        level = max(1e-8, 100 * self.noise)
-        f, u = (Z.square().mean(0).sqrt() <= level * Z.square().mean().sqrt() for Z in (self.F, self.U))
-        return f & u
-
-    def rotated(self, matrix):
-        """Combinations of the samples, their coefficients in columns."""
-        F, U = (torch.tensordot(matrix.mT, Z, dims=1) for Z in (self.F, self.U))
-        return replace(self, F=F, U=U)
-
-    def smooth_and_rough(self, n_rough):
-        """Combinations of the samples, the smooth ones and the `n_rough` roughest.
-
-        Those of the generalised eigenvectors of the energies of gradients and of fields: what is known of smooth
-        solutions is judged by rough ones, as random ones would not tell whether a law holds for inputs of other kinds.
-        """
-        U = self.U.flatten(1)
-        rotation, s, _ = torch.linalg.svd(U, full_matrices=False)
-        kept = s > max(_SPREAD, min(1e4 * self.noise, _SMALL)) * s[:1]
-        whitened = rotation[:, kept] / s[kept]
-        steps = self.points.steps(torch.tensordot(whitened.mT, self.U, dims=1)).flatten(1)
-        order = torch.linalg.svd(steps, full_matrices=False)[0]  # the roughest combination comes first
-        matrix = whitened @ order
-        n_rough = max(min(n_rough, matrix.shape[1] - 1), 1)
-        noise = self.noise / float(s[kept][-1] / s[0])
-        smooth, rough = matrix[:, n_rough:], matrix[:, :n_rough]
-        if not smooth.shape[1]:
-            smooth = rough
-        return replace(self.rotated(smooth), noise=noise), self.rotated(rough)
-
-
 class LawFit:
     """Fits of laws of a shape to samples.
 
@@ -164,7 +91,10 @@ class LawFit:
     def __init__(self, samples, stencil, part=None):
         self.samples = samples
         U = torch.where(samples.pinned, 0, samples.U)
-        self.systems = [System(samples, U, *group, stencil.conservative) for group in groups(samples, stencil, part)]
+        self.systems = [
+            System(samples, U, rows, of_u, of_f, stencil.conservative)
+            for rows, of_u, of_f in groups(samples, stencil, part)
+        ]
 
     def law(self, sharing, *, examined=False):
         """The law of a sharing; if `examined`, with the rows that the samples leave open.
@@ -427,41 +357,6 @@ class System:
         return c * self.typical[to, :, None] / self.size
 
 
-def null_space(L, U, free):
-    """Constants that L maps to zero, and functionals that are zero for all solutions.
-
-    Constants are those of a channel on a part of the domain that L does not connect to others.
-
-    Parameters
-    ----------
-    L : sparse array of shape (n_values, n_values)
-    U : ndarray of shape (n_samples, n_values)
-    free : ndarray of bool, of shape (n_channels, n_points)
-        Values that are not pinned.
-
-    Returns
-    -------
-    constants, gauge : ndarrays of shape (n_values, k), or None
-    """
-    if (abs(L.sum(axis=1)[free.ravel()]) > _NULL * abs(L).sum(axis=1)[free.ravel()]).all():
-        return None, None
-    _, part = connected_components(L, directed=False)
-    number = np.where(free.ravel(), part * len(free) + np.repeat(np.arange(len(free)), free.shape[1]), -1)
-    _, number = np.unique(number, return_inverse=True)
-    constants = sp.csc_array((np.ones(number.size), (np.arange(number.size), number)))
-    if not free.all():
-        constants = constants[:, 1:]
-    left_over, size = abs(L @ constants).max(axis=0).toarray().ravel(), abs(L).sum(axis=1).max()
-    V = constants[:, left_over <= _NULL * size].toarray()
-    if not V.shape[1]:
-        return None, None
-    V /= np.linalg.norm(V, axis=0)
-    # Solutions have no part in functionals as near to the means as they allow.
-    _, s, vh = np.linalg.svd(U, full_matrices=False)
-    vh = vh[s > 1e-10 * s[0]]
-    return V, V - vh.T @ (vh @ V)
-
-
 def drawn(T, weight, prior):
     """Minimise |T [c, -1]|² + sum weight (c - prior)²."""
     root = weight.sqrt() + _TINY
@@ -511,73 +406,3 @@ class Entries:
         # Of the size of the others, so that the matrix is no worse conditioned than need be.
         size = float(np.median(np.abs(L.diagonal())[~pinned.numpy()])) or 1.0
         return sp.csr_array(L + sp.diags_array(size * pinned.numpy())), M
-
-
-def boundaries(F, U, points, inside=None, negligible=NEGLIGIBLE):
-    """Where u is zero whatever f is, and where f is not known.
-
-    Values of u that vanish in all samples are those of a Dirichlet boundary, or of points outside of the domain; unless
-    they lie between values of opposite signs: then they are on a nodal line of these samples, and others may not vanish
-    there. Where f vanishes, too, and noise hides that u does, points at the ends of a grid count as outside.
-
-    Parameters
-    ----------
-    F, U : Tensors of shape (n_samples, n_channels, n_points)
-    points : Points
-    inside : Tensor of bool, of shape (n_channels, n_points), default=None
-        Points of the domain.
-
-    Returns
-    -------
-    pinned : Tensor of bool, of shape (n_channels, n_points)
-    silent : Tensor of bool, of shape (n_points,)
-    """
-    outside = torch.zeros(U.shape[1:], dtype=torch.bool) if inside is None else ~inside
-    size, largest = U.square().mean(0).sqrt(), U.abs().max()
-    dead = outside | (U.abs().amax(0) <= negligible * largest)
-    quiet = (F.abs().amax(0) <= negligible * F.abs().max()) | outside
-    if inside is None and not points.is_mesh:
-        small = quiet & (size < _SMALL * U.square().mean().sqrt())
-        dead |= torch.stack(
-            [at_ends(*(z.view(points.shape) for z in pair)).flatten() for pair in zip(small, size, strict=True)]
-        )
-    nodal = torch.zeros_like(dead)
-    if not points.is_mesh:
-        near = points.neighbours(Neighbourhood(1))
-        offsets = Neighbourhood(1).offsets(len(points.shape))
-        pairs = [(i, j) for i, o in enumerate(offsets) for j, p in enumerate(offsets) if i < j and not (o + p).any()]
-        for b in range(len(dead)):
-            nodal[b] = between(U[:, b], dead[b], outside[b], near, pairs)
-    pinned = dead & ~nodal
-    return pinned, pinned.all(0) & quiet.all(0)
-
-
-def between(U, dead, outside, near, pairs):
-    """Dead points between neighbours with values of opposite signs, or between such points."""
-    found = torch.zeros_like(dead)
-    rows = torch.nonzero(dead & ~outside).squeeze(-1)
-    sizes = U.norm(dim=0)
-    for i, j in pairs:
-        one, other = near[rows, i], near[rows, j]
-        inner = (one >= 0) & (other >= 0)
-        product = (U[:, one] * U[:, other]).sum(0)
-        opposite = product < -_OPPOSITE * sizes[one] * sizes[other]
-        found[rows] |= inner & opposite & ~dead[one] & ~dead[other]
-    for i, j in pairs:
-        one, other = near[rows, i], near[rows, j]
-        found[rows] |= (one >= 0) & (other >= 0) & found[one] & found[other]
-    return found
-
-
-def at_ends(small, size):
-    """The connected parts of a mask that reach an end of the grid, with values much smaller than those around them."""
-    parts, _ = ndimage.label(small.numpy())
-    ends = [np.unique(parts.take(end, axis)) for axis in range(parts.ndim) for end in (0, -1)]
-    found, size = np.zeros(parts.shape, dtype=bool), size.numpy()
-    for k in np.setdiff1d(np.concatenate(ends), 0):
-        part = parts == k
-        around = ndimage.binary_dilation(part) & ~part
-        # Towards a boundary, solutions fall gradually.
-        if around.any() and size[part].max() < _SMALL * np.median(size[around]):
-            found |= part
-    return torch.from_numpy(found)

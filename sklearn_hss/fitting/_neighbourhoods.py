@@ -29,18 +29,17 @@ class Neighbourhood:
     def offsets(self, n_axes):
         """Offsets of the neighbours (k, n_axes); the first one is zero."""
         r = self.radius
-        if self.box:
-            found = itertools.product(range(-r, r + 1), repeat=n_axes)
-        else:
-            found = (k * e for e in np.eye(n_axes, dtype=int) for k in range(-r, r + 1))
-        return np.array(sorted({tuple(int(k) for k in o) for o in found}, key=lambda o: (any(o), o)))
+        found = set(itertools.product(range(-r, r + 1), repeat=n_axes))
+        if not self.box:
+            found = {o for o in found if np.count_nonzero(o) <= 1}
+        return np.array(sorted(found, key=lambda o: (any(o), o)))
 
     def differences(self, n_axes):
         """Matrix (k, k) from values at the offsets to differences; the first one is the value itself."""
         offsets, stencils = self.offsets(n_axes), difference_stencils(self.radius).numpy()
-        orders = itertools.product(range(2 * self.radius + 1), repeat=n_axes)
+        orders = set(itertools.product(range(2 * self.radius + 1), repeat=n_axes))
         if not self.box:
-            orders = (o for o in orders if np.count_nonzero(o) <= 1)
+            orders = {o for o in orders if np.count_nonzero(o) <= 1}
         rows = []
         for order in sorted(orders, key=lambda o: (any(o), sum(o), o)):
             along = [stencils[o][offsets[:, axis] + self.radius] for axis, o in enumerate(order)]
@@ -116,7 +115,7 @@ class Points:
         return torch.from_numpy(index)
 
     def _on_mesh(self, radius):
-        near = (self.adjacency != 0).astype(np.int8) + sp.eye_array(len(self), dtype=np.int8)
+        near = sp.csr_array(self.adjacency).astype(bool).astype(np.int8) + sp.eye_array(len(self), dtype=np.int8)
         reach = near
         for _ in range(radius - 1):
             reach = (reach @ near).astype(bool).astype(np.int8)

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
-from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarning
 from ..linalg import LinearMap, OperatorSum
-from ._diagnosis import likeliest_cause
 from ._form import EXACT, WORTHWHILE, Form, NotApplicable, OtherDimension
 from ._options import Options
-from ._samples import largest, relative_error
+from ._samples import largest
 from ._stability import grows
+from ._verdict import EXTENDS, SMALLEST, doubts, explain, rivals
 from .forms import FORMS
 from .forms._matrix import correction
 
@@ -25,12 +23,8 @@ from .forms._matrix import correction
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
 # A form with an error below this is nearly right.
 _NEAR = 0.2
-# A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
-_EXTENDS = 0.1
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
-_SUSPICIOUS, _SMALLEST = 10, 1e-10
-# Maps with up to so many times the error of the best one are its rivals, and those that differ more than this disagree.
-_RIVAL, _DIFFERENT = 30, 0.1
+_SUSPICIOUS = 10
 # What torch and SciPy raise for singular matrices.
 _DEGENERATE = (NotApplicable, np.linalg.LinAlgError, torch.linalg.LinAlgError)
 
@@ -213,14 +207,6 @@ def named(forms, options):
     return found
 
 
-def smooth_fields(X, n_samples=4):
-    """Smooth random fields on the grid of X, zero where it always is."""
-    noise = np.random.RandomState(0).standard_normal((n_samples, *X.shape[1:]))
-    widths = [0, *[n / 20 for n in X.shape[1:]]]
-    fields = torch.from_numpy(gaussian_filter(noise, widths))
-    return torch.where((X != 0).any(0), fields, 0) * (X.norm() / (fields.norm() or 1.0))
-
-
 class Search:
     """The samples, in part for training and in part held out, and the trials on them.
 
@@ -355,7 +341,7 @@ class Search:
         if trials[-1].error < max(1.1 * best.error, _ACCURATE):
             best = trials[-1]
         # A correction makes the matrix larger, so it must be worth that.
-        helps = best.error * WORTHWHILE < trial.error or (trial.error > _SMALLEST and best.error < _ACCURATE)
+        helps = best.error * WORTHWHILE < trial.error or (trial.error > SMALLEST and best.error < _ACCURATE)
         return best if helps or (trial.error > _ACCURATE and best.error <= trial.error) else trial
 
     # The choice
@@ -408,12 +394,12 @@ class Search:
         """The fit to all samples of the best candidate."""
         if not self.finalists:
             self.finalists.append(self.unverified())
-        finalists, fits, self.rivalry = list(self.finalists), [], self.rivals()
+        finalists, fits, self.rivalry = list(self.finalists), [], rivals(self)
         while self.finalists:
             chosen = self.choose()
             fits.append((self.residual_of(operator := self.refit(chosen)), chosen, operator))
             # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
-            if not fits[-1][0] > _SUSPICIOUS * max(chosen.error, _SMALLEST):
+            if not fits[-1][0] > _SUSPICIOUS * max(chosen.error, SMALLEST):
                 break
             self.finalists.remove(chosen)
         else:
@@ -423,19 +409,6 @@ class Search:
         if operator is None:
             raise ValueError(f"The samples do not determine an operator by {chosen.form}; use form='auto'.")
         return self.found(chosen, operator, residual)
-
-    def rivals(self):
-        """The two best maps that hold for all inputs, if they differ on smooth random ones: both, and by how much."""
-        known = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse" and t.base_error < _EXTENDS]
-        known = sorted((t for t in known if t.operator is not None), key=lambda t: t.base_error)[:2]
-        if len(known) < 2 or known[0].base_error < _SMALLEST or self.spans_all:
-            return None
-        one, other = known
-        if other.base_error > _RIVAL * one.base_error:
-            return None
-        X = smooth_fields(self.train.X)
-        difference = relative_error(other.operator.apply(X), one.operator.apply(X))
-        return (one, other, difference) if difference > max(_DIFFERENT, _RIVAL * other.base_error) else None
 
     def refit(self, trial):
         """Map of a candidate fitted to all samples; None if they are degenerate."""
@@ -454,7 +427,7 @@ class Search:
     def found(self, chosen, operator, residual):
         """Everything about the chosen map, in the units of the user."""
         operator, completion, seen = self.extended(chosen, operator)
-        units, reason = self.everything.units, self.explain(chosen)
+        units, reason = self.everything.units, explain(self, chosen)
         operator = (units[1] / units[0]) * operator
         alpha = chosen.form.penalty(self.everything)
         return Fit(
@@ -473,7 +446,7 @@ class Search:
             seen=seen,
             vanishing=self.everything.vanishing,
             intercept=self.means[1] - operator.apply(self.means[0]) if self.centred else None,
-            doubts=lambda: self.doubts(chosen, reason),
+            doubts=lambda: doubts(self, chosen, reason),
         )
 
     def unverified(self):
@@ -507,64 +480,11 @@ class Search:
             return operator, "the samples reach everything", None
         others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
         best = min(others, key=lambda t: t.base_error, default=None)
-        if best is not None and best.base_error <= _EXTENDS and self.options.outer_rank == "auto":
-            rest, self.completing = self.refit(best), best
+        if best is not None and best.base_error <= EXTENDS and self.options.outer_rank == "auto":
+            rest = self.refit(best)
             if rest is not None:  # not every fit to a part succeeds with all samples
+                self.completing = best
                 operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
                 how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"
                 return operator, how, self.seen
         return operator, "inputs outside the span of the samples give zero", self.seen
-
-    # Words
-
-    def explain(self, chosen):
-        """Why the candidate was chosen, in one line."""
-        if not self.verified:
-            few = (
-                "a single sample leaves" if self.everything.n_samples < 2 else "the samples are so few that they leave"
-            )
-            return f"{chosen.form}: {few} none to verify the fit with"
-        reason = f"{chosen.form}: held-out error {chosen.error:.1e}"
-        for kind in ("inverse", "forward"):
-            others = [t for t in self.finalists if t.form.kind == kind and t is not chosen]
-            if others:
-                best = min(others, key=lambda t: t.error)
-                reason += f"; next best {kind} form, {best.form}: {best.error:.1e}"
-        return reason + ("; about the mean fields" if self.centred else "")
-
-    def doubts(self, chosen, reason):
-        """Messages for the user where the samples do not decide, or where nothing fits."""
-        samples = self.everything
-        found: list[tuple[str, type[Warning]]] = []
-        if not self.verified:
-            message = f"n_samples = {samples.n_samples} leaves none to verify the fit with ({reason})."
-            found.append((message, UnverifiedFitWarning))
-        for trial in [chosen] if self.completing is None else [chosen, self.completing]:
-            if trial.fitted is not None:
-                found += trial.form.doubts(trial.fitted, samples)
-        if self.rivalry is not None and (self.rivalry[0] is self.completing or self.rivalry[0].form == chosen.form):
-            one, other, difference = self.rivalry
-            message = (
-                f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
-                f"and differ by {difference:.0%} on smooth random inputs: away from inputs like those of the samples, "
-                "either may be wrong. Samples of other kinds decide."
-            )
-            found.append((message, AmbiguousFitWarning))
-        others = [t for t in self.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
-        if others and chosen.error > _SMALLEST:
-            message = (
-                f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two "
-                "may differ. Set form= to decide."
-            )
-            found.append((message, AmbiguousFitWarning))
-        if chosen.form.symmetric and samples.asymmetry > 0.1:
-            message = (
-                "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
-                f"(asymmetry {samples.asymmetry:.1e}): set symmetric=False."
-            )
-            found.append((message, PoorFitWarning))
-        if chosen.error > 0.1 and self.verified:
-            cause = likeliest_cause(samples, self.centred)
-            message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
-            found.append((f"{message} {cause}", PoorFitWarning))
-        return found

@@ -8,7 +8,9 @@ from scipy.sparse.linalg import splu
 
 from sklearn_hss import HSSRegressor, LocalOperatorRegressor
 from sklearn_hss.exceptions import AmbiguousFitWarning
-from sklearn_hss.fitting._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
+from sklearn_hss.fitting._boundaries import boundaries, null_space
+from sklearn_hss.fitting._local_law import LawFit, Stencil
+from sklearn_hss.fitting._local_samples import LocalSamples
 from sklearn_hss.fitting._neighbourhoods import Differences, Neighbourhood, Points
 
 CROSS, BOX, POINT = Neighbourhood(1), Neighbourhood(1, box=True), Neighbourhood(0)

@@ -10,23 +10,16 @@ import torch
 
 from ...exceptions import AmbiguousFitWarning, PoorFitWarning
 from ...linalg import HSSMatrix, SparseInverse, SparseMatrix
+from .._boundaries import null_space
 from .._form import EXACT, WORTHWHILE, Form, NotApplicable, growing
-from .._local_law import LawFit, LocalSamples, Stencil, boundaries, null_space
-from .._neighbourhoods import Neighbourhood, Points
+from .._law_trials import DONE, SPURIOUS, Trials, amplification, largest_gain, unknowns
+from .._local_law import LawFit, Stencil
+from .._local_samples import local_samples
+from .._neighbourhoods import Neighbourhood
 from .._products import in_products
 from .._stability import grows
 from ._matrix import correction, symmetrised
 
-# Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
-_PART = {1: 20_000, 2: 20_000, 3: 4_096}
-# Errors above the first are those of no law at all; those below the second are as good as exact.
-_HOPELESS, _DONE = 0.7, 1e-10
-# Row sums that contribute less than this fraction of f may be zero.
-_CONSERVED = 0.1
-# Values at the ends of a periodic axis are more than this fraction of the others.
-_AT_ENDS = 0.2
-# A law that amplifies this many times more than the samples show has solutions that the samples do not.
-SPURIOUS = 1e3
 # A law whose repetition grows is worse than one that amplifies no more than so many times what the samples do, and that
 # has up to so many times its error.
 _TAME, _FOR_TAMENESS = 1.01, 1e3
@@ -34,51 +27,9 @@ _TAME, _FOR_TAMENESS = 1.01, 1e3
 _RIVAL = 30.0
 # Number of values up to which the amplification of a law is looked at once more.
 _QUICK = 50_000
-_BOTH = ("class", "row")
-# Fields that are rougher by less than this factor may be of the same kind.
-_ALIKE = 2.0
 _COMPACT = Stencil(Neighbourhood(1))
-# Laws with more unknowns at a point are not tried, but for the first one.
-_MOST = 48
 # Rows of their own must be this many times better than those of a class, unless samples are exact.
 _OWN = 10.0
-
-
-def local_samples(samples, periodic=None, *, forward=False):
-    """The samples as laws need them; raises where there are none.
-
-    Parameters
-    ----------
-    samples : Samples
-    periodic : tuple of bool, default=None
-        Axes whose ends are neighbours; none of them if None.
-    forward : bool, default=False
-        Whether the map itself is local: f is then its output, and there are no boundaries.
-
-    Returns
-    -------
-    LocalSamples
-    """
-    if not samples.is_square:
-        raise NotApplicable(f"needs outputs on the grid of the inputs; got {samples.grid_out} and {samples.grid_in}")
-    shape = samples.grid_out[int(samples.has_channels) :]
-    if np.prod(shape) < 3:
-        raise NotApplicable("needs three points or more")
-    periodic = tuple(periodic or [False] * len(shape))
-
-    def make():
-        points = Points(shape, periodic, samples.adjacency)
-        n_channels = samples.grid_out[0] if samples.has_channels else 1
-        if not (samples.X.any() and samples.Y.any()):
-            raise NotApplicable("needs samples that are not zero")
-        F, U = (Z.reshape(samples.n_samples, n_channels, len(points)) for Z in (samples.X, samples.Y))
-        if forward:
-            nothing = torch.zeros_like(F[0], dtype=torch.bool)
-            return LocalSamples(U, F, points, samples.noise, nothing, nothing[0])
-        inside = None if samples.inside is None else samples.inside.reshape(n_channels, len(points))
-        return LocalSamples(F, U, points, samples.noise, *boundaries(F, U, points, inside))
-
-    return samples.kept(("local", periodic, forward), make)
 
 
 def refuse_cuts(samples, options):
@@ -193,14 +144,14 @@ class LocalInverse(LocalForm):
             raise NotApplicable("needs more samples")
         best = min(t.error for t in good)
         chosen = next(t for t in good if t.error <= max(WORTHWHILE * best, EXACT))
-        if chosen.form.stencil.sharing == "row" and chosen.error > _DONE:
+        if chosen.form.stencil.sharing == "row" and chosen.error > DONE:
             shared = [t for t in good if t.form.stencil.sharing != "row" and t.error <= _OWN * best]
             chosen = min(shared, key=lambda t: t.error, default=chosen)
-        if chosen.error > _DONE and chosen.gain > _TAME and grows(chosen.form.fit(samples), samples):
+        if chosen.error > DONE and chosen.gain > _TAME and grows(chosen.form.fit(samples), samples):
             tame = [t for t in good if t.gain <= _TAME and t.error <= _FOR_TAMENESS * best]
             chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
-        if chosen.error > _DONE and samples.repeated is None:
+        if chosen.error > DONE and samples.repeated is None:
             # Another law as good as this one shows where the two differ.
             others = [t for t in good if t.form.points != chosen.form.points and t.error <= _RIVAL * chosen.error]
             if others:
@@ -316,7 +267,8 @@ class SolvedLaw:
         return amplification(self.operator) / self.seen
 
 
-class KeptSparse:
+@dataclass(frozen=True)
+class KeptSparse(LocalInverse):
     """For forms of local laws, to keep these as sparse matrices in one dimension, too."""
 
     points_per_direction: ClassVar[int] = 2
@@ -327,232 +279,5 @@ class KeptSparse:
 
 
 @dataclass(frozen=True)
-class SparseLocalInverse(KeptSparse, LocalInverse):
+class SparseLocalInverse(KeptSparse):
     """The inverse of a local law, as sparse matrices."""
-
-
-@dataclass
-class LawTrial:
-    """A law of some samples, judged by the roughest combinations of them: its error there, and its gain over theirs."""
-
-    form: LocalForm
-    n_samples: int
-    error: float
-    gain: float
-
-    @property
-    def order(self):
-        """Those with few unknowns come first, shared ones before the others."""
-        sharing = ("shared", "class", "row").index(self.form.stencil.sharing)
-        return sharing == 2, self.form.n_unknowns, any(self.form.periodic), self.form.stencil.conservative, sharing
-
-
-class Trials:
-    """Laws for samples, the simple ones first, as long as others may be better.
-
-    The simplest stencils tell whether axes are periodic, whether constants are in the null space, and whether rows are
-    equal: the others are tried accordingly.
-    """
-
-    def __init__(self, cls, samples, options):
-        self.cls, self.samples, self.options = cls, samples, options
-        self.found: list[LawTrial] = []
-        # Of both, the better one of the first law with two sides is kept.
-        self.sharings = _BOTH if options.sharing == "auto" else (options.sharing,)
-        if samples.adjacency is not None:  # of which every node has neighbours of its own
-            self.sharings = ("row",)
-        self.done = max(_DONE, 30 * samples.noise)
-
-    @property
-    def best(self):
-        """The best trial so far."""
-        return min(self.found, key=lambda t: (t.gain > SPURIOUS, t.error))
-
-    @property
-    def both_sides(self):
-        """Whether a law with neighbours of f has been tried; on a mesh, nothing else explains white forcings."""
-        mesh = self.samples.adjacency is not None
-        return not mesh or any(t.form.stencil.of_f.radius for t in self.found)
-
-    def all(self):
-        """All trials."""
-        first, *others = self.stages()
-        periods = self.periods()
-        variants = [(periodic, (False, None)) for periodic in periods]
-        for stencil in first:
-            for periodic, conservative in variants:
-                self.attempt(stencil, periodic, conservative)
-            variants = self.variants()
-        for stage in others:
-            if not self.found or self.best.error < self.done or (self.best.error > _HOPELESS and self.both_sides):
-                break
-            form = self.best.form
-            for stencil in stage:
-                self.attempt(stencil, form.periodic, (form.stencil.conservative,))
-        return self.found
-
-    def variants(self):
-        """Which axes are periodic and whether constants are in the null space, as far as trials tell it."""
-        found: dict = {}
-        for t in self.found:
-            stencil = t.form.stencil
-            found.setdefault((t.form.periodic, (stencil.conservative,)), []).append(t.error)
-        best = min(min(errors) for errors in found.values())
-        return [variant for variant, errors in found.items() if min(errors) <= WORTHWHILE * best]
-
-    def periods(self):
-        """Which axes to take for periodic: those of whose ends u says that they are no boundaries, or none."""
-        shape = self.samples.grid_out[int(self.samples.has_channels) :]
-        if self.options.periodic != "auto":
-            given = self.options.periodic
-            return [tuple(given) if isinstance(given, (tuple, list)) else (bool(given),) * len(shape)]
-        none = (False,) * len(shape)
-        if self.samples.adjacency is not None:
-            return [none]
-        U = self.samples.Y.reshape(-1, *shape)
-        typical = float(U.square().mean())
-        free = tuple(
-            n > 4 and all(float(U.select(axis, end).square().mean()) > _AT_ENDS**2 * typical for end in (0, -1))
-            for axis, n in enumerate(shape, 1)
-        )
-        return [none, free] if any(free) else [none]
-
-    @property
-    def alike(self):
-        """Whether f is about as smooth as u, as the states before and after a time step are."""
-        local = local_samples(self.samples)
-        f, u = (float(local.points.steps(Z).norm() / Z.norm()) for Z in (local.F, local.U))
-        return f < _ALIKE * u
-
-    def stages(self):
-        """Stencils, in the order of their numbers of points."""
-        options = self.options
-        mesh, n_axes = self.samples.adjacency is not None, len(self.samples.grid_out) - int(self.samples.has_channels)
-
-        def hood(radius, box):
-            return Neighbourhood(radius, box and n_axes > 1 and not mesh)
-
-        if mesh:
-            # Neighbours of f cost fewer unknowns than further neighbours of u.
-            pairs = [[((u, False), (f, False))] for u, f in ((1, 0), (1, 1), (2, 0), (2, 1))]
-        elif n_axes == 1:
-            pairs = [[((w, False), (0, False))] for w in (1, 2, 3)] + [
-                [((u, False), (f, False)) for u, f in ((1, 1), (2, 1), (2, 2), (3, 1))]
-            ]
-        else:
-            pairs = [
-                [((1, False), (0, False)), ((1, True), (0, False))],
-                [((1, True), (1, False)), ((2, False), (0, False))],
-                [((1, True), (1, True)), ((2, True), (1, True))],
-            ]
-        if self.alike:
-            # A time step has two sides: trials of laws with one, none of which is near it, would end the search.
-            both = ((1, False), (1, False))
-            pairs = [[*pairs[0], both], *([pair for pair in stage if pair != both] for stage in pairs[1:])]
-        shapes = [[Stencil(hood(*u), hood(*f)) for u, f in stage] for stage in pairs]
-        wanted = [[s for s in stage if self.suits(s, n_axes)] for stage in shapes]
-        if not any(wanted):
-            radius = 1 if options.radius == "auto" else options.radius
-            box = options.neighbourhood == "box"
-            wanted = [[Stencil(hood(radius, box), hood(min(radius, 1) if options.two_sided is True else 0, box))]]
-        return [stage for stage in wanted if stage]
-
-    def suits(self, stencil, n_axes):
-        """Whether the options allow a stencil."""
-        radius, shape, sides = self.options.radius, self.options.neighbourhood, self.options.two_sided
-        return (
-            radius in ("auto", stencil.of_u.radius)
-            and (n_axes == 1 or self.options.symmetric is not True or not stencil.of_f.radius)
-            and (shape == "auto" or n_axes == 1 or stencil.of_u.box == (shape == "box"))
-            and (sides == "auto" or sides == (stencil.of_f.radius > 0))
-        )
-
-    def attempt(self, stencil, periodic, conservative):
-        """Judge laws of a shape; that with constants in the null space where it may be so, if this is not known."""
-        whole = local_samples(self.samples, periodic)
-        n_unknowns = unknowns(whole, stencil)
-        if n_unknowns > _MOST and self.options.radius == "auto" and self.found:
-            return
-        n_few = round(2.5 * n_unknowns) + 5
-        local = local_samples(self.samples.first(n_few), periodic) if n_few < whole.n_samples else whole
-        n_rough = max(min(round(0.3 * local.n_samples), local.n_samples - n_unknowns), 1)
-        smooth, rough = local.smooth_and_rough(n_rough)
-        law = None
-        sharings = self.sharings if local.n_samples >= n_unknowns / 2 or self.sharings != _BOTH else self.sharings[:1]
-        for known in conservative:
-            if known is None and not conserves(law, smooth):
-                break
-            shape = replace(stencil, conservative=known is not False)
-            fit = LawFit(smooth, shape, part_of(local))
-            for sharing in sharings:
-                law = fit.law(sharing)
-                shared = replace(shape, sharing=sharing)
-                form = self.cls(self.options, stencil=shared, periodic=periodic, n_unknowns=n_unknowns)
-                self.found.append(LawTrial(form, smooth.n_samples, *judged(law, rough, local)))
-        if sharings == _BOTH and stencil.of_f.radius:
-            shared, own = self.found[-2:]
-            self.sharings = sharings[:1] if shared.error < WORTHWHILE * own.error else sharings[1:]
-
-
-def unknowns(local, stencil):
-    """Number of unknown coefficients of a row with all neighbours."""
-    count = [int((local.points.neighbours(hood) >= 0).sum(1).max()) for hood in (stencil.of_u, stencil.of_f)]
-    return len(local.pinned) * (count[0] + count[1] - 1)
-
-
-def conserves(law, local):
-    """Whether constants contribute little to L u, in rows with all neighbours and in others."""
-    free = ~local.pinned.numpy().ravel()
-    sums = np.abs(law.L.sum(axis=1)).ravel()[free] * float(local.U.square().mean().sqrt())
-    part = sums / (float(local.F.square().mean().sqrt()) or 1.0)
-    counts = np.diff(law.L.indptr)[free]
-    inner = counts == counts.max()
-    return all(np.median(part[which]) <= _CONSERVED for which in (inner, ~inner) if which.any())
-
-
-def judged(law, rough, local):
-    """Error in u of a law, on the whole domain or on a part of it; and how much it amplifies more than the samples."""
-    f, u = rough.F.flatten(1).numpy().T, rough.U.flatten(1).numpy().T
-    L, M, rhs, (V, gauge) = law.L, law.M, law.M @ f, (None, None)
-    try:
-        inside = part_of(local)
-        if inside is not None:
-            inside = np.tile(inside, len(local.pinned))
-            rhs = (rhs - L @ np.where(inside[:, None], 0, u))[inside]
-            L, M, u = L[inside][:, inside], M[inside][:, inside], u[inside]
-        else:
-            V, gauge = null_space(L, local.U.flatten(1).numpy(), ~local.pinned.numpy())
-        operator = SparseInverse(L, M, right=gauge, left=V, solver="direct")
-        solved = SparseInverse(L, right=gauge, left=V, solver="direct") @ rhs
-    except np.linalg.LinAlgError:
-        return math.inf, math.inf
-    with np.errstate(all="ignore"):
-        error = float(np.mean(np.linalg.norm(solved - u, axis=0) / np.maximum(np.linalg.norm(u, axis=0), 1e-300)))
-    gain = amplification(operator) / largest_gain(local)
-    return (error if math.isfinite(error) else math.inf), (gain if math.isfinite(gain) else math.inf)
-
-
-def largest_gain(local):
-    """Largest |u| / |f| of samples; one if all u are zero."""
-    return float((local.U.flatten(1).norm(dim=1) / local.F.flatten(1).norm(dim=1).clamp_min(1e-300)).max()) or 1.0
-
-
-def amplification(operator, n_steps=6):
-    """Largest gain |A f| / |f| of a map, from below, by a power iteration."""
-    x = torch.randn(operator.shape[1], dtype=operator.dtype, generator=torch.Generator().manual_seed(0))
-    gain = 0.0
-    for _ in range(n_steps):
-        y = operator @ (x / (x.norm() or 1.0))
-        gain, x = float(y.norm()), operator.T @ y
-    return gain
-
-
-def part_of(local):
-    """Points in a corner of the grid (n_points,), as many as a quick solution allows; None for all."""
-    most = _PART[min(len(local.points.shape), 3)] // len(local.pinned)
-    if len(local.points) <= most:
-        return None
-    if local.points.is_mesh:
-        return np.arange(len(local.points)) < most
-    side = int(most ** (1 / len(local.points.shape)))
-    return (local.points.coordinates < side).all(1)

@@ -20,10 +20,12 @@ from scipy.sparse.linalg import splu
 from ...linalg import SparseInverse, SparseMatrix
 from .._diagnosis import roughness
 from .._form import NotApplicable
+from .._law_trials import largest_gain
 from .._least_squares import Point, gauss_newton
 from .._local_law import LawFit, Stencil
+from .._local_samples import local_samples
 from .._neighbourhoods import Neighbourhood
-from ._local import KeptSparse, LocalInverse, SolvedLaw, largest_gain, local_samples, on_line, refuse_cuts
+from ._local import KeptSparse, LocalInverse, SolvedLaw, on_line, refuse_cuts
 
 # Number of points up to which the dense normal equations are affordable, by the number of axes.
 _LARGEST = {1: 520, 2: 1100}
@@ -168,16 +170,16 @@ class FluxLaw:
         self.U = np.where(self.live, local.U[:, 0].numpy(), 0).T
         self.identity = sp.diags_array(self.live * 1.0).tocsr()
         number = np.where(self.live, np.arange(n), -1).reshape(grid)
-        pairs, differences, self.axis = [], [], []
+        pairs, differences, axes = [], [], []
         for axis in range(len(grid)):
             around = np.pad(number, [(1, 1) if a == axis else (0, 0) for a in range(len(grid))], constant_values=-1)
             i, j = (np.take(around, range(k, k + grid[axis] + 1), axis) for k in (0, 1))
             used = (i >= 0) | (j >= 0)
             pairs.append(np.stack([i[used], j[used]]))
             differences.append(second_differences(used))
-            self.axis += [axis] * int(used.sum())
+            axes += [axis] * int(used.sum())
         self.i, self.j = np.concatenate(pairs, axis=1)
-        self.axis, self.n_pairs = np.array(self.axis), len(self.i)
+        self.axis, self.n_pairs = np.array(axes), len(self.i)
         inside = (self.i >= 0) & (self.j >= 0)
         of_pairs, of_points = sp.block_diag(differences), second_differences(self.live.reshape(grid))
         pick = sp.eye_array(n).tocsr()[self.live]

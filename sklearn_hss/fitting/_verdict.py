@@ -1,0 +1,90 @@
+"""The choice between forms in words: why a candidate was chosen, and what users should be warned of."""
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarning
+from ._diagnosis import likeliest_cause
+from ._samples import relative_error
+
+# Smallest error of which anything is said.
+SMALLEST = 1e-10
+# A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
+EXTENDS = 0.1
+# Maps with up to so many times the error of the best one are its rivals, and those that differ more than this disagree.
+_RIVAL, _DIFFERENT = 30, 0.1
+
+
+def smooth_fields(X, n_samples=4):
+    """Smooth random fields on the grid of X, zero where it always is."""
+    noise = np.random.RandomState(0).standard_normal((n_samples, *X.shape[1:]))
+    widths = [0, *[n / 20 for n in X.shape[1:]]]
+    fields = torch.from_numpy(gaussian_filter(noise, widths))
+    return torch.where((X != 0).any(0), fields, 0) * (X.norm() / (fields.norm() or 1.0))
+
+
+def rivals(search):
+    """The two best maps that hold for all inputs, if they differ on smooth random ones: both, and by how much."""
+    known = [t for t in search.trials if t.form.everywhere and t.form.kind == "inverse" and t.base_error < EXTENDS]
+    known = sorted((t for t in known if t.operator is not None), key=lambda t: t.base_error)[:2]
+    if len(known) < 2 or known[0].base_error < SMALLEST or search.spans_all:
+        return None
+    one, other = known
+    if other.base_error > _RIVAL * one.base_error:
+        return None
+    X = smooth_fields(search.train.X)
+    difference = relative_error(other.operator.apply(X), one.operator.apply(X))
+    return (one, other, difference) if difference > max(_DIFFERENT, _RIVAL * other.base_error) else None
+
+
+def explain(search, chosen):
+    """Why the candidate was chosen, in one line."""
+    if not search.verified:
+        few = "a single sample leaves" if search.everything.n_samples < 2 else "the samples are so few that they leave"
+        return f"{chosen.form}: {few} none to verify the fit with"
+    reason = f"{chosen.form}: held-out error {chosen.error:.1e}"
+    for kind in ("inverse", "forward"):
+        others = [t for t in search.finalists if t.form.kind == kind and t is not chosen]
+        if others:
+            best = min(others, key=lambda t: t.error)
+            reason += f"; next best {kind} form, {best.form}: {best.error:.1e}"
+    return reason + ("; about the mean fields" if search.centred else "")
+
+
+def doubts(search, chosen, reason):
+    """Messages for the user where the samples do not decide, or where nothing fits."""
+    samples = search.everything
+    found: list[tuple[str, type[Warning]]] = []
+    if not search.verified:
+        message = f"n_samples = {samples.n_samples} leaves none to verify the fit with ({reason})."
+        found.append((message, UnverifiedFitWarning))
+    for trial in [chosen] if search.completing is None else [chosen, search.completing]:
+        if trial.fitted is not None:
+            found += trial.form.doubts(trial.fitted, samples)
+    if search.rivalry is not None and (search.rivalry[0] is search.completing or search.rivalry[0].form == chosen.form):
+        one, other, difference = search.rivalry
+        message = (
+            f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
+            f"and differ by {difference:.0%} on smooth random inputs: away from inputs like those of the samples, "
+            "either may be wrong. Samples of other kinds decide."
+        )
+        found.append((message, AmbiguousFitWarning))
+    others = [t for t in search.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
+    if others and chosen.error > SMALLEST:
+        message = (
+            f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two "
+            "may differ. Set form= to decide."
+        )
+        found.append((message, AmbiguousFitWarning))
+    if chosen.form.symmetric and samples.asymmetry > 0.1:
+        message = (
+            "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
+            f"(asymmetry {samples.asymmetry:.1e}): set symmetric=False."
+        )
+        found.append((message, PoorFitWarning))
+    if chosen.error > 0.1 and search.verified:
+        cause = likeliest_cause(samples, search.centred)
+        message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
+        found.append((f"{message} {cause}", PoorFitWarning))
+    return found
