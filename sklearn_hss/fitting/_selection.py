@@ -21,6 +21,8 @@ from .forms._matrix import correction
 # Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
 # not save a fit with one above the third.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
+# With an error below this, slow forms are not worth their time.
+_GOOD = 1e-3
 # A form with an error below this is nearly right.
 _NEAR = 0.2
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
@@ -166,8 +168,8 @@ def select(forms, search, *, slow=False):
 
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
     about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
-    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 and 3
-    unless one is accurate. Of all finalists, the choice is among those about as good as the best:
+    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 unless
+    one is accurate, and those of effort 3 unless one has an error below 1e-3. Of all finalists, the choice is among those about as good as the best:
 
     - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
       amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
@@ -190,7 +192,7 @@ def select(forms, search, *, slow=False):
     Search
     """
     for form in sorted(forms, key=lambda form: form.effort):
-        wanted = (True, not search.exact, search.wanting, search.wanting)[form.effort]
+        wanted = (True, not search.exact, search.wanting, search.reached > _GOOD)[form.effort]
         if (form.effort == 3) == slow and (wanted or search.options.solver != "auto") and form not in search.walked:
             search.walk(form)
     return search
