@@ -43,7 +43,8 @@ class Form:
     kind : {"forward", "inverse"}
         Whether the map or its inverse is fitted.
     effort : {0, 1, 2, 3}
-        0 is tried first, 1 unless something is exact, 2 unless something is accurate, 3, which is slow, unless something is good.
+        0 is tried first, 1 unless something is exact, 2 unless something is accurate, and 3, which is slow, unless
+        something is good.
     by_name_only : bool
         Whether it is tried only where `solver` names it.
     correctable : bool

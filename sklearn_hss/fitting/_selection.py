@@ -169,7 +169,8 @@ def select(forms, search, *, slow=False):
     A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
     about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
     tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 unless
-    one is accurate, and those of effort 3 unless one has an error below 1e-3. Of all finalists, the choice is among those about as good as the best:
+    one is accurate, and those of effort 3 unless one has an error below 1e-3. Of all finalists, the choice is among
+    those about as good as the best:
 
     - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
       amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
