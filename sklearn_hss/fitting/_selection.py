@@ -173,8 +173,8 @@ def select(forms, search, *, slow=False):
     those about as good as the best:
 
     - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
-      amplify noise: held-out samples are noisy, too, and hide some of it. Where nothing fits, the map itself comes
-      first, because an inverse that is wrong may predict anything.
+      amplify noise, or whose correction needs no penalty: held-out samples are noisy, too, and hide some of it. Where
+      nothing fits, the map itself comes first, because an inverse that is wrong may predict anything.
     - without, up to three times its error. Those come first that need their correction least, because held-out samples
       say nothing about inputs off the span of the training; then the order of the list decides.
 
@@ -359,7 +359,7 @@ class Search:
             equals = self.stable([t for t in finalists if t.error <= 1.2 * lowest])
             if lowest > _HOPELESS:
                 return min(equals, key=lambda t: (t.form.kind != "forward", t.error))
-            return min(equals, key=lambda t: (not self.holds_everywhere(t), t.form.amplifies, t.error))
+            return min(equals, key=lambda t: (not self.holds_everywhere(t), t.form.amplifies and t.alpha != 0, t.error))
         equals = self.stable([t for t in finalists if t.error <= max(WORTHWHILE * lowest, EXACT)])
         least = min(t.base_error for t in equals)
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
