@@ -21,6 +21,8 @@ from .forms._matrix import correction
 # Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
 # not save a fit with one above the third.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
+# A correction without penalty, which is exact on the span of the samples, may have this multiple of the smallest error.
+_NEARLY = 1.5
 # With an error below this, slow forms are not worth their time.
 _GOOD = 1e-3
 # A form with an error below this is nearly right.
@@ -341,7 +343,7 @@ class Search:
             trials.append(replace(trial, error=valid.error(held_out + change, train.typical), alpha=alpha))
         best = min(trials, key=lambda t: t.error)
         # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
-        if trials[-1].error < max(1.1 * best.error, _ACCURATE):
+        if trials[-1].error < max(_NEARLY * best.error, _ACCURATE):
             best = trials[-1]
         # A correction makes the matrix larger, so it must be worth that.
         helps = best.error * WORTHWHILE < trial.error or (trial.error > SMALLEST and best.error < _ACCURATE)
