@@ -405,7 +405,7 @@ def fit_large(path):
 
 
 def in_a_process(function, *arguments):
-    """What another Python prints that calls a function of this file; its memory is then its own."""
+    """Call a function of this file in another Python, whose memory is its own, and return the output of that."""
     code = f"import bench_local; bench_local.{function}({', '.join(map(repr, arguments))})"
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],

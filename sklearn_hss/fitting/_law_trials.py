@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..linalg import SparseInverse
+from ..linalg import OperatorProduct, SparseInverse, SparseMatrix
 from ._boundaries import null_space
 from ._form import WORTHWHILE
 from ._local_law import LawFit, Stencil
@@ -225,13 +225,13 @@ def judged(law, rough, local):
             L, M, u = L[inside][:, inside], M[inside][:, inside], u[inside]
         else:
             V, gauge = null_space(L, local.U.flatten(1).numpy(), ~local.pinned.numpy())
-        operator = SparseInverse(L, M, right=gauge, left=V, solver="direct")
-        solved = SparseInverse(L, right=gauge, left=V, solver="direct") @ rhs
+        inverse = SparseInverse(L, right=gauge, left=V, solver="direct")
+        solved = inverse @ rhs
     except np.linalg.LinAlgError:
         return math.inf, math.inf
     with np.errstate(all="ignore"):
         error = float(np.mean(np.linalg.norm(solved - u, axis=0) / np.maximum(np.linalg.norm(u, axis=0), 1e-300)))
-    gain = amplification(operator) / largest_gain(local)
+    gain = amplification(OperatorProduct([inverse, SparseMatrix(M)])) / largest_gain(local)
     return (error if math.isfinite(error) else math.inf), (gain if math.isfinite(gain) else math.inf)
 
 

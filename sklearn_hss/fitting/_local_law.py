@@ -270,8 +270,7 @@ class System:
             for a in range(self.n_channels if weight.shape[-1] > 1 else 1):
                 targets = slice(a, a + 1) if weight.shape[-1] > 1 else slice(None)
                 root = torch.where(there, weight[chunk, :, a].sqrt() + _TINY, 1)
-                drawn = root.unsqueeze(-1) * prior[chunk][..., targets]
-                rows = torch.cat([torch.diag_embed(root), drawn], dim=-1)
+                rows = torch.cat([torch.diag_embed(root), root.unsqueeze(-1) * prior[chunk][..., targets]], dim=-1)
                 both = torch.cat([R[..., :K], R[..., K:][..., targets]], dim=-1)
                 T = torch.linalg.qr(torch.cat([both, rows], dim=1), mode="r")[1]
                 found[chunk, :, targets] = torch.linalg.solve_triangular(T[:, :K, :K], T[:, :K, K:], upper=True)
@@ -336,21 +335,23 @@ class System:
     def in_units(self, c, rows=slice(None)):
         return c * self.size / self.typical[rows, :, None]
 
-    def split(self, c):
-        """Weights of the values of u and f at neighbours, (n_rows, n_channels of the values, k, n_channels)."""
+    def split(self, c, rows=slice(None)):
+        """Weights of the values of u and f at neighbours, (n_rows, n_channels of the values, k, n_channels).
+
+        `c` are the coefficients of all rows or of some.
+        """
         k_u, k_f = self.of_u.index.shape[1], self.of_f.index.shape[1]
         on_u, on_f = c.split([self.n_channels * k_u, self.n_channels * (k_f - 1)], dim=1)
         on_u, on_f = on_u.unflatten(1, (self.n_channels, k_u)), on_f.unflatten(1, (self.n_channels, k_f - 1))
         on_f = torch.cat([torch.zeros_like(on_u[:, :, :1]), on_f], dim=2)
         return tuple(
-            torch.stack([d.weights(w) for w in on.unbind(1)], dim=1) for d, on in ((self.of_u, on_u), (self.of_f, on_f))
+            torch.stack([differences[rows].weights(w) for w in on.unbind(1)], dim=1)
+            for differences, on in ((self.of_u, on_u), (self.of_f, on_f))
         )
 
     def restricted(self, c, of, to):
         """Coefficients of a row that has the weights of another one, as far as it has the neighbours."""
-        other = System.__new__(System)
-        other.__dict__.update(self.__dict__, of_u=self.of_u[of], of_f=self.of_f[of])
-        on_u, on_f = other.split(self.in_units(c, of))
+        on_u, on_f = self.split(self.in_units(c, of), of)
         parts = [self.of_u[to].coefficients(w) for w in on_u.unbind(1)]
         parts += [self.of_f[to].coefficients(w)[:, 1:] for w in on_f.unbind(1)]
         c = torch.where(self.there[to].unsqueeze(-1), torch.cat(parts, dim=1), 0)

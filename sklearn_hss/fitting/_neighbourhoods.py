@@ -132,7 +132,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """What laws at some points are made of: differences of a field around them.
+    """Differences of a field around some points, of which the laws there are made.
 
     Where all neighbours are there, these are central differences, of which those of high order are small for smooth
     fields; elsewhere, the value at the point, and its differences to those at the neighbours.

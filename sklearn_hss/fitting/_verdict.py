@@ -16,16 +16,17 @@ EXTENDS = 0.1
 _RIVAL, _DIFFERENT = 30, 0.1
 
 
-def smooth_fields(X, n_samples=4):
-    """Smooth random fields on the grid of X, zero where it always is."""
+def random_fields(samples, n_samples=4):
+    """Random inputs, smooth on grids and white on meshes, zero where those of the samples always are."""
+    X, n_leading = samples.X, 1 + samples.has_channels
     noise = np.random.RandomState(0).standard_normal((n_samples, *X.shape[1:]))
-    widths = [0, *[n / 20 for n in X.shape[1:]]]
+    widths = [0 if samples.adjacency is not None or axis < n_leading else n / 20 for axis, n in enumerate(X.shape)]
     fields = torch.from_numpy(gaussian_filter(noise, widths))
     return torch.where((X != 0).any(0), fields, 0) * (X.norm() / (fields.norm() or 1.0))
 
 
 def rivals(search):
-    """The two best maps that hold for all inputs, if they differ on smooth random ones: both, and by how much."""
+    """The two best maps that hold for all inputs, if they differ on random ones: both, and by how much."""
     known = [t for t in search.trials if t.form.everywhere and t.form.kind == "inverse" and t.base_error < EXTENDS]
     known = sorted((t for t in known if t.operator is not None), key=lambda t: t.base_error)[:2]
     if len(known) < 2 or known[0].base_error < SMALLEST or search.spans_all:
@@ -33,7 +34,7 @@ def rivals(search):
     one, other = known
     if other.base_error > _RIVAL * one.base_error:
         return None
-    X = smooth_fields(search.train.X)
+    X = random_fields(search.train)
     difference = relative_error(other.operator.apply(X), one.operator.apply(X))
     return (one, other, difference) if difference > max(_DIFFERENT, _RIVAL * other.base_error) else None
 
@@ -66,7 +67,7 @@ def doubts(search, chosen, reason):
         one, other, difference = search.rivalry
         message = (
             f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
-            f"and differ by {difference:.0%} on smooth random inputs: away from inputs like those of the samples, "
+            f"and differ by {difference:.0%} on random inputs: away from inputs like those of the samples, "
             "either may be wrong. Samples of other kinds decide."
         )
         found.append((message, AmbiguousFitWarning))

@@ -69,7 +69,7 @@ class LocalForm(Form):
 
     @property
     def points(self):
-        """What the law is made of, whoever shares it."""
+        """The neighbours that enter the law, whichever points share its coefficients."""
         return self.stencil.of_u, self.stencil.of_f, self.periodic
 
     def __str__(self):

@@ -185,7 +185,7 @@ class FluxLaw:
         pick = sp.eye_array(n).tocsr()[self.live]
         blocks = [of_pairs, of_points @ pick] + ([] if symmetric else [of_pairs @ sp.diags_array(inside * 1.0)])
         self.differences = sp.csr_array(sp.block_diag(blocks))
-        # Without second differences, and where nothing depends on them, coefficients stay where they are.
+        # Units of the diagonal and of the antisymmetric part, which make them about as large as logarithms.
         self.size = np.sqrt(np.square(self.F).mean() / np.square(self.U).mean())
         slopes = np.square(self.ends().T @ self.U).mean()
         self.skew = np.sqrt(np.square(self.F).mean() / slopes) if slopes else 1.0
