@@ -1,0 +1,343 @@
+"""Polynomials in neighbouring values, and in the fluxes between neighbours: the terms of local nonlinear laws."""
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from ._least_squares import difference, difference_stencils
+
+# Names of the axes in formulas.
+AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A local value of which terms are products: a mean or a difference of neighbouring values of a channel.
+
+    Attributes
+    ----------
+    channel : int
+    orders : tuple of int
+        Order of the difference along every axis.
+    matrix : sparse array of shape (n_rows, n_values)
+        From a flat field with its channels to the feature at the points of the domain, or at the faces.
+    """
+
+    channel: int
+    orders: tuple[int, ...]
+    matrix: sp.csr_array
+
+    def name(self, channels):
+        """In formulas, such as ``u_xx``; `channels` are the names of the channels."""
+        along = "".join(axis * order for axis, order in zip(AXES, self.orders, strict=False))
+        return channels[self.channel] + (f"_{along}" if along else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Products of features, and of fluxes their divergence.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+    powers : ndarray of int, of shape (n_terms, n_features)
+        Exponents of the features in every term.
+    divergence : sparse array of shape (n_points, n_rows), or None
+        From fluxes through the faces to their derivative; for products at points of a part of the grid, to the whole
+        of it; None where that changes nothing.
+    axis : int or None
+        Axis of the fluxes.
+    points : ndarray of int
+        Points of the domain.
+    """
+
+    features: tuple[Feature, ...]
+    powers: np.ndarray
+    divergence: sp.csr_array | None
+    axis: int | None
+    points: np.ndarray
+
+    def __len__(self):
+        return len(self.powers)
+
+    def __getitem__(self, kept):
+        """Some of the terms, and the features that these need."""
+        powers = self.powers[kept]
+        used = np.flatnonzero(powers.any(axis=0))
+        return Terms(tuple(self.features[k] for k in used), powers[:, used], self.divergence, self.axis, self.points)
+
+    @property
+    def degrees(self):
+        """Degree of every term."""
+        return self.powers.sum(axis=1)
+
+    @cached_property
+    def stacked(self):
+        """Matrices of all features, one below the other."""
+        return sp.csr_array(sp.vstack([f.matrix for f in self.features])) if self.features else None
+
+    def values(self, Z):
+        """Features (n_features, n_rows, batch) of fields in columns (n_values, batch)."""
+        if self.stacked is None:
+            return np.empty((0, len(self.points), Z.shape[1]))
+        return (self.stacked @ Z).reshape(len(self.features), -1, Z.shape[1])
+
+    def products(self, values):
+        """Terms (n_terms, n_rows, batch) of features."""
+        return np.stack([_monomial(values, powers) for powers in self.powers])
+
+    def columns(self, Z):
+        """What every term does to every point (n_terms, n_points, batch), of fields in columns (n_values, batch)."""
+        return self.gathered(self.products(self.values(Z)))
+
+    def gathered(self, products):
+        """Products at the rows (k, n_rows, batch), at the points (k, n_points, batch): zeros outside of the domain."""
+        if self.divergence is not None:
+            return np.stack([self.divergence @ product for product in products])
+        return products
+
+    def names(self, channels):
+        """Names of the terms, such as ``u^2 u_x`` and, of fluxes, ``(u u_x)_x``."""
+        found = []
+        for powers in self.powers:
+            factors = [
+                f.name(channels) + (f"^{p}" if p > 1 else "") for f, p in zip(self.features, powers, strict=True) if p
+            ]
+            product = " ".join(factors) or "1"
+            if self.axis is None:
+                found.append(product)
+            elif powers.sum() == 1:
+                feature = self.features[int(np.argmax(powers))]
+                orders = [o + (axis == self.axis) for axis, o in enumerate(feature.orders)]
+                found.append(Feature(feature.channel, tuple(orders), feature.matrix).name(channels))
+            else:
+                found.append(f"({product})_{AXES[self.axis]}")
+        return found
+
+
+def _monomial(values, powers):
+    """Product of powers of features; ones for none."""
+    product = None
+    for value, power in zip(values, powers, strict=True):
+        for _ in range(power):
+            product = value if product is None else product * value
+    return np.ones(values.shape[1:]) if product is None else product
+
+
+def monomials(n_features, degree, least=1):
+    """Exponents of all products of so many features up to a degree, those of low degree first."""
+    found = []
+    for d in range(least, degree + 1):
+        for factors in itertools.combinations_with_replacement(range(n_features), d):
+            found.append(np.bincount(np.array(factors, dtype=int), minlength=n_features))
+    return np.array(found, dtype=int).reshape(-1, n_features)
+
+
+def point_features(lines, spacing, radius, n_channels=None):
+    """Values and central differences along the axes at the points of the domain.
+
+    Parameters
+    ----------
+    lines : list of Lines
+        Of every channel.
+    spacing : tuple of float
+        Distance of neighbouring points along every axis.
+    radius : int
+        Neighbours on either side; 0 for the values alone.
+    n_channels : int, default=None
+        Channels that have differences, the first ones; all if None.
+    """
+    n_axes = len(lines[0].shape)
+    stencils = difference_stencils(radius).numpy()
+    found = []
+    for c, line in enumerate(lines):
+        found.append(Feature(c, (0,) * n_axes, _in_channel(_stencil(line, 0, {0: 1.0}), c, len(lines))))
+        if n_channels is not None and c >= n_channels:
+            continue
+        for axis in range(n_axes):
+            for order in range(1, 2 * radius + 1):
+                weights = dict(zip(range(-radius, radius + 1), stencils[order] / spacing[axis] ** order, strict=True))
+                orders = tuple(order * (a == axis) for a in range(n_axes))
+                found.append(Feature(c, orders, _in_channel(_stencil(line, axis, weights), c, len(lines))))
+    return found
+
+
+def face_features(lines, axis, spacing, radius, n_channels=None):
+    """Means and differences at the faces across an axis, up to order 2 `radius` - 1.
+
+    The faces are those behind every point of the domain, and those before the first ones. Means have two points, and
+    differences of even order, such as the second one, the mean of the two on either side.
+    """
+    n_axes = len(lines[0].shape)
+    found = []
+    for c, line in enumerate(lines):
+        for order in range(2 * radius if n_channels is None or c < n_channels else 1):
+            # Offsets from the point before the face.
+            if order % 2:
+                weights = dict(zip(range(-(order // 2), order // 2 + 2), difference(order).tolist(), strict=True))
+            else:
+                half = (np.convolve(difference(order).numpy(), [0.5, 0.5])).tolist()
+                weights = dict(zip(range(-(order // 2), order // 2 + 2), half, strict=True))
+            weights = {o: w / spacing[axis] ** order for o, w in weights.items()}
+            orders = tuple(order * (a == axis) for a in range(n_axes))
+            behind = _stencil(line, axis, weights)
+            before = _stencil(line, axis, {o - 1: w for o, w in weights.items()}, line.first(axis))
+            found.append(Feature(c, orders, _in_channel(sp.vstack([behind, before]), c, len(lines))))
+    return found
+
+
+def divergence(line, axis, spacing):
+    """Divergence of fluxes through the faces across an axis, of the shape (n_points, n_faces)."""
+    n_inside, first = len(line.points), line.first(axis)
+    previous = line.before(axis)
+    number = np.full(len(line), -1)
+    number[line.points] = np.arange(n_inside)
+    entry = np.where(previous >= 0, number[previous], -1)
+    entry[previous < 0] = n_inside + np.searchsorted(first, line.points[previous < 0])
+    rows = np.concatenate([line.points, line.points])
+    columns = np.concatenate([np.arange(n_inside), entry])
+    data = np.repeat([1.0, -1.0], n_inside) / spacing[axis]
+    return sp.csr_array((data, (rows, columns)), shape=(len(line), n_inside + len(first)))
+
+
+def _stencil(line, axis, weights, points=None):
+    return sum(w * line.shift(axis, offset, points) for offset, w in weights.items() if w)
+
+
+def _in_channel(matrix, channel, n_channels):
+    blocks = [sp.csr_array(matrix.shape)] * n_channels
+    blocks[channel] = matrix
+    return sp.csr_array(sp.hstack(blocks))
+
+
+def point_terms(lines, spacing, radius, degree, *, n_channels=None, least=0):
+    """All products at points, as :class:`Terms`."""
+    features = point_features(lines, spacing, radius, n_channels)
+    points = lines[0].points
+    spread = sp.csr_array((np.ones(len(points)), (points, np.arange(len(points)))), shape=(len(lines[0]), len(points)))
+    whole = len(points) == len(lines[0])
+    return Terms(tuple(features), monomials(len(features), degree, least), None if whole else spread, None, points)
+
+
+def flux_terms(lines, axis, spacing, radius, degree, *, n_channels=None):
+    """All fluxes through the faces across an axis, as :class:`Terms`."""
+    features = face_features(lines, axis, spacing, radius, n_channels)
+    powers = monomials(len(features), degree)
+    return Terms(tuple(features), powers, divergence(lines[0], axis, spacing), axis, lines[0].points)
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """A polynomial N of fields: sums of terms with coefficients that all points share.
+
+    Attributes
+    ----------
+    groups : tuple of Terms
+    coefficients : tuple of ndarrays of shape (n_terms, n_channels)
+        One for each group; columns are the channels of N.
+    """
+
+    groups: tuple[Terms, ...]
+    coefficients: tuple[np.ndarray, ...]
+
+    @property
+    def n_channels(self):
+        """Channels of N; fields may have further ones, as parameters."""
+        return self.coefficients[0].shape[1]
+
+    @property
+    def n_points(self):
+        """Points of the grid, inside of the domain or not."""
+        group = self.groups[0]
+        return len(group.points) if group.divergence is None else group.divergence.shape[0]
+
+    @cached_property
+    def _parts(self):
+        """Of every group, the terms in use, their coefficients, and the linear ones as one sparse matrix."""
+        parts, linear = [], 0
+        for group, c in zip(self.groups, self.coefficients, strict=True):
+            used = c.any(axis=1)
+            is_linear = used & (group.degrees == 1)
+            for t in np.flatnonzero(is_linear):
+                S = group.features[int(np.argmax(group.powers[t]))].matrix
+                out = S if group.divergence is None else group.divergence @ S
+                linear = linear + sp.kron(c[t][:, None], out)
+            rest = used & ~is_linear
+            if rest.any():
+                parts.append((group[rest], np.ascontiguousarray(c[rest].T)))
+        return parts, None if isinstance(linear, int) else sp.csr_array(linear)
+
+    def __call__(self, Z):
+        """N (n_channels * n_points, batch) of fields in columns (n_values, batch)."""
+        parts, linear = self._parts
+        total = np.zeros((self.n_channels * self.n_points, Z.shape[1])) if linear is None else linear @ Z
+        for group, c in parts:
+            products = group.products(group.values(Z))
+            mixed = np.tensordot(c, products, 1)
+            total += group.gathered(mixed).reshape(total.shape)
+        return total
+
+    def at(self, Z):
+        """The derivative of N at fields in columns."""
+        return Derivative(self, Z)
+
+
+class Derivative:
+    """The derivative of a polynomial at fields.
+
+    Parameters
+    ----------
+    law : Polynomial
+    Z : ndarray of shape (n_values, batch)
+    """
+
+    def __init__(self, law, Z):
+        self.law = law
+        parts, self.linear = law._parts
+        self.slopes = []
+        for group, c in parts:
+            values = group.values(Z)
+            by_feature = np.zeros((len(group.features), len(c), *values.shape[1:]))
+            for t, powers in enumerate(group.powers):
+                for k in np.flatnonzero(powers):
+                    lower = powers.copy()
+                    lower[k] -= 1
+                    derivative = powers[k] * _monomial(values, lower)
+                    for a in np.flatnonzero(c[:, t]):
+                        by_feature[k, a] += c[a, t] * derivative
+            self.slopes.append((group, by_feature))
+
+    def __call__(self, D):
+        """Derivatives (n_channels * n_points, batch, k) along directions (n_values, batch, k)."""
+        n_out, (n_values, batch, k) = self.law.n_channels * self.law.n_points, D.shape
+        flat = D.reshape(n_values, -1)
+        total = np.zeros((n_out, batch * k)) if self.linear is None else self.linear @ flat
+        for group, slopes in self.slopes:
+            changes = group.values(flat).reshape(len(group.features), -1, batch, k)
+            mixed = np.zeros((slopes.shape[1], *changes.shape[1:]))
+            for by_channel, change in zip(slopes, changes, strict=True):
+                for a, slope in enumerate(by_channel):
+                    mixed[a] += slope[..., None] * change
+            total += group.gathered(mixed.reshape(len(mixed), -1, batch * k)).reshape(total.shape)
+        return total.reshape(n_out, batch, k)
+
+    def matrix(self, sample=0):
+        """Sparse Jacobian (n_channels * n_points, n_values) of one of the fields."""
+        total = sp.csr_array((self.law.n_channels * self.law.n_points, self._n_values))
+        if self.linear is not None:
+            total = total + self.linear
+        for group, slopes in self.slopes:
+            for feature, by_channel in zip(group.features, slopes, strict=True):
+                rows = []
+                for slope in by_channel:
+                    block = sp.diags_array(slope[:, sample]) @ feature.matrix
+                    rows.append(block if group.divergence is None else group.divergence @ block)
+                total = total + sp.vstack(rows)
+        return sp.csr_array(total)
+
+    @property
+    def _n_values(self):
+        return self.law.groups[0].features[0].matrix.shape[1]
