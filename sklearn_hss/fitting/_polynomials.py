@@ -311,33 +311,29 @@ class Derivative:
             self.slopes.append((group, by_feature))
 
     def __call__(self, D):
-        """Derivatives (n_channels * n_points, batch, k) along directions (n_values, batch, k)."""
-        n_out, (n_values, batch, k) = self.law.n_channels * self.law.n_points, D.shape
-        flat = D.reshape(n_values, -1)
-        total = np.zeros((n_out, batch * k)) if self.linear is None else self.linear @ flat
+        """Derivatives along directions, both (n_channels * n_points, batch, k); parameters do not change."""
+        n, batch, k = D.shape
+        flat = D.reshape(n, -1)
+        total = np.zeros((n, batch * k)) if self.linear is None else self.linear[:, :n] @ flat
         for group, slopes in self.slopes:
-            changes = group.values(flat).reshape(len(group.features), -1, batch, k)
-            mixed = np.zeros((slopes.shape[1], *changes.shape[1:]))
-            for by_channel, change in zip(slopes, changes, strict=True):
-                for a, slope in enumerate(by_channel):
-                    mixed[a] += slope[..., None] * change
+            mixed = np.zeros((slopes.shape[1], *slopes.shape[2:], k))
+            for feature, by_channel in zip(group.features, slopes, strict=True):
+                if feature.channel < self.law.n_channels:
+                    change = (feature.matrix[:, :n] @ flat).reshape(-1, batch, k)
+                    for a, slope in enumerate(by_channel):
+                        mixed[a] += slope[..., None] * change
             total += group.gathered(mixed.reshape(len(mixed), -1, batch * k)).reshape(total.shape)
-        return total.reshape(n_out, batch, k)
+        return total.reshape(D.shape)
 
     def matrix(self, sample=0):
-        """Sparse Jacobian (n_channels * n_points, n_values) of one of the fields."""
-        total = sp.csr_array((self.law.n_channels * self.law.n_points, self._n_values))
-        if self.linear is not None:
-            total = total + self.linear
+        """Sparse Jacobian (n_channels * n_points, n_channels * n_points) at one of the fields."""
+        n = self.law.n_channels * self.law.n_points
+        total = sp.csr_array((n, n)) if self.linear is None else self.linear[:, :n]
         for group, slopes in self.slopes:
             for feature, by_channel in zip(group.features, slopes, strict=True):
                 rows = []
                 for slope in by_channel:
-                    block = sp.diags_array(slope[:, sample]) @ feature.matrix
+                    block = sp.diags_array(slope[:, sample]) @ feature.matrix[:, :n]
                     rows.append(block if group.divergence is None else group.divergence @ block)
                 total = total + sp.vstack(rows)
         return sp.csr_array(total)
-
-    @property
-    def _n_values(self):
-        return self.law.groups[0].features[0].matrix.shape[1]

@@ -1,0 +1,314 @@
+"""Choice of the terms of a law du/dt = N(u): from few to many, as long as held-out states are predicted better."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._polynomials import flux_terms, point_terms
+from ._shooting import Law, Shooting, advance, eliminated, error, gains
+
+# Scales of smoothing, in points, through which a law that is far off is fitted.
+_SCALES = (8, 4, 2, 1, 0)
+# Laws that leave more than this fraction of the change of states are far off.
+_FAR = 0.3
+# A term must lower the residual to this fraction, and a stage the error of held-out states.
+_WORTHWHILE = 0.97
+# Errors that need no further terms.
+_EXACT = 1e-9
+# Terms of a channel at most, and terms whose derivatives are computed to find the best of them.
+_MOST_TERMS, _MOST_CANDIDATES = 16, 40
+# A term that explains less than this fraction of what is left is none of the start.
+_START = 0.02
+# Numbers in the derivatives that a search for terms may have.
+_SEARCH = 6_000_000
+# Nonlinear terms have at most so many derivatives in all: others grow too fast with the slope of states.
+_MOST_ORDERS = 4
+# States that a law must stay bounded for: these times the largest of the training, in both senses, and sums of them.
+_STRESS, _N_STRESS, _BOUNDED = 1.25, 8, 4.0
+# Simpler laws may have so many times the error.
+_AS_GOOD = 1.1
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Terms that a law may have.
+
+    Attributes
+    ----------
+    groups : tuple of Terms
+    slots : list of lists of (group, term, channel)
+        Of ever richer stages, those that come with each.
+    names : list of str
+        Of the stages.
+    n_channels : int
+    """
+
+    groups: tuple
+    slots: list
+    names: list
+    n_channels: int
+
+    def up_to(self, stage):
+        """Slots of a stage and those before."""
+        return [slot for slots in self.slots[: stage + 1] for slot in slots]
+
+    @property
+    def diffusion(self):
+        """Slots of second derivatives of each channel in itself."""
+        found = []
+        for g, t, c in self.up_to(len(self.slots) - 1):
+            group = self.groups[g]
+            if group.powers[t].sum() == 1:
+                feature = group.features[int(np.argmax(group.powers[t]))]
+                if feature.channel == c and sum(feature.orders) + (group.axis is not None) == 2:
+                    found.append((g, t, c))
+        return found
+
+
+def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
+    """Terms up to a radius and a degree, in stages.
+
+    Parameters
+    ----------
+    lines : list of Lines
+        Of the channels of the state and behind them of those of the parameters.
+    spacing : tuple of float
+    n_channels : int
+        Channels of the state.
+    radius, degree : int
+    conservative : bool or "auto"
+        Whether there are fluxes only. "auto" has fluxes and products of the values at a point, and then other products
+        as well; False has no fluxes.
+
+    Returns
+    -------
+    Pool
+    """
+    n_axes = len(lines[0].shape)
+    groups = []
+    if conservative is not False:
+        groups += [
+            flux_terms(lines, axis, spacing, radius, degree, n_channels=n_channels) for axis in range(n_axes)
+        ]
+    if conservative is not True:
+        groups.append(point_terms(lines, spacing, 0, degree))
+    if conservative is False:
+        groups = [point_terms(lines, spacing, radius, degree, n_channels=n_channels)]
+    elif conservative == "auto":
+        plain = point_terms(lines, spacing, 1, min(degree, 2), n_channels=n_channels)
+        mixed = [t for t, powers in enumerate(plain.powers) if powers.sum() > 1 and _order(plain, powers)]
+        groups.append(plain[mixed])
+    levels = [(r, d) for r in range(1, radius + 1) for d in range(1, degree + 1) if r == 1 or d > 1 or degree == 1]
+    names = [f"radius {r}, degree {d}" for r, d in levels]
+    slots: list[list] = [[] for _ in levels]
+    if conservative == "auto":
+        names.append("products with derivatives")
+        slots.append([])
+    for g, group in enumerate(groups):
+        for t, powers in enumerate(group.powers):
+            if powers.sum() > 1 and _total_order(group, powers) > _MOST_ORDERS:
+                continue
+            needed = max(_radius(group, powers), 1), max(int(powers.sum()), 1)
+            stage = next(k for k, (r, d) in enumerate(levels) if r >= needed[0] and d >= needed[1])
+            if conservative == "auto" and g == len(groups) - 1:
+                stage = len(levels)
+            slots[stage] += [(g, t, c) for c in range(n_channels)]
+    return Pool(tuple(groups), slots, names, n_channels)
+
+
+def _order(group, powers):
+    """Largest order of the derivatives in a term."""
+    return max((sum(f.orders) for f, p in zip(group.features, powers, strict=True) if p), default=0)
+
+
+def _total_order(group, powers):
+    """Sum of the orders of the derivatives of the factors of a term."""
+    return sum(p * sum(f.orders) for f, p in zip(group.features, powers, strict=True))
+
+
+def _radius(group, powers):
+    order = _order(group, powers)
+    return (order + 1) // 2 if group.axis is None else order // 2 + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A law on the way, and how well it predicts."""
+
+    law: Law
+    cost: float
+    R: np.ndarray | None
+    integrator: object
+    error: float
+
+
+class Growth:
+    """Laws of ever more terms of a pool.
+
+    Parameters
+    ----------
+    shooting : Shooting
+        Of the pairs for training.
+    judge : callable
+        Takes a law and an integrator, and returns its error for held-out states.
+    pool : Pool
+    report : callable, default=None
+        Takes a candidate and the name of its stage.
+    """
+
+    def __init__(self, shooting, judge, pool, report=None):
+        self.shooting, self.judge, self.pool = shooting, judge, pool
+        self.report = report or (lambda candidate, stage: None)
+        self.change = float(np.linalg.norm(shooting.weights * (shooting.pairs.U - shooting.pairs.states)))
+        self.path: list[Candidate] = []
+
+    def run(self):
+        """All laws on the way, as candidates."""
+        law, stage = self.start()
+        self.keep(law, stage)
+        for stage in range(stage, len(self.pool.slots)):
+            self.grow(stage)
+            if self.path[-1].error < _EXACT:
+                break
+        return self.path
+
+    def keep(self, law, stage, scales=(0,), most=20):
+        """Refine a law, and append it to the path."""
+        for scale in scales:
+            law, cost, R, integrator = self.shooting.refine(law, scale=scale, most=8 if scale else most)
+        self.path.append(self.candidate(law, cost, R, integrator))
+        self.report(self.path[-1], self.pool.names[stage])
+
+    def candidate(self, law, cost, R, integrator):
+        """A law with its error, which is infinite where it is unstable."""
+        error = self.judge(law, integrator) if np.isfinite(cost) else np.inf
+        return Candidate(law, cost, R, integrator, error)
+
+    def is_stable(self, candidate, n_steps=10):
+        """Whether a law keeps states bounded that are somewhat larger than those of the training, and mixed."""
+        pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
+        order = np.argsort(np.abs(pairs.states).max(axis=0))[::-1]
+        rng = np.random.default_rng(0)
+        index = np.unique(np.concatenate([order[:2], rng.permutation(len(pairs))[: _N_STRESS // 2]]))
+        Z = pairs.Z[:, index].copy()
+        mean = Z[:n].mean(axis=1, keepdims=True)
+        Z[:n] = mean + _STRESS * (Z[:n] - mean)
+        size = np.abs(Z[:n]).max()
+        for _ in range(n_steps):
+            Z[:n] = advance(candidate.law, candidate.integrator, Z)
+            if not np.abs(Z[:n]).max() < _BOUNDED * size:
+                return False
+        return True
+
+    def start(self):
+        """A law to begin with, and the stage that it is of.
+
+        Where the states change little in a step, the trapezoidal rule says which terms there are. Where that leaves too
+        much, diffusion alone.
+        """
+        nothing = Law(self.pool.groups, (), np.zeros(0), self.pool.n_channels)
+        first = max(k for k, name in enumerate(self.pool.names) if name.startswith("radius 1"))
+        slots = self.pool.up_to(first)
+        R = self.shooting.between(nothing, slots)
+        chosen: list[int] = []
+        while len(chosen) < _MOST_TERMS * self.pool.n_channels:
+            found, left = gains(R, chosen)
+            best = int(np.argmax(found))
+            if not found[best] > _START * left:
+                break
+            chosen.append(best)
+        if chosen:
+            values = np.linalg.lstsq(R[:, chosen], R[:, -1], rcond=None)[0]
+            law = Law(self.pool.groups, tuple(slots[k] for k in chosen), values, self.pool.n_channels)
+            left = np.linalg.norm(self.shooting.residual(law, self.shooting.integrator(law)))
+            if left < _FAR * self.change:
+                return law, 0
+        return nothing.with_slots(self.pool.diffusion or slots[:1]), 0
+
+    def grow(self, stage):
+        """Add terms of a stage as long as that lowers the residual."""
+        now, misses = self.path[-1], 0
+        while len(now.law.slots) < _MOST_TERMS * self.pool.n_channels and now.error > _EXACT:
+            far = not now.cost < _FAR * self.change
+            scales = self.scales if far else (0,)
+            slot = self.best_term(now, stage, scales[0])
+            if slot is None:
+                break
+            self.keep(now.law.with_slots([slot]), stage, scales)
+            following = self.path[-1]
+            misses = 0 if following.cost < _WORTHWHILE * now.cost else misses + 1
+            now = following
+            if misses > 1:
+                break
+
+    @property
+    def scales(self):
+        n = min(self.shooting.lines[0].shape)
+        return tuple(scale for scale in _SCALES if scale <= n / 8)
+
+    def best_term(self, candidate, stage, scale):
+        """The term that explains most of what a law leaves, to first order; None if none does."""
+        law, shooting = candidate.law, self.part
+        others = [slot for slot in self.pool.up_to(stage) if slot not in set(law.slots)]
+        if not others:
+            return None
+        integrator = candidate.integrator
+        if len(others) > _MOST_CANDIDATES:
+            R = shooting.averaged(law, integrator, [*law.slots, *others])
+            found, _ = gains(R, list(range(len(law.slots))))
+            order = np.argsort(found[len(law.slots) :])[::-1]
+            others = [others[k] for k in order[:_MOST_CANDIDATES]]
+        R = shooting.factor(law.with_slots(others), integrator, scale)
+        if not np.isfinite(R).all():
+            return None
+        found, left = gains(R, list(range(len(law.slots))))
+        best = int(np.argmax(found))
+        return others[best - len(law.slots)] if found[best] > (1 - _WORTHWHILE**2) * left else None
+
+    @property
+    def part(self):
+        """Shooting with some of the pairs, of which derivatives for all candidates are affordable."""
+        pairs = self.shooting.pairs
+        n = max(min(_SEARCH // (len(pairs.U) * _MOST_CANDIDATES), len(pairs)), 1)
+        if n == len(pairs):
+            return self.shooting
+        if "_part" not in self.__dict__:
+            index = np.unique(np.linspace(0, len(pairs) - 1, n).astype(int))
+            self._part = Shooting(pairs.pick(index), np.ones(len(pairs.U)), self.shooting.lines)
+            self._part.weights = self.shooting.weights[:, index]
+        return self._part
+
+    def simplest(self):
+        """The law of fewest terms that is about as good as the best stable one, without terms that do not matter."""
+        stable = [c for c in self.path if np.isfinite(c.error) and self.is_stable(c)] or self.path
+        best = min(c.error for c in stable)
+        chosen = next(c for c in stable if c.error <= _AS_GOOD * best)
+        if not np.isfinite(chosen.cost):
+            return chosen
+        R = chosen.R if chosen.R is not None else self.shooting.factor(chosen.law, chosen.integrator)
+        for allowed in (1.03, 1.005):
+            dropped = eliminated(R, chosen.law.values, allowed * chosen.cost)
+            if dropped:
+                found = self.candidate(*self.shooting.refine(chosen.law.without(dropped)))
+                self.report(found, "dropped")
+                if found.error <= _AS_GOOD * best and self.is_stable(found):
+                    return found
+        return chosen
+
+
+def rollout_error(pairs, law, integrator):
+    """Mean error of predictions from the first states of trajectories, over their steps; one if they blow up."""
+    n, errors, sizes = len(pairs.U), [], []
+    chains = pairs.trajectories()
+    for length in sorted({len(chain) for chain in chains}):
+        same = np.array([chain for chain in chains if len(chain) == length])
+        Z = pairs.Z[:, same[:, 0]].copy()
+        for step in range(length):
+            Z[:n] = advance(law, integrator, Z)
+            if not np.isfinite(Z).all():
+                errors += [10.0] * (length - step)
+                sizes += [len(same)] * (length - step)
+                break
+            errors.append(error(pairs.pick(same[:, step]), Z[:n]))
+            sizes.append(len(same))
+    return float(np.average(errors, weights=sizes))
