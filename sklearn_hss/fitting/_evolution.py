@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._polynomials import flux_terms, point_terms
+from ._polynomials import Groups, flux_terms, point_terms
 from ._shooting import Law, Shooting, advance, eliminated, error, gains
 
 # Scales of smoothing, in points, through which a law that is far off is fitted.
@@ -17,8 +17,10 @@ _WORTHWHILE = 0.97
 _EXACT = 1e-9
 # Terms of a channel at most, and terms whose derivatives are computed to find the best of them.
 _MOST_TERMS, _MOST_CANDIDATES = 16, 40
-# A term that explains less than this fraction of what is left is none of the start.
-_START = 0.02
+# Terms are dropped while the residual does not grow beyond these times its size.
+_LESS, _LEAST = 1.05, 1.005
+# A start of fewer stages may leave so many times more; and terms that it may have.
+_SIMPLER, _MOST_START = 3.0, 160
 # Numbers in the derivatives that a search for terms may have.
 _SEARCH = 6_000_000
 # Nonlinear terms have at most so many derivatives in all: others grow too fast with the slope of states.
@@ -98,22 +100,30 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
         plain = point_terms(lines, spacing, 1, min(degree, 2), n_channels=n_channels)
         mixed = [t for t, powers in enumerate(plain.powers) if powers.sum() > 1 and _order(plain, powers)]
         groups.append(plain[mixed])
-    levels = [(r, d) for r in range(1, radius + 1) for d in range(1, degree + 1) if r == 1 or d > 1 or degree == 1]
+    levels = [(r, d) for d in range(1, degree + 1) for r in range(1, radius + 1)]
     names = [f"radius {r}, degree {d}" for r, d in levels]
     slots: list[list] = [[] for _ in levels]
+    if conservative != True:  # noqa: E712
+        names.insert(1, "reactions")
+        slots.insert(1, [])
     if conservative == "auto":
         names.append("products with derivatives")
         slots.append([])
     for g, group in enumerate(groups):
         for t, powers in enumerate(group.powers):
-            if powers.sum() > 1 and _total_order(group, powers) > _MOST_ORDERS:
+            total = int(powers.sum())
+            if total > 1 and _total_order(group, powers) > _MOST_ORDERS:
                 continue
-            needed = max(_radius(group, powers), 1), max(int(powers.sum()), 1)
-            stage = next(k for k, (r, d) in enumerate(levels) if r >= needed[0] and d >= needed[1])
             if conservative == "auto" and g == len(groups) - 1:
-                stage = len(levels)
+                stage = len(names) - 1
+            elif total > 1 and group.axis is None and not _order(group, powers):
+                stage = names.index("reactions")
+            else:
+                needed = max(_radius(group, powers), 1), max(total, 1)
+                stage = names.index("radius {}, degree {}".format(*needed))
             slots[stage] += [(g, t, c) for c in range(n_channels)]
-    return Pool(tuple(groups), slots, names, n_channels)
+    used = [k for k, some in enumerate(slots) if some]
+    return Pool(Groups(groups), [slots[k] for k in used], [names[k] for k in used], n_channels)
 
 
 def _order(group, powers):
@@ -140,6 +150,7 @@ class Candidate:
     R: np.ndarray | None
     integrator: object
     error: float
+    stable: bool
 
 
 class Growth:
@@ -164,13 +175,25 @@ class Growth:
 
     def run(self):
         """All laws on the way, as candidates."""
-        law, stage = self.start()
-        self.keep(law, stage)
-        for stage in range(stage, len(self.pool.slots)):
-            self.grow(stage)
-            if self.path[-1].error < _EXACT:
+        self.keep(self.start(), 0)
+        if self.is_far:
+            self.approach()
+        for stage in range(len(self.pool.slots)):
+            self.all_at_once(stage)
+            self.one_by_one(stage)
+            if self.best.error < _EXACT:
                 break
         return self.path
+
+    @property
+    def best(self):
+        """The stable law of least error so far."""
+        return min(self.path, key=lambda c: (not c.stable, c.error))
+
+    @property
+    def is_far(self):
+        """Whether the last law leaves much of the change of the states."""
+        return not self.path[-1].cost < _FAR * self.change
 
     def keep(self, law, stage, scales=(0,), most=20):
         """Refine a law, and append it to the path."""
@@ -182,9 +205,9 @@ class Growth:
     def candidate(self, law, cost, R, integrator):
         """A law with its error, which is infinite where it is unstable."""
         error = self.judge(law, integrator) if np.isfinite(cost) else np.inf
-        return Candidate(law, cost, R, integrator, error)
+        return Candidate(law, cost, R, integrator, error, np.isfinite(cost) and self.is_stable(law, integrator))
 
-    def is_stable(self, candidate, n_steps=10):
+    def is_stable(self, law, integrator, n_steps=10):
         """Whether a law keeps states bounded that are somewhat larger than those of the training, and mixed."""
         pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
         order = np.argsort(np.abs(pairs.states).max(axis=0))[::-1]
@@ -195,70 +218,99 @@ class Growth:
         Z[:n] = mean + _STRESS * (Z[:n] - mean)
         size = np.abs(Z[:n]).max()
         for _ in range(n_steps):
-            Z[:n] = advance(candidate.law, candidate.integrator, Z)
+            Z[:n] = advance(law, integrator, Z)
             if not np.abs(Z[:n]).max() < _BOUNDED * size:
                 return False
         return True
 
     def start(self):
-        """A law to begin with, and the stage that it is of.
+        """A law to begin with.
 
-        Where the states change little in a step, the trapezoidal rule says which terms there are. Where that leaves too
-        much, diffusion alone.
+        Where the states change little in a step, the trapezoidal rule tells which terms there are, of the simplest
+        stages that do. Where that leaves too much, diffusion alone.
         """
         nothing = Law(self.pool.groups, (), np.zeros(0), self.pool.n_channels)
-        first = max(k for k, name in enumerate(self.pool.names) if name.startswith("radius 1"))
-        slots = self.pool.up_to(first)
-        R = self.shooting.between(nothing, slots)
-        chosen: list[int] = []
-        while len(chosen) < _MOST_TERMS * self.pool.n_channels:
-            found, left = gains(R, chosen)
-            best = int(np.argmax(found))
-            if not found[best] > _START * left:
-                break
-            chosen.append(best)
-        if chosen:
-            values = np.linalg.lstsq(R[:, chosen], R[:, -1], rcond=None)[0]
-            law = Law(self.pool.groups, tuple(slots[k] for k in chosen), values, self.pool.n_channels)
-            left = np.linalg.norm(self.shooting.residual(law, self.shooting.integrator(law)))
-            if left < _FAR * self.change:
-                return law, 0
-        return nothing.with_slots(self.pool.diffusion or slots[:1]), 0
+        found = []
+        for stage in range(len(self.pool.slots)):
+            slots = self.pool.up_to(stage)
+            if len(slots) <= _MOST_START or not found:
+                R = self.part.between(nothing, slots)
+                kept, values = eliminated(R, np.zeros(len(slots)), _LESS)
+                left = np.linalg.norm(R[:, kept] @ values - R[:, -1])
+                found.append((left, Law(self.pool.groups, tuple(slots[k] for k in kept), values, self.pool.n_channels)))
+        best = min(left for left, _ in found)
+        law = next(law for left, law in found if left <= _SIMPLER * best)
+        left = np.linalg.norm(self.shooting.residual(law, self.shooting.integrator(law)))
+        if left < _FAR * self.change:
+            return law
+        return nothing.with_slots(self.pool.diffusion or self.pool.slots[0][:1])
 
-    def grow(self, stage):
-        """Add terms of a stage as long as that lowers the residual."""
-        now, misses = self.path[-1], 0
-        while len(now.law.slots) < _MOST_TERMS * self.pool.n_channels and now.error > _EXACT:
-            far = not now.cost < _FAR * self.change
-            scales = self.scales if far else (0,)
-            slot = self.best_term(now, stage, scales[0])
+    def approach(self):
+        """Add terms of low degree to a law that is far off, through smoothed residuals."""
+        simple = ("radius 1, degree 1", "reactions", "radius 1, degree 2")
+        slots = [slot for some, name in zip(self.pool.slots, self.pool.names, strict=True) if name in simple for slot in some]
+        while self.is_far and len(self.path[-1].law.slots) < _MOST_TERMS * self.pool.n_channels:
+            slot = self.best_term(self.path[-1], slots, self.scales[0])
             if slot is None:
                 break
-            self.keep(now.law.with_slots([slot]), stage, scales)
-            following = self.path[-1]
-            misses = 0 if following.cost < _WORTHWHILE * now.cost else misses + 1
-            now = following
-            if misses > 1:
+            self.keep(self.path[-1].law.with_slots([slot]), 0, self.scales)
+
+    def all_at_once(self, stage):
+        """Fit all terms of a stage to first order, drop those that matter little, and refine the others."""
+        now = self.best
+        slots = self.candidates(now, self.pool.up_to(stage))
+        if now.integrator is None or not slots or not np.isfinite(now.cost):
+            return
+        law = now.law.with_slots(slots)
+        R = self.part.factor(law, now.integrator)
+        if np.isfinite(R).all():
+            kept, values = eliminated(R, law.values, _LESS)
+            if {law.slots[k] for k in kept} - set(now.law.slots):
+                sparse = Law(law.groups, tuple(law.slots[k] for k in kept), values, law.n_channels)
+                ready = law.without(np.setdiff1d(np.arange(len(law.slots)), kept))
+                costs = [self.shooting.cost(each, self.shooting.integrator(each))[0] for each in (sparse, ready)]
+                self.keep(sparse if costs[0] < costs[1] else ready, stage)
+
+    def candidates(self, candidate, slots):
+        """Those of the slots that a law does not have; where there are many, the ones that seem to help most."""
+        law = candidate.law
+        others = [slot for slot in slots if slot not in set(law.slots)]
+        if len(others) > _MOST_CANDIDATES:
+            R = self.part.averaged(law, candidate.integrator, [*law.slots, *others])
+            if not np.isfinite(R).all():
+                return others[:_MOST_CANDIDATES]
+            found, _ = gains(R, list(range(len(law.slots))))
+            order = np.argsort(found[len(law.slots) :])[::-1]
+            others = [others[k] for k in order[:_MOST_CANDIDATES]]
+        return others
+
+    def one_by_one(self, stage):
+        """Add terms of a stage as long as that lowers the residual, but none that make the law unstable."""
+        now, misses, refused = self.best, 0, set()
+        while len(now.law.slots) < _MOST_TERMS * self.pool.n_channels and now.error > _EXACT and misses < 2:
+            slots = [slot for slot in self.pool.up_to(stage) if slot not in refused]
+            slot = self.best_term(now, slots) if np.isfinite(now.cost) else None
+            if slot is None:
                 break
+            self.keep(now.law.with_slots([slot]), stage)
+            found = self.path[-1]
+            misses = 0 if found.stable and found.cost < _WORTHWHILE * now.cost else misses + 1
+            if found.stable:
+                now = found
+            else:
+                refused.add(slot)
 
     @property
     def scales(self):
         n = min(self.shooting.lines[0].shape)
         return tuple(scale for scale in _SCALES if scale <= n / 8)
 
-    def best_term(self, candidate, stage, scale):
+    def best_term(self, candidate, slots, scale=0):
         """The term that explains most of what a law leaves, to first order; None if none does."""
-        law, shooting = candidate.law, self.part
-        others = [slot for slot in self.pool.up_to(stage) if slot not in set(law.slots)]
+        law, others = candidate.law, self.candidates(candidate, slots)
         if not others:
             return None
-        integrator = candidate.integrator
-        if len(others) > _MOST_CANDIDATES:
-            R = shooting.averaged(law, integrator, [*law.slots, *others])
-            found, _ = gains(R, list(range(len(law.slots))))
-            order = np.argsort(found[len(law.slots) :])[::-1]
-            others = [others[k] for k in order[:_MOST_CANDIDATES]]
-        R = shooting.factor(law.with_slots(others), integrator, scale)
+        R = self.part.factor(law.with_slots(others), candidate.integrator, scale)
         if not np.isfinite(R).all():
             return None
         found, left = gains(R, list(range(len(law.slots))))
@@ -280,18 +332,18 @@ class Growth:
 
     def simplest(self):
         """The law of fewest terms that is about as good as the best stable one, without terms that do not matter."""
-        stable = [c for c in self.path if np.isfinite(c.error) and self.is_stable(c)] or self.path
-        best = min(c.error for c in stable)
-        chosen = next(c for c in stable if c.error <= _AS_GOOD * best)
+        best = self.best
+        chosen = next(c for c in self.path if c.stable >= best.stable and c.error <= _AS_GOOD * best.error)
         if not np.isfinite(chosen.cost):
             return chosen
         R = chosen.R if chosen.R is not None else self.shooting.factor(chosen.law, chosen.integrator)
-        for allowed in (1.03, 1.005):
-            dropped = eliminated(R, chosen.law.values, allowed * chosen.cost)
-            if dropped:
+        for allowed in (_LESS, _LEAST):
+            kept, _ = eliminated(R, chosen.law.values, allowed)
+            if len(kept) < len(chosen.law.slots):
+                dropped = np.setdiff1d(np.arange(len(chosen.law.slots)), kept)
                 found = self.candidate(*self.shooting.refine(chosen.law.without(dropped)))
                 self.report(found, "dropped")
-                if found.error <= _AS_GOOD * best and self.is_stable(found):
+                if found.stable and found.error <= _AS_GOOD * best.error:
                     return found
         return chosen
 

@@ -339,6 +339,14 @@ def gains(R, chosen):
     return found, float(y @ y)
 
 
+def least_squares(R, values):
+    """Columns of unit norm, their norms, and the target of the coefficients themselves, of a factor at `values`."""
+    A, y = R[:, :-1], R[:, :-1] @ values + R[:, -1]
+    norms = np.linalg.norm(A, axis=0)
+    norms = np.where(norms > 0, norms, 1)
+    return A / norms, norms, y
+
+
 def eliminated(R, values, allowed):
     """Slots that can be dropped one by one, the others fitted anew to first order, and the cost stays below a bound.
 
@@ -348,24 +356,29 @@ def eliminated(R, values, allowed):
         Factor as of :meth:`Shooting.factor`, at the coefficients `values`.
     values : ndarray of shape (n_slots,)
     allowed : float
-        Largest norm of the residual.
+        Largest norm of the residual, relative to that with all slots.
 
     Returns
     -------
-    list of int
-        The least important one first.
+    kept : list of int
+    fitted : ndarray of shape (n_kept,)
+        Coefficients.
     """
-    A = R[:, :-1]
-    y = A @ values + R[:, -1]
-    norms = np.linalg.norm(A, axis=0)
-    A = A / np.where(norms > 0, norms, 1)
-    kept, dropped = list(range(len(values))), []
-    while len(kept) > 1:
-        costs = []
-        for k in range(len(kept)):
-            others = A[:, kept[:k] + kept[k + 1 :]]
-            costs.append(np.linalg.norm(y - others @ np.linalg.lstsq(others, y, rcond=_OPEN)[0]))
-        if not min(costs) <= allowed:
-            break
-        dropped.append(kept.pop(int(np.argmin(costs))))
-    return dropped
+    A, norms, y = least_squares(R, values)
+    # A little weight on small coefficients decides between combinations that the pairs do not tell apart.
+    A = np.concatenate([A, _OPEN**0.5 * np.eye(A.shape[1])])
+    y = np.concatenate([y, np.zeros(A.shape[1])])
+    kept, bound = list(range(A.shape[1])), None
+    while True:
+        T = np.linalg.qr(np.column_stack([A[:, kept], y]), mode="r")
+        n = len(kept)
+        c = np.linalg.solve(T[:n, :n], T[:n, n])
+        square = T[n, n] ** 2 if len(T) > n else 0.0
+        if bound is None:
+            bound = allowed**2 * square
+        inverse = np.linalg.inv(T[:n, :n])
+        rises = c**2 / np.square(inverse).sum(axis=1)
+        k = int(np.argmin(rises))
+        if n == 1 or square + rises[k] > bound:
+            return kept, c / norms[kept]
+        kept.pop(k)
