@@ -1,18 +1,26 @@
-"""Choice of the terms of a law du/dt = N(u): from few to many, as long as held-out states are predicted better."""
+"""Local laws du/dt = N(u) from pairs of states: which terms there are, from few to many, and how far to trust them."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from ._ends import find_ends
+from ._integrators import Integrator
+from ._least_squares import RidgeRegression
 from ._polynomials import Groups, flux_terms, point_terms
-from ._shooting import Law, Shooting, advance, eliminated, error, gains
+from ._reflections import Lines
+from ._shooting import Law, Pairs, Shooting, advance, eliminated, error, gains
 
 # Scales of smoothing, in points, through which a law that is far off is fitted.
 _SCALES = (8, 4, 2, 1, 0)
 # Laws that leave more than this fraction of the change of states are far off.
 _FAR = 0.3
+# Laws that leave less than this fraction of it are near.
+_NEAR = 0.05
 # A term must lower the residual to this fraction, and a stage the error of held-out states.
-_WORTHWHILE = 0.97
+_WORTHWHILE, _STAGE = 0.97, 0.9
 # Errors that need no further terms.
 _EXACT = 1e-9
 # Terms of a channel at most, and terms whose derivatives are computed to find the best of them.
@@ -27,6 +35,10 @@ _SEARCH = 6_000_000
 _MOST_ORDERS = 4
 # States that a law must stay bounded for: these times the largest of the training, in both senses, and sums of them.
 _STRESS, _N_STRESS, _BOUNDED = 1.25, 8, 4.0
+# Values of the pairs that terms are chosen with, at most, and fraction of pairs, or of space, that is held out.
+_GROWTH, _HELD_OUT = 150_000, 0.2
+# Pairs whose states are this much smaller than others count as these do.
+_SMALL = 1e-2
 # Simpler laws may have so many times the error.
 _AS_GOOD = 1.1
 
@@ -55,6 +67,11 @@ class Pool:
         return [slot for slots in self.slots[: stage + 1] for slot in slots]
 
     @property
+    def after_quadratic(self):
+        """The first stage behind those of degree 2."""
+        return 1 + max((k for k, name in enumerate(self.names) if name.endswith("degree 2")), default=len(self.names))
+
+    @property
     def diffusion(self):
         """Slots of second derivatives of each channel in itself."""
         found = []
@@ -67,7 +84,7 @@ class Pool:
         return found
 
 
-def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
+def make_pool(lines, spacing, n_channels, *, radius, degree, conservative, constant=()):
     """Terms up to a radius and a degree, in stages.
 
     Parameters
@@ -81,6 +98,8 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
     conservative : bool or "auto"
         Whether there are fluxes only. "auto" has fluxes and products of the values at a point, and then other products
         as well; False has no fluxes.
+    constant : collection of int
+        Channels of parameters that have the same value everywhere, of which there are no terms.
 
     Returns
     -------
@@ -89,9 +108,7 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
     n_axes = len(lines[0].shape)
     groups = []
     if conservative is not False:
-        groups += [
-            flux_terms(lines, axis, spacing, radius, degree, n_channels=n_channels) for axis in range(n_axes)
-        ]
+        groups += [flux_terms(lines, axis, spacing, radius, degree, n_channels=n_channels) for axis in range(n_axes)]
     if conservative is not True:
         groups.append(point_terms(lines, spacing, 0, degree))
     if conservative is False:
@@ -111,9 +128,11 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative):
         slots.append([])
     for g, group in enumerate(groups):
         for t, powers in enumerate(group.powers):
-            total = int(powers.sum())
-            if total > 1 and _total_order(group, powers) > _MOST_ORDERS:
+            total, used = int(powers.sum()), [f.channel for f, p in zip(group.features, powers, strict=True) if p]
+            if (total > 1 and _total_order(group, powers) > _MOST_ORDERS) or set(used) & set(constant):
                 continue
+            if group.axis is not None and max(used) >= n_channels and total > 2:
+                continue  # diffusivities and velocities that are parameters are factors of single values
             if conservative == "auto" and g == len(groups) - 1:
                 stage = len(names) - 1
             elif total > 1 and group.axis is None and not _order(group, powers):
@@ -178,11 +197,15 @@ class Growth:
         self.keep(self.start(), 0)
         if self.is_far:
             self.approach()
+        misses, seen = 0, self.pool.after_quadratic
         for stage in range(len(self.pool.slots)):
+            before = self.best
+            # Where quadratic fluxes bring next to nothing, cubic ones are not worth the time.
+            if before.error < _EXACT or (stage >= seen and misses > 1 and before.cost < _NEAR * self.change):
+                break
             self.all_at_once(stage)
             self.one_by_one(stage)
-            if self.best.error < _EXACT:
-                break
+            misses = 0 if self.best.error < _STAGE * before.error else misses + 1
         return self.path
 
     @property
@@ -248,7 +271,9 @@ class Growth:
     def approach(self):
         """Add terms of low degree to a law that is far off, through smoothed residuals."""
         simple = ("radius 1, degree 1", "reactions", "radius 1, degree 2")
-        slots = [slot for some, name in zip(self.pool.slots, self.pool.names, strict=True) if name in simple for slot in some]
+        slots = [
+            slot for some, name in zip(self.pool.slots, self.pool.names, strict=True) if name in simple for slot in some
+        ]
         while self.is_far and len(self.path[-1].law.slots) < _MOST_TERMS * self.pool.n_channels:
             slot = self.best_term(self.path[-1], slots, self.scales[0])
             if slot is None:
@@ -364,3 +389,219 @@ def rollout_error(pairs, law, integrator):
             errors.append(error(pairs.pick(same[:, step]), Z[:n]))
             sizes.append(len(same))
     return float(np.average(errors, weights=sizes))
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution:
+    """A law for pairs of states, and what is known of it.
+
+    Attributes
+    ----------
+    law : Law
+    integrator : Integrator
+    lines : list of Lines
+        Of every channel.
+    linear : RidgeStep
+        Ridge regression of the increments, as an alternative.
+    errors : dict of str to float
+        Mean relative errors for held-out pairs of "law", "rollout" (over the steps of held-out trajectories), "ridge"
+        and "persistence".
+    verified : bool
+        Whether pairs, or else a part of space, were held out.
+    residual : float
+        Mean relative error of the law for all pairs.
+    candidates : list of dict
+        The laws that were tried.
+    """
+
+    law: Law
+    integrator: Integrator
+    lines: list
+    linear: "RidgeStep"
+    errors: dict
+    residual: float
+    candidates: list
+
+    def step(self, Z):
+        """States a step later (n, batch) of states and parameters in columns; NaN where the law is unstable."""
+        return advance(self.law, self.integrator, Z)
+
+
+class RidgeStep:
+    """Ridge regression of increments on states and parameters, with the mean increment as intercept.
+
+    Parameters
+    ----------
+    Z, U : ndarrays of shape (n_values, n_pairs) and (n, n_pairs)
+    roots : ndarray of shape (n_pairs,)
+        Square roots of weights.
+    """
+
+    def __init__(self, Z, U, roots):
+        weights = roots**2 / np.sum(roots**2)
+        change = U - Z[: len(U)]
+        self.means = Z @ weights, change @ weights
+        X, Y = (torch.from_numpy((A - mean[:, None]) * roots) for A, mean in zip((Z, change), self.means, strict=True))
+        W, s, V = torch.linalg.svd(X, full_matrices=False)
+        kept = int((s > 1e-12 * s[:1]).sum()) if s[:1].sum() > 0 else 0
+        ridge = RidgeRegression((W[:, :kept], s[:kept], V[:kept]), Y)
+        self.left, self.right = (A.numpy() for A in ridge.factors(ridge.best_alpha())) if kept else (0, 0)
+
+    def step(self, Z):
+        """States a step later (n, batch)."""
+        found = Z[: len(self.means[1])] + self.means[1][:, None]
+        return found + self.left @ (self.right.T @ (Z - self.means[0][:, None])) if np.ndim(self.left) else found
+
+
+def chains(Z, U):
+    """Order of pairs in which those of a trajectory follow each other, and the number of the trajectory of each.
+
+    Parameters
+    ----------
+    Z, U : ndarrays of shape (n_values, n_pairs) and (n, n_pairs)
+        A pair follows another one if its first state is the other one's second state.
+    """
+    first: dict[bytes, int] = {}
+    for k in range(Z.shape[1]):
+        first.setdefault(np.ascontiguousarray(Z[: len(U), k]).tobytes(), k)
+    following = [first.get(np.ascontiguousarray(U[:, k]).tobytes(), -1) for k in range(Z.shape[1])]
+    begun = np.ones(Z.shape[1], dtype=bool)
+    begun[[k for j, k in enumerate(following) if k >= 0 and k != j]] = False
+    order, number, seen = [], [], np.zeros(Z.shape[1], dtype=bool)
+    for count, k in enumerate([*np.flatnonzero(begun), *range(Z.shape[1])]):
+        while k >= 0 and not seen[k]:
+            seen[k] = True
+            order.append(k)
+            number.append(count)
+            k = following[k]
+    return np.array(order), np.array(number)
+
+
+def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, conditions, options, rng, report=None):
+    """Find a law for pairs of states.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_values, n_pairs)
+        States, channel after channel, and behind them channels of parameters.
+    U : ndarray of shape (n, n_pairs)
+        States a step later.
+    roots : ndarray of shape (n_pairs,)
+        Square roots of weights.
+    shape : tuple of int
+        Of the grid.
+    n_channels : int
+        Of the states.
+    dt : float
+        Time of a step.
+    spacing : tuple of float
+        Distance of neighbouring points along every axis.
+    inside : ndarray of bool, of shape `shape`, or None
+    conditions : sequence of str
+        Boundary conditions of the axes.
+    options : dict
+        `degree`, `radius` and `conservative`, as :func:`make_pool` takes them.
+    rng : RandomState
+    report : callable, default=None
+        Takes the name of a stage, the number of stages, the number of terms and the error of every law that is tried.
+
+    Returns
+    -------
+    Evolution
+    """
+    n_points = int(np.prod(shape))
+    order, number = chains(Z, U)
+    Z, U, roots = Z[:, order], U[:, order], roots[order]
+    channels = np.split(Z, len(Z) // n_points)
+    lines = []
+    for c, fields in enumerate(channels):
+        given = (
+            conditions
+            if c < n_channels
+            else ["periodic" if lines[0].is_periodic(a) else "even" for a in range(len(shape))]
+        )
+        lines.append(Lines(shape, *_arranged(find_ends(fields, shape, inside, given), inside)))
+    constant = [c for c in range(n_channels, len(channels)) if np.ptp(channels[c][lines[0].points]) == 0]
+    sizes = np.linalg.norm(U, axis=0)
+    weights = np.ones_like(U) * roots / np.maximum(sizes, _SMALL * sizes.mean() or 1.0)
+    if inside is not None:
+        weights *= np.tile(inside.ravel(), n_channels)[:, None]
+    pairs = Pairs(Z, U, dt, weights, number)
+    train, judged = held_out(pairs, shape, n_channels, inside, rng)
+    change = [np.sqrt(np.square(d).mean()) for d in np.split(U - Z[: len(U)], n_channels)]
+    scales = np.repeat([c if c > 0 else 1.0 for c in change], n_points)
+    pool = make_pool(lines, spacing, n_channels, constant=constant, **options)
+
+    def judge(law, integrator):
+        return rollout_error(judged, law, integrator)
+
+    started, rows = time.perf_counter(), []
+
+    def told(candidate, stage):
+        rows.append(
+            {
+                "stage": stage,
+                "n_terms": len(candidate.law.slots),
+                "held_out_error": candidate.error,
+                "stable": candidate.stable,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        if report is not None:
+            report(stage, pool.names, len(candidate.law.slots), candidate.error)
+
+    some = np.unique(np.linspace(0, len(train) - 1, max(min(_GROWTH // len(U), len(train)), 1)).astype(int))
+    growth = Growth(Shooting(train.pick(some), scales, lines), judge, pool, told)
+    growth.run()
+    chosen = growth.simplest()
+    everything = Shooting(pairs, scales, lines)
+    law, cost, _, integrator = everything.refine(chosen.law)
+    # All pairs, those held out included, must not lead to a law of another kind.
+    if not (np.isfinite(cost) and growth.is_stable(law, integrator)):
+        law, integrator = chosen.law, chosen.integrator
+    linear = RidgeStep(Z, U, roots)
+    errors = {
+        "law": error(judged, advance(chosen.law, chosen.integrator, judged.Z)),
+        "rollout": chosen.error,
+        "ridge": _ridge_error(train, judged, roots),
+        "persistence": error(judged, judged.states),
+    }
+    return Evolution(law, integrator, lines, linear, errors, error(pairs, advance(law, integrator, Z)), rows)
+
+
+def _arranged(found, inside):
+    ends, hidden = found
+    return ends, inside, hidden
+
+
+def held_out(pairs, shape, n_channels, inside, rng):
+    """Pairs for training, and those to judge by.
+
+    Whole trajectories are held out where there are several, else the end of the only one, or a part of space if there
+    are no more than two pairs.
+    """
+    trajectories = pairs.trajectories()
+    if len(trajectories) > 2 or (len(trajectories) == 2 and len(pairs) > 2):
+        n = max(round(_HELD_OUT * len(trajectories)), 1)
+        out = np.zeros(len(pairs), dtype=bool)
+        for k in rng.permutation(len(trajectories))[:n]:
+            out[trajectories[k]] = True
+        return pairs.pick(~out), pairs.pick(out)
+    if len(pairs) > 2:
+        n = max(round(_HELD_OUT * len(pairs)), 1)
+        return pairs.pick(slice(None, -n)), pairs.pick(slice(-n, None))
+    rows = np.ones(shape)
+    rows[: max(round((1 - _HELD_OUT) * shape[0]), 1)] = 0
+    rows = np.tile(rows.ravel(), n_channels)
+    alive = rows if inside is None else rows * np.tile(inside.ravel(), n_channels)
+    if not alive.any() or alive.all():
+        return pairs, pairs
+    return pairs.weighted(1 - rows), pairs.weighted(rows)
+
+
+def _ridge_error(train, judged, roots):
+    """Error of ridge regression for held-out pairs; infinite where none of them are."""
+    if len(train) == len(judged) and np.array_equal(train.Z, judged.Z):
+        return np.inf
+    inner = np.linalg.norm(train.roots, axis=0)
+    return error(judged, RidgeStep(train.Z, train.U, inner / inner.max()).step(judged.Z))

@@ -197,7 +197,7 @@ def face_features(lines, axis, spacing, radius, n_channels=None):
 def divergence(line, axis, spacing):
     """Divergence of fluxes through the faces across an axis, of the shape (n_points, n_faces)."""
     n_inside, first = len(line.points), line.first(axis)
-    previous = line.before(axis)
+    previous = line.beside(axis, -1)
     number = np.full(len(line), -1)
     number[line.points] = np.arange(n_inside)
     entry = np.where(previous >= 0, number[previous], -1)
