@@ -32,14 +32,15 @@ _LESS, _LEAST, _ROUGH = 1.05, 1.005, 1.3
 _COMPLEX = 1.5
 # A start of fewer stages may leave so many times more; and terms that it may have.
 _SIMPLER, _MOST_START = 3.0, 160
-# Numbers in the derivatives that a search for terms may have.
+# Numbers in the derivatives above which they are approximated, and that a search for terms may have.
+_LARGE = 2_000_000
 _SEARCH = 6_000_000
 # Nonlinear terms have at most so many derivatives in all: others grow too fast with the slope of states.
 _MOST_ORDERS = 4
 # States that a law must stay bounded for have so many times the deviations of those of the training; their number.
-_STRESS, _N_STRESS, _BOUNDED = 1.5, 4, 4.0
-# Values of the pairs that terms are chosen with, at most, and fraction of pairs, or of space, that is held out.
-_GROWTH, _HELD_OUT = 150_000, 0.2
+_STRESS, _N_STRESS, _N_VALUES, _BOUNDED = 1.5, 4, 50_000, 4.0
+# Values, and number, of the pairs that terms are chosen with, and fraction of pairs, or of space, that is held out.
+_GROWTH, _MOST_PAIRS, _HELD_OUT = 150_000, 24, 0.2
 # Pairs whose states are this much smaller than others count as these do.
 _SMALL = 1e-2
 # Simpler laws may have so many times the error.
@@ -244,7 +245,7 @@ class Growth:
         error = self.judge(law, integrator) if np.isfinite(cost) else np.inf
         return Candidate(law, cost, R, integrator, error, np.isfinite(cost) and self.is_stable(law, integrator))
 
-    def is_stable(self, law, integrator, n_steps=10):
+    def is_stable(self, law, integrator, n_steps=6):
         """Whether a law keeps states bounded that are larger and steeper than those of the training."""
         Z, n = self.stress, len(self.shooting.pairs.U)
         Z, size = Z.copy(), np.abs(Z[:n]).max()
@@ -260,7 +261,8 @@ class Growth:
         pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
         order = np.argsort(np.ptp(pairs.states, axis=0))[::-1]
         rng = np.random.default_rng(0)
-        index = np.unique(np.concatenate([order[:2], rng.permutation(len(pairs))[:_N_STRESS]]))
+        number = 2 + min(_N_STRESS, _N_VALUES // n)
+        index = np.unique(np.concatenate([order[:2], rng.permutation(len(pairs))[: number - 2]]))
         states = np.stack(np.split(pairs.Z[:n, index], self.pool.n_channels))
         low, high = (f(np.stack(np.split(pairs.states, self.pool.n_channels)), axis=(1, 2)) for f in (np.min, np.max))
         low, high = low[:, None, None], high[:, None, None]
@@ -312,7 +314,7 @@ class Growth:
         if now.integrator is None or not slots or not np.isfinite(now.cost):
             return
         law = now.law.with_slots(slots)
-        R = self.part.factor(law, now.integrator)
+        R = self.derivatives(law, now.integrator)
         if np.isfinite(R).all():
             kept, values = eliminated(R, law.values, _LESS, self.pool.complexity(law.slots))
             if {law.slots[k] for k in kept} - set(now.law.slots):
@@ -320,6 +322,13 @@ class Growth:
                 ready = law.without(np.setdiff1d(np.arange(len(law.slots)), kept))
                 costs = [self.shooting.cost(each, self.shooting.integrator(each))[0] for each in (sparse, ready)]
                 self.keep(sparse if costs[0] < costs[1] else ready, stage)
+
+    def derivatives(self, law, integrator, scale=0):
+        """Factor by which terms are chosen: on large grids, what they add is not propagated to the end of the step."""
+        part = self.part
+        if not scale and len(law.slots) * part.pairs.U.size > _LARGE:
+            return part.averaged(law, integrator, law.slots)
+        return part.factor(law, integrator, scale)
 
     def candidates(self, candidate, slots):
         """Those of the slots that a law does not have; where there are many, the ones that seem to help most."""
@@ -360,7 +369,7 @@ class Growth:
         law, others = candidate.law, self.candidates(candidate, slots)
         if not others:
             return None
-        R = self.part.factor(law.with_slots(others), candidate.integrator, scale)
+        R = self.derivatives(law.with_slots(others), candidate.integrator, scale)
         if not np.isfinite(R).all():
             return None
         found, left = gains(R, list(range(len(law.slots))))
@@ -585,7 +594,8 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
         if report is not None:
             report(stage, pool.names, len(candidate.law.slots), candidate.error)
 
-    some = np.unique(np.linspace(0, len(train) - 1, max(min(_GROWTH // len(U), len(train)), 1)).astype(int))
+    number = max(min(_GROWTH // len(U), len(train), _MOST_PAIRS), 1)
+    some = np.unique(np.linspace(0, len(train) - 1, number).astype(int))
     growth = Growth(Shooting(train.pick(some), scales, lines), judge, pool, told)
     growth.run()
     chosen = growth.simplest()
