@@ -135,7 +135,10 @@ def advance(law, integrator, Z):
     integrator : Integrator
     Z : ndarray of shape (n_values, batch)
     """
-    found, size = integrator.flow(law.polynomial, Z)[0], np.abs(Z).max()
+    needed, size = stable_integrator(law.polynomial, Z, integrator.time), np.abs(Z).max()
+    if integrator.n_steps < needed.n_steps <= _MOST_STEPS and integrator.n_stages == needed.n_stages:
+        integrator = needed
+    found = integrator.flow(law.polynomial, Z)[0]
     for _ in range(_ATTEMPTS):
         bad = np.flatnonzero(~(np.abs(found).max(axis=0) < _GROWN * size))
         if not len(bad):
