@@ -136,7 +136,7 @@ def advance(law, integrator, Z):
     Z : ndarray of shape (n_values, batch)
     """
     needed, size = stable_integrator(law.polynomial, Z, integrator.time), np.abs(Z).max()
-    if integrator.n_steps < needed.n_steps <= _MOST_STEPS and integrator.n_stages == needed.n_stages:
+    if integrator.work < needed.work and needed.n_steps <= _MOST_STEPS:
         integrator = needed
     found = integrator.flow(law.polynomial, Z)[0]
     for _ in range(_ATTEMPTS):
