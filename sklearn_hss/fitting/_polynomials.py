@@ -239,6 +239,10 @@ class Groups(tuple):
 
     _patterns: dict
 
+    def __reduce__(self):
+        # Patterns know features by their identity, which copies do not share.
+        return Groups, (tuple(self),)
+
     def pattern(self, n_channels):
         """:class:`Pattern` for a number of channels, made once."""
         patterns = self.__dict__.setdefault("_patterns", {})
