@@ -313,7 +313,7 @@ class Search:
         begin = time.perf_counter()
         try:
             operator = form.fit(self.train, start)
-            error = self.valid.error(operator.apply(self.valid.X), self.train.typical)
+            error = self.valid.error(self.valid.predictions(operator), self.train.typical)
         except _DEGENERATE:
             operator, error = None, math.inf
         if self.report is not None:
@@ -374,7 +374,7 @@ class Search:
 
     def grows(self, trial):
         """Whether repetition of what a trial comes to makes fields grow."""
-        if trial.operator is None:  # released
+        if trial.operator is None or not trial.form.linear:  # released; or without a spectral radius
             return False
         try:
             return grows(trial.form.deliver(trial.operator, self.train, trial.alpha), self.train)
@@ -427,13 +427,13 @@ class Search:
             return None
 
     def residual_of(self, operator):
-        return math.inf if operator is None else self.everything.error(operator.apply(self.everything.X))
+        return math.inf if operator is None else self.everything.error(self.everything.predictions(operator))
 
     def found(self, chosen, operator, residual):
         """Everything about the chosen map, in the units of the user."""
         operator, completion, seen = self.extended(chosen, operator)
         units, reason = self.everything.units, explain(self, chosen)
-        operator = (units[1] / units[0]) * operator
+        operator = chosen.form.in_units(operator, units)
         alpha = chosen.form.penalty(self.everything)
         return Fit(
             operator=operator,
@@ -483,7 +483,7 @@ class Search:
             return operator, chosen.form.completion, None
         if self.spans_all:
             return operator, "the samples reach everything", None
-        others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
+        others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse" and t.form.linear]
         best = min(others, key=lambda t: t.base_error, default=None)
         if best is not None and best.base_error <= EXTENDS and self.options.outer_rank == "auto":
             rest = self.refit(best)
