@@ -392,7 +392,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
             but = " but for a constant field" if left is not samples else ""
             raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
         linear = [SparseLocalInverse, SparseNoisyLocalInverse]
-        return linear if self.degree == 1 else [*linear, PolynomialLaw, Ridge]
+        return linear if self.degree == 1 else [linear[0], PolynomialLaw, linear[1], Ridge]
 
     def _keep(self, found, scales, samples):
         super()._keep(found, scales, samples)

@@ -246,6 +246,8 @@ class Jacobian:
         self.n = int(free.sum())
         rows, columns, sources, values, n_slopes = [], [], [], [], 0
         for group, c in parts:
+            if not group.features:  # a constant
+                continue
             n_rows = group.features[0].matrix.shape[0]
             out = sp.eye_array(n_rows, format="coo") if group.divergence is None else sp.coo_array(group.divergence)
             for feature in group.features:
@@ -283,13 +285,11 @@ class Jacobian:
 
     def solve(self, u, residual):
         """Newton steps; NaN where a Jacobian is singular."""
-        steps, data = np.full(u.shape, np.nan), self.data(u)
+        steps, data = np.full(u.shape, np.nan), np.ascontiguousarray(self.data(u).T)
         for k in range(u.shape[1]):
-            J = sp.csc_array((data[:, k], self.indices, self.indptr), shape=(self.n, self.n))
+            J = sp.csc_array((data[k], self.indices, self.indptr), shape=(self.n, self.n))
             try:
-                steps[:, k] = splu(J, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": False}).solve(
-                    np.ascontiguousarray(residual[:, k])
-                )
+                steps[:, k] = splu(J, permc_spec="MMD_AT_PLUS_A").solve(np.ascontiguousarray(residual[:, k]))
             except (RuntimeError, ValueError):  # singular, or not finite
                 continue
         return steps

@@ -470,42 +470,45 @@ class PolynomialTrials:
         return Design(form, self.data.shape, self.data.inside, self.data.known, self.data.n_channels)
 
     def continued(self, form):
-        """The form with the continuations beyond boundaries that the equations ask for."""
-        n_axes = len(self.data.shape)
+        """The form with the continuations beyond boundaries that the equations ask for.
 
-        def ended(kinds, hidden):
+        Coefficients from points that have all neighbours tell what continuations leave at the others.
+        """
+        axes = range(len(self.data.shape))
+        fixed = [self.options.periodic != "auto" and self.periodic[axis] for axis in axes]
+        places = [(axis, side) for axis in axes for side in (0, 1) if not fixed[axis]]
+
+        def ended(kinds):
             ends = tuple(
-                ("periodic", "periodic") if self.periodic[axis] else (kinds[axis, 0], kinds[axis, 1])
-                for axis in range(n_axes)
+                ("periodic",) * 2 if fixed[axis] else tuple(kinds[axis, side] for side in (0, 1)) for axis in axes
             )
-            return replace(form, ends=ends, hidden=hidden)
+            return replace(form, ends=ends, two_sided=False)
 
-        places = [(axis, side) for axis in range(n_axes) for side in (0, 1)]
-        usual = ended(dict.fromkeys(places, _ENDS[0]), _ENDS[0])
-        lines = self.design(usual).lines
-        near = {place: self.rows_at(lines, *place) for place in places if not self.periodic[place[0]]}
-        near = {place: rows for place, rows in near.items() if rows.any()}
-        touched = reduce(np.logical_or, near.values(), np.zeros(len(lines.points), dtype=bool))
-        if not near or touched.all():
-            return usual
-        one_sided = replace(usual, two_sided=False)
-        inner = self.pooled(self.design(one_sided), ~touched)
-        left_over = {}
-        for kind in _ENDS:
-            design = self.design(replace(ended(dict.fromkeys(places, kind), kind), two_sided=False))
-            left_over[kind] = self.remains(design, inner)
         best = dict.fromkeys(places, _ENDS[0])
-        for place, rows in near.items():
-            sizes = {kind: float(np.sqrt(rest[rows].sum())) for kind, rest in left_over.items()}
-            kind = min(sizes, key=sizes.get)
-            if sizes[kind] * _BETTER < sizes[_ENDS[0]]:
-                best[place] = kind
-        return ended(best, _ENDS[0])
-
-    def rows_at(self, lines, axis, side):
-        """Points of the domain at an end of the box."""
-        x = np.unravel_index(lines.points, self.data.shape)[axis]
-        return x == (0, self.data.shape[axis] - 1)[side]
+        points = np.unravel_index(np.flatnonzero(self.data.inside), self.data.shape)
+        near = {(axis, side): points[axis] == (0, self.data.shape[axis] - 1)[side] for axis, side in places}
+        near = {place: rows for place, rows in near.items() if rows.any()}
+        inner = ~reduce(np.logical_or, near.values(), np.zeros(len(points[0]), dtype=bool))
+        if near and inner.any():
+            coefficients = self.pooled(self.design(ended(best)), inner)
+            rests = {}
+            for kind in (*_ENDS, "periodic"):
+                if kind != "periodic" or any(self.periodic):
+                    # Where an axis cannot be periodic, the other one may be.
+                    kinds = {p: kind if kind != "periodic" or self.periodic[p[0]] else _ENDS[0] for p in places}
+                    rests[kind] = self.remains(self.design(ended(kinds)), coefficients)
+            for place in near:
+                sizes = {kind: math.sqrt(rest[near[place]].sum()) for kind, rest in rests.items() if kind != "periodic"}
+                kind = min(sizes, key=sizes.get)
+                if sizes[kind] * _BETTER < sizes[_ENDS[0]]:
+                    best[place] = kind
+            for axis in axes:
+                both = [place for place in near if place[0] == axis]
+                if "periodic" in rests and self.periodic[axis] and len(both) == 2:
+                    of_best = math.sqrt(sum(rests[best[place]][near[place]].sum() for place in both))
+                    if math.sqrt(sum(rests["periodic"][near[p]].sum() for p in both)) * _BETTER < of_best:
+                        best |= dict.fromkeys(both, "periodic")
+        return replace(ended(best), two_sided=form.two_sided)
 
     def pooled(self, design, rows):
         """Coefficients (n_terms, n_channels) from some rows of all samples."""
