@@ -81,7 +81,7 @@ class NonlinearInverse:
             found += [
                 {"side": "u", "term": name, "channel": a, "coefficient": float(c)}
                 for name, c in zip(names, coefficients[:, a], strict=True)
-                if c
+                if c and name != "*"
             ]
         return found
 

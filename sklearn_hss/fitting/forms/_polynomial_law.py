@@ -13,7 +13,7 @@ from .._form import EXACT, WORTHWHILE, Form, NotApplicable
 from .._law_trials import Trials
 from .._local_samples import local_samples
 from .._newton import NonlinearInverse, channel_names
-from .._polynomials import AXES, Polynomial, Terms, flux_terms, point_terms
+from .._polynomials import AXES, Feature, Polynomial, Terms, flux_terms, point_terms
 from .._reflections import Lines
 
 # Dictionaries, from few terms to many: products of values at a point, with linear differences; fluxes, with the former;
@@ -27,12 +27,15 @@ _LEAVES, _EXACT = 1e-9, 1e-10
 _BETTER = 3.0
 # A smaller set of terms may leave so many times more: where laws are exact, and else.
 _AS_EXACT, _AS_GOOD = 3.0, 1.03
-# Parts that samples are divided into; the most of them that are solved for to judge a law.
-_FOLDS, _JUDGES = 4, 6
+# Parts that samples are divided into; the most of them that are solved for to judge a law, and that tell of boundaries.
+_FOLDS, _JUDGES, _FEW = 4, 6, 10
 # Most terms of a dictionary, and solutions that are kept to start from.
 _MOST, _KEPT = 130, 50
 # Laws whose equations fit samples one by one this many times better than all of them have something global in them.
 _ALONE = 1e-2
+# Rows with this many times the usual residual are irregular; rounds in which these are found; and the part of the sum of
+# squares that penalises the coefficients of their own. Laws with larger errors have other troubles.
+_IRREGULAR, _ROUNDS, _SMALL, _NEAR = 10.0, 3, 1e-8, 0.05
 _NEGLIGIBLE = 1e-14
 
 
@@ -45,6 +48,7 @@ class PolynomialLaw(Form):
     terms: str = "reaction"
     radius: int = 1
     two_sided: bool = False
+    own_rows: bool = False
     ends: tuple[tuple[str, str], ...] = ()
     hidden: str = "odd beyond"
 
@@ -72,8 +76,7 @@ class PolynomialLaw(Form):
     def fit(self, samples, start=None):
         del start
         data = equations(samples, self.options)
-        design = Design(self, data.shape, data.inside, data.known, data.n_channels)
-        return design.inverse(design.coefficients(data), data)
+        return Design(self, data).inverse(data)
 
     def in_units(self, operator, units):
         """In those of the user: f is the first unit times what it was, and u the second."""
@@ -96,12 +99,16 @@ class PolynomialLaw(Form):
                 "Likeliest cause: the law is not local, or has parameters that are hidden: polynomials of other "
                 "coefficients explain every sample by itself. A network, such as NeuralHSSRegressor, may help."
             )
-        return None
+        return (
+            f"Likeliest cause: the law is no polynomial of degree {options.degree} in neighbouring values, as with "
+            "rational coefficients, or these vary from point to point, or the data do not resolve it. A network, such as NeuralHSSRegressor, may help."
+        )
 
     def __str__(self):
         parts = [f"polynomial law of degree {self.options.degree}"]
         parts.append({"reaction": "values", "flux": "fluxes", "point": "values and differences"}[self.terms])
         parts += ["both sides"] if self.two_sided else []
+        parts += ["linear terms of their own near corners"] if self.own_rows else []
         parts += [f"radius {self.radius}"] if self.radius > 1 else []
         kinds = dict.fromkeys([kind for end in self.ends for kind in end])
         parts += [kind for kind in kinds if kind != "odd beyond"]
@@ -189,21 +196,26 @@ class Mixed(Terms):
         return found
 
 
+class Own(Terms):
+    """Linear terms of some rows, which have no name."""
+
+    def names(self, channels):
+        return ["*"] * len(self)
+
+
 class Design:
     """Columns of the equations of a form: terms of u, and neighbours of f.
 
     Parameters
     ----------
     form : PolynomialLaw
-    shape : tuple of int
-        Of the grid.
-    inside, known : ndarrays of bool, of shape (n_points,)
-        Where u is unknown, and where f is known.
-    n_channels : int
+    data : Equations
+        Samples, of which the grid, the boundaries and the number of channels matter.
     """
 
-    def __init__(self, form, shape, inside, known, n_channels):
-        self.form, self.shape, self.inside, self.n_channels = form, shape, inside, n_channels
+    def __init__(self, form, data):
+        self.form, self.shape, self.inside, self.n_channels = form, data.shape, data.inside, data.n_channels
+        shape, inside, known = data.shape, data.inside, data.known
         self.spacing = form.options.spacing
         whole = bool(inside.all())
         self.lines = Lines(shape, form.ends, None if whole else inside.reshape(shape), form.hidden)
@@ -308,30 +320,81 @@ class Design:
             return terms
         return np.concatenate([terms, -np.stack([matrix @ F.T for *_, matrix in self.averages])])
 
-    def factors(self, data):
-        """Triangular factors (n_samples, n_channels, k, k + 1) of the equations of every sample."""
+    def factors(self, data, rows=slice(None)):
+        """Triangular factors (n_samples, n_channels, k, k + 1) of the equations of every sample, or some rows of it."""
         found = []
         for i in range(data.n_samples):
-            F, U = data.F[..., i], data.U[..., i]
-            columns, target = self.columns(F, U), F[:, self.points]
-            own = []
-            for a in range(self.n_channels):
-                rows = np.concatenate([columns[..., a], target[a : a + 1]]).T * data.roots[i]
-                own.append(triangular(rows))
-            found.append(own)
+            columns, target = self.columns(data.F[..., i], data.U[..., i]), data.F[:, self.points, i]
+            both = [np.concatenate([columns[:, rows, a], target[a : a + 1, rows]]) for a in range(self.n_channels)]
+            found.append([triangular(z.T * data.roots[i]) for z in both])
         return np.array(found)
 
-    def coefficients(self, data, factors=None):
-        """Coefficients (n_columns, n_channels), with zeros for the terms that do not matter."""
-        R = self.factors(data) if factors is None else factors
-        found = [chosen_terms(R[:, a], data.folds) for a in range(self.n_channels)]
-        return np.stack(found, axis=1)
+    def remains(self, data, coefficients):
+        """What coefficients (n_columns, n_channels) leave of f (n_channels, n_inside, n_samples)."""
+        return np.stack(
+            [
+                data.F[:, self.points, i]
+                - np.einsum("tpa,ta->ap", self.columns(data.F[..., i], data.U[..., i]), coefficients)
+                for i in range(data.n_samples)
+            ],
+            axis=2,
+        )
 
-    def inverse(self, coefficients, data):
+    def coefficients(self, factors, folds):
+        """Coefficients (n_columns, n_channels), with zeros for the terms that do not matter."""
+        return np.stack([chosen_terms(factors[:, a], folds) for a in range(self.n_channels)], axis=1)
+
+    def inverse(self, data, factors=None):
+        """The map from f to the solutions of the law that fits samples best."""
+        factors = self.factors(data) if factors is None else factors
+        coefficients, own = self.coefficients(factors, data.folds), None
+        if self.form.own_rows:
+            for _ in range(_ROUNDS):
+                rest = self.remains(data, coefficients)
+                sizes = np.sqrt(np.square(rest).mean(axis=2)).max(axis=0)
+                regular = sizes <= _IRREGULAR * np.median(sizes)
+                coefficients = self.coefficients(self.factors(data, regular), data.folds)
+            own = self.own_rows(self.remains(data, coefficients), ~regular, data)
+        return self.solved(coefficients, own, data)
+
+    def own_rows(self, rest, irregular, data):
+        """What is left at points, as linear terms of u around these: a group of a polynomial, and its coefficients.
+
+        As next to corners where solutions are singular: the samples are fewer than the neighbours, so that the smallest
+        coefficients are taken.
+        """
+        n, n_points = len(self.inside), self.n_channels * len(self.inside)
+        place = np.full(n, -1)
+        place[self.points] = self.points
+        place = np.pad(place.reshape(self.shape), 1, constant_values=-1)
+        rows, columns, values = [], [], []
+        for k in np.flatnonzero(irregular):
+            at = np.unravel_index(self.points[k], self.shape)
+            near = place[tuple(slice(x, x + 3) for x in at)].ravel()
+            near = (near[near >= 0] + n * np.arange(self.n_channels)[:, None]).ravel()
+            around = data.U.reshape(n_points, -1)[near]
+            gram = around.T @ around
+            weights = around @ np.linalg.solve(gram + _SMALL * np.trace(gram) * np.eye(len(gram)), rest[:, k].T)
+            for a in range(self.n_channels):
+                rows.append(np.full(len(near), self.points[k] + a * n))
+                columns.append(near)
+                values.append(weights[:, a])
+        if not rows:
+            return None
+        matrix = sp.csr_array(
+            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(n_points, n_points)
+        )
+        features = [Feature(0, (0,) * len(self.shape), matrix[a * n : (a + 1) * n]) for a in range(self.n_channels)]
+        powers = np.eye(self.n_channels, dtype=int)
+        return Own(tuple(features), powers, sp.eye_array(n, format="csr"), None, self.points), np.eye(self.n_channels)
+
+    def solved(self, coefficients, own, data):
         """The map from f to the solutions of a law."""
         terms, averages = coefficients[: self.n_terms], coefficients[self.n_terms :]
-        cuts = np.cumsum([len(group) for group in self.groups])[:-1]
-        law = Polynomial(self.groups, tuple(np.split(terms, cuts)))
+        groups, terms = self.groups, np.split(terms, np.cumsum([len(group) for group in self.groups])[:-1])
+        if own is not None:
+            groups, terms = (*groups, own[0]), [*terms, own[1]]
+        law = Polynomial(groups, tuple(terms))
         spread = sp.csr_array(
             (np.ones(len(self.points)), (self.points, np.arange(len(self.points)))),
             shape=(len(self.inside), len(self.points)),
@@ -415,11 +478,10 @@ def chosen_terms(R, folds):
 
 @dataclass
 class PolynomialTrial:
-    """A law, and its errors on left-out samples: in the equation, and of the solutions."""
+    """A law, and the error of its solutions for left-out samples."""
 
     form: Any
-    leaves: float
-    error: float = math.inf
+    error: float
 
 
 class PolynomialTrials:
@@ -439,35 +501,36 @@ class PolynomialTrials:
             for radius in radii:
                 for terms in TERMS:
                     self.attempt(terms, radius, two_sided)
-                    if self.found and min(t.error for t in self.found) < _EXACT:
+                    if self.best.error < _EXACT:
                         return self.found
+        if self.best.form.two_sided and self.best.error < _NEAR:
+            for terms in TERMS:
+                self.attempt(terms, radii[0], True, own_rows=True)
         return self.found
 
-    def attempt(self, terms, radius, two_sided):
+    @property
+    def best(self):
+        """The best trial so far."""
+        return min(self.found, key=lambda t: t.error)
+
+    def attempt(self, terms, radius, two_sided, own_rows=False):
         """Judge a law."""
-        form = self.cls(self.options, terms=terms, radius=radius, two_sided=two_sided)
+        form = self.cls(self.options, terms=terms, radius=radius, two_sided=two_sided, own_rows=own_rows)
         form = self.continued(form)
-        design = self.design(form)
+        design = Design(form, self.data)
         if design.n_terms > _MOST and self.found:
             return
-        factors = design.factors(self.data)
-        whole = [cross_validated(factors[:, a], self.data.folds) for a in range(self.data.n_channels)]
-        columns = np.arange(factors.shape[-1] - 1)
-        trial = PolynomialTrial(form, max(error(columns) for _, error in whole))
-        self.found.append(trial)
-        folds = self.data.folds
-        judge = folds[0][:_JUDGES]
-        rest = np.setdiff1d(np.arange(self.data.n_samples), folds[0]) if len(folds) > 1 else folds[0]
-        train, held = self.data.pick(rest), self.data.pick(judge)
-        law = design.inverse(design.coefficients(train, factors[rest]), train)
-        U, converged = law.solve(held.F.reshape(-1, held.F.shape[-1]))
-        true = held.U.reshape(U.shape)
-        size = np.linalg.norm(true, axis=0)
+        folds, everything = self.data.folds, np.arange(self.data.n_samples)
+        rest = np.setdiff1d(everything, folds[0]) if len(folds) > 1 else everything
+        held = self.data.pick(folds[0][:_JUDGES])
+        law = design.inverse(self.data.pick(rest))
+        U, converged = law.solve(held.F.reshape(-1, held.n_samples))
+        trial = PolynomialTrial(form, math.inf)
         if converged.all():
+            true = held.U.reshape(U.shape)
+            size = np.linalg.norm(true, axis=0)
             trial.error = float(np.mean(np.linalg.norm(U - true, axis=0) / np.maximum(size, 1e-3 * size.max())))
-
-    def design(self, form):
-        return Design(form, self.data.shape, self.data.inside, self.data.known, self.data.n_channels)
+        self.found.append(trial)
 
     def continued(self, form):
         """The form with the continuations beyond boundaries that the equations ask for.
@@ -490,13 +553,14 @@ class PolynomialTrials:
         near = {place: rows for place, rows in near.items() if rows.any()}
         inner = ~reduce(np.logical_or, near.values(), np.zeros(len(points[0]), dtype=bool))
         if near and inner.any():
-            coefficients = self.pooled(self.design(ended(best)), inner)
+            coefficients = self.pooled(Design(ended(best), self.data), inner)
             rests = {}
             for kind in (*_ENDS, "periodic"):
                 if kind != "periodic" or any(self.periodic):
                     # Where an axis cannot be periodic, the other one may be.
                     kinds = {p: kind if kind != "periodic" or self.periodic[p[0]] else _ENDS[0] for p in places}
-                    rests[kind] = self.remains(self.design(ended(kinds)), coefficients)
+                    rest = Design(ended(kinds), self.data).remains(self.few, coefficients)
+                    rests[kind] = np.square(rest).sum((0, 2))
             for place in near:
                 sizes = {kind: math.sqrt(rest[near[place]].sum()) for kind, rest in rests.items() if kind != "periodic"}
                 kind = min(sizes, key=sizes.get)
@@ -511,32 +575,20 @@ class PolynomialTrials:
         return replace(ended(best), two_sided=form.two_sided)
 
     def pooled(self, design, rows):
-        """Coefficients (n_terms, n_channels) from some rows of all samples."""
-        found = []
-        for a in range(self.data.n_channels):
-            R = [
-                triangular(np.concatenate([columns[:, rows, a], target[a : a + 1, rows]]).T)
-                for columns, target in self.parts(design)
-            ]
-            found.append(least_squares(triangular(np.concatenate(R)), np.arange(R[0].shape[1] - 1))[0])
-        return np.stack(found, axis=1)
+        """Coefficients (n_columns, n_channels) from some rows of some samples."""
+        R = design.factors(self.few, rows)
+        whole = [triangular(R[:, a].reshape(-1, R.shape[-1])) for a in range(self.data.n_channels)]
+        return np.stack([least_squares(z, np.arange(R.shape[-1] - 1))[0] for z in whole], axis=1)
 
-    def parts(self, design):
-        for i in range(min(self.data.n_samples, 10)):
-            F = self.data.F[..., i]
-            yield design.columns(F, self.data.U[..., i]), F[:, design.points]
-
-    def remains(self, design, coefficients):
-        """Mean square (n_inside,) of what coefficients leave of the equation at every point."""
-        total = 0.0
-        for columns, target in self.parts(design):
-            total = total + np.square(np.einsum("tpa,ta->ap", columns, coefficients) - target).sum(0)
-        return total
+    @cached_property
+    def few(self):
+        """As many samples as tell of continuations."""
+        return self.data.pick(slice(_FEW))
 
     def alone_and_together(self, data):
         """What the smallest dictionary leaves of f, with coefficients of every sample and with those of all."""
         form = self.continued(self.cls(self.options))
-        R = self.design(form).factors(data)
+        R = Design(form, self.data).factors(data)
         columns = np.arange(R.shape[-1] - 1)
         alone = together = size = 0.0
         for a in range(data.n_channels):
