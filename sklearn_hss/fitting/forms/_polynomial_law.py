@@ -27,16 +27,20 @@ _LEAVES, _EXACT = 1e-9, 1e-10
 _BETTER = 3.0
 # A smaller set of terms may leave so many times more: where laws are exact, and else.
 _AS_EXACT, _AS_GOOD = 3.0, 1.03
-# Parts that samples are divided into; the most of them that are solved for to judge a law, and that tell of boundaries.
+# Parts that samples are divided into; most samples that are solved for to judge a law, and that tell of boundaries.
 _FOLDS, _JUDGES, _FEW = 4, 6, 10
 # Most terms of a dictionary, and solutions that are kept to start from.
 _MOST, _KEPT = 130, 50
 # Laws whose equations fit samples one by one this many times better than all of them have something global in them.
 _ALONE = 1e-2
-# Rows with this many times the usual residual are irregular; rounds in which these are found; and the part of the sum of
-# squares that penalises the coefficients of their own. Laws with larger errors have other troubles.
-_IRREGULAR, _ROUNDS, _SMALL, _NEAR = 10.0, 3, 1e-8, 0.05
+# Rows with this many times the usual residual are irregular; rounds in which these are found: more would cut away
+# points that tell of solutions which are less smooth. Laws with larger errors have other troubles.
+_IRREGULAR, _ROUNDS, _NEAR = 10.0, 3, 0.05
+# Penalties of coefficients of such rows, and the part of what is left without that these may leave.
+_PENALTIES, _HELPS = np.logspace(-1, -11, 11), 0.25
 _NEGLIGIBLE = 1e-14
+# One of so many terms may be left out together with others.
+_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Mixed(Terms):
 
 
 class Own(Terms):
-    """Linear terms of some rows, which have no name."""
+    """Terms of some rows, which have no name."""
 
     def names(self, channels):
         return ["*"] * len(self)
@@ -347,53 +351,52 @@ class Design:
     def inverse(self, data, factors=None):
         """The map from f to the solutions of the law that fits samples best."""
         factors = self.factors(data) if factors is None else factors
-        coefficients, own = self.coefficients(factors, data.folds), None
+        coefficients, own = self.coefficients(factors, data.folds), []
         if self.form.own_rows:
             for _ in range(_ROUNDS):
                 rest = self.remains(data, coefficients)
                 sizes = np.sqrt(np.square(rest).mean(axis=2)).max(axis=0)
                 regular = sizes <= _IRREGULAR * np.median(sizes)
                 coefficients = self.coefficients(self.factors(data, regular), data.folds)
-            own = self.own_rows(self.remains(data, coefficients), ~regular, data)
+            own = self.own_rows(self.remains(data, coefficients), ~regular, coefficients, data)
         return self.solved(coefficients, own, data)
 
-    def own_rows(self, rest, irregular, data):
-        """What is left at points, as linear terms of u around these: a group of a polynomial, and its coefficients.
+    def own_rows(self, rest, irregular, coefficients, data):
+        """Laws of points next to corners, where solutions are singular: groups of a polynomial, and their coefficients.
 
-        As next to corners where solutions are singular: the samples are fewer than the neighbours, so that the smallest
-        coefficients are taken.
+        What the law of the others leaves there is linear in the polynomial of u of which this has mixed differences, as
+        that is singular as solutions of linear equations are. The samples are fewer than the neighbours, so that the
+        smallest weights of these are taken.
         """
-        n, n_points = len(self.inside), self.n_channels * len(self.inside)
+        n, (values, *_) = len(self.inside), [group for group in self.groups if isinstance(group, Mixed)]
+        start = sum(len(group) for group in self.groups[: self.groups.index(values)])
         place = np.full(n, -1)
-        place[self.points] = self.points
+        place[self.points] = np.arange(len(self.points))
         place = np.pad(place.reshape(self.shape), 1, constant_values=-1)
-        rows, columns, values = [], [], []
-        for k in np.flatnonzero(irregular):
-            at = np.unravel_index(self.points[k], self.shape)
-            near = place[tuple(slice(x, x + 3) for x in at)].ravel()
-            near = (near[near >= 0] + n * np.arange(self.n_channels)[:, None]).ravel()
-            around = data.U.reshape(n_points, -1)[near]
-            gram = around.T @ around
-            weights = around @ np.linalg.solve(gram + _SMALL * np.trace(gram) * np.eye(len(gram)), rest[:, k].T)
-            for a in range(self.n_channels):
-                rows.append(np.full(len(near), self.points[k] + a * n))
-                columns.append(near)
-                values.append(weights[:, a])
-        if not rows:
-            return None
-        matrix = sp.csr_array(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(n_points, n_points)
-        )
-        features = [Feature(0, (0,) * len(self.shape), matrix[a * n : (a + 1) * n]) for a in range(self.n_channels)]
-        powers = np.eye(self.n_channels, dtype=int)
-        return Own(tuple(features), powers, sp.eye_array(n, format="csr"), None, self.points), np.eye(self.n_channels)
+        products = [
+            values.products(values.values(data.U[..., i].reshape(-1, 1)))[..., 0] for i in range(data.n_samples)
+        ]
+        found = []
+        for a in range(self.n_channels):
+            c = coefficients[start : start + len(values), a]
+            alone = (values.degrees == 1) & (values.powers[:, a] == 1)
+            c = c / np.abs(c).max() if c.any() else alone.astype(float)
+            potential = np.stack([c @ product for product in products], axis=1)
+            weights = sp.lil_array((n, len(self.points)))
+            for k in np.flatnonzero(irregular):
+                at = np.unravel_index(self.points[k], self.shape)
+                near = place[tuple(slice(x, x + 3) for x in at)].ravel()
+                near = near[near >= 0]
+                weights[[self.points[k]], near] = potential[near] @ dual_ridge(potential[near], rest[a, k])
+            group = Own(values.features, values.powers, sp.csr_array(weights), None, self.points)
+            found.append((group, np.outer(c, np.arange(self.n_channels) == a)))
+        return found
 
     def solved(self, coefficients, own, data):
         """The map from f to the solutions of a law."""
         terms, averages = coefficients[: self.n_terms], coefficients[self.n_terms :]
         groups, terms = self.groups, np.split(terms, np.cumsum([len(group) for group in self.groups])[:-1])
-        if own is not None:
-            groups, terms = (*groups, own[0]), [*terms, own[1]]
+        groups, terms = (*groups, *(group for group, _ in own)), [*terms, *(c for _, c in own)]
         law = Polynomial(groups, tuple(terms))
         spread = sp.csr_array(
             (np.ones(len(self.points)), (self.points, np.arange(len(self.points)))),
@@ -435,6 +438,22 @@ def least_squares(R, kept):
     return x / scale, np.abs(x) / np.maximum(spread, 1e-300)
 
 
+def dual_ridge(X, y):
+    """Ridge regression of targets (n_samples,) on features (n_features, n_samples), as weights of the samples.
+
+    The penalty is that with the smallest leave-one-out error; zero weights are better than much of that.
+    """
+    values, vectors = np.linalg.eigh(X.T @ X)
+    found, smallest = np.zeros(len(y)), _HELPS * np.square(y).sum()
+    for penalty in values[-1] * _PENALTIES:
+        inverse = (vectors / (np.maximum(values, 0) + penalty)) @ vectors.T
+        weights = inverse @ y
+        error = np.square(weights / np.diag(inverse)).sum()
+        if error < smallest:
+            found, smallest = weights, error
+    return found
+
+
 def left(R, kept, c):
     """Norm of what coefficients leave of the last column."""
     return np.linalg.norm(R[:, -1] - R[:, :-1][:, kept] @ c)
@@ -460,15 +479,21 @@ def cross_validated(R, folds):
 def chosen_terms(R, folds):
     """Coefficients (n_columns,) of an equation, without those terms that held-out samples do not need.
 
-    Terms are left out one by one, that with the most uncertain coefficient first.
+    Terms are left out one after the other, those with the most uncertain coefficients first.
     """
     whole, error = cross_validated(R, folds)
     kept = np.flatnonzero(np.abs(whole[:, :-1]).max(axis=0) > 0)
     sets, errors = [kept], [error(kept)]
     while len(kept) > 1:
-        kept = np.delete(kept, np.argmin(least_squares(whole, kept)[1]))
-        sets.append(kept)
-        errors.append(error(kept))
+        order = np.argsort(least_squares(whole, kept)[1])
+        # Of many, several at once; unless one of these is needed when the others are gone.
+        for n_out in (len(kept) // _AT_ONCE, 1):
+            rest = np.delete(kept, order[:n_out])
+            if n_out and (n_out == 1 or (left_over := error(rest)) <= _AS_GOOD * errors[-1]):
+                break
+        sets.append(rest)
+        errors.append(error(rest) if n_out == 1 else left_over)
+        kept = rest
     bound = (_AS_EXACT if min(errors) < _LEAVES else _AS_GOOD) * min(errors)
     chosen = [s for s, e in zip(sets, errors, strict=True) if e <= bound][-1]
     found = np.zeros(R.shape[-1] - 1)
@@ -503,7 +528,7 @@ class PolynomialTrials:
                     self.attempt(terms, radius, two_sided)
                     if self.best.error < _EXACT:
                         return self.found
-        if self.best.form.two_sided and self.best.error < _NEAR:
+        if self.best.form.two_sided and self.best.error < _NEAR and len(self.data.shape) > 1:
             for terms in TERMS:
                 self.attempt(terms, radii[0], True, own_rows=True)
         return self.found
