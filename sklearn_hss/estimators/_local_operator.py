@@ -131,8 +131,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     differences of neighbouring values, whose divergence is taken; those that held-out samples do not need are left out.
     With two sides, differences of f, and mixed ones of u, make compact schemes of them, which data of finer grids need.
     Beyond boundaries, u is continued by an odd or an even reflection, or periodically, as the equations ask for.
-    Predictions solve M f = N(u) by Newton's method with a line search, from the solution of the training forcing that is
-    nearest; where this fails, by continuation in the forcing. If there are several solutions, they find one near those
+    Predictions solve M f = N(u) by Newton's method with a line search, from the solution of the nearest forcing of the
+    training; where this fails, by continuation in the forcing. If there are several solutions, they find one near those
     of the training. Next to corners, where data of finer grids have singular solutions, points have additional terms of
     their own.
 

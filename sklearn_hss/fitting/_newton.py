@@ -94,7 +94,8 @@ class NonlinearInverse:
                 for row in table:
                     if (row["side"], row["channel"]) == (side, a) and "*" not in row["term"]:
                         sign = "-" if row["coefficient"] < 0 else "+"
-                        term = f"{abs(row['coefficient']):.4g}" + (f" {row['term']}" if row["term"] != "1" else "")
+                        factors = [f"{abs(row['coefficient']):.4g}", row["term"]]
+                        term = " ".join([factor for factor in factors if factor != "1"]) or "1"
                         text += f" {sign} {term}" if text else f"{sign if sign == '-' else ''}{term}"
                 sides.append(text or "0")
             lines.append(" = ".join(sides))
@@ -262,12 +263,11 @@ class Jacobian:
                     sources.append(out.col[entry] + n_slopes)
                     values.append(out.data[entry] * S.data[at])
                     n_slopes += n_rows
-        fixed = sp.coo_array((self.n, self.n)) if linear is None else sp.coo_array(linear)
-        if linear is not None:
-            rows.append(fixed.row)
-            columns.append(fixed.col)
-            sources.append(np.full(fixed.nnz, n_slopes))  # times one
-            values.append(fixed.data)
+        fixed = sp.coo_array((len(free), len(free)) if linear is None else linear)
+        rows.append(fixed.row)
+        columns.append(fixed.col)
+        sources.append(np.full(fixed.nnz, n_slopes))  # times one
+        values.append(fixed.data)
         rows, columns = number[np.concatenate(rows)], number[np.concatenate(columns)]
         sources, values = np.concatenate(sources), np.concatenate(values)
         kept = (rows >= 0) & (columns >= 0)

@@ -13,7 +13,7 @@ from .._form import EXACT, WORTHWHILE, Form, NotApplicable
 from .._law_trials import Trials
 from .._local_samples import local_samples
 from .._newton import NonlinearInverse, channel_names
-from .._polynomials import AXES, Feature, Polynomial, Terms, flux_terms, point_terms
+from .._polynomials import AXES, Polynomial, Terms, flux_terms, point_terms
 from .._reflections import Lines
 
 # Dictionaries, from few terms to many: products of values at a point, with linear differences; fluxes, with the former;
@@ -105,7 +105,8 @@ class PolynomialLaw(Form):
             )
         return (
             f"Likeliest cause: the law is no polynomial of degree {options.degree} in neighbouring values, as with "
-            "rational coefficients, or these vary from point to point, or the data do not resolve it. A network, such as NeuralHSSRegressor, may help."
+            "rational coefficients, or these vary from point to point, or the grid does not resolve the solutions. A "
+            "network, such as NeuralHSSRegressor, may help."
         )
 
     def __str__(self):
