@@ -1,8 +1,8 @@
-"""Nonlinear stationary problems with local laws, and two without: seeded, small, and a table of what is learned of them.
+"""Nonlinear stationary problems with local laws, and two without: seeded, small; a table of what is learned of them.
 
-The equations are -div(a(u) grad u) + c u³ = f with u = 0 on the boundary, where a may be a polynomial, which a local law
-can be, a rational function, which it cannot, and where the law may have the mean of u² in it, which is not local. They
-are solved by Newton's method on the grid that the data are given on, or on one that is `refinement` times finer.
+The equations are -div(a(u) grad u) + c u³ = f with u = 0 on the boundary, where a may be a polynomial, which a local
+law can be, a rational function, which it cannot, and where the law may have the mean of u² in it, which is not local.
+They are solved by Newton's method on the grid that the data are given on, or on one that is `refinement` times finer.
 """
 
 import time
