@@ -5,12 +5,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_hss import LocalOperatorRegressor, RolloutRegressor
 from sklearn_hss.exceptions import PoorFitWarning
+from sklearn_hss.fitting import Options, Samples
+from sklearn_hss.fitting.forms._polynomial_law import PolynomialLaw
 from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 
 RNG = np.random.RandomState
@@ -152,6 +155,24 @@ def test_data_of_a_finer_grid():
     model = clone(MODEL).fit(X[:10], y[:10])
     assert model.two_sided_
     assert error(model, X[10:], y[10:]) < 1e-4
+
+
+def test_points_of_their_own():
+    # Two points next to the corner have another law.
+    X = 20 * smooth(20, *L_SHAPE.shape, seed=12, n_modes=4) * L_SHAPE
+    extra = np.zeros(L_SHAPE.shape)
+    extra[5, 4], extra[5, 5] = 150.0, -40.0
+    y = solved(X, L_SHAPE, linear=extra[L_SHAPE], c=20.0)
+    train = Samples(torch.from_numpy(X[:12]), torch.from_numpy(y[:12]))
+    laws = [
+        PolynomialLaw(
+            Options(degree=3, spacing=(1.0, 1.0)), two_sided=True, own_rows=own, ends=(("odd beyond",) * 2,) * 2
+        )
+        for own in (True, False)
+    ]
+    errors = [relative_l2_error(y[12:], law.fit(train).apply(torch.from_numpy(X[12:])).numpy()) for law in laws]
+    assert errors[0] < 1e-6
+    assert errors[1] > 1e-3
 
 
 def test_two_fields():

@@ -529,7 +529,8 @@ class PolynomialTrials:
                     self.attempt(terms, radius, two_sided)
                     if self.best.error < _EXACT:
                         return self.found
-        if self.best.form.two_sided and self.best.error < _NEAR and len(self.data.shape) > 1:
+        # One side may be as good as two where corners spoil both.
+        if True in sides and self.best.error < _NEAR and len(self.data.shape) > 1:
             for terms in TERMS:
                 self.attempt(terms, radii[0], True, own_rows=True)
         return self.found
