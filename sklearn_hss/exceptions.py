@@ -39,9 +39,10 @@ class PoorFitWarning(HSSWarning):
 
     Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit is far
     from samples that were held out, or if ``symmetric=True`` was set and the samples are not those of a symmetric
-    operator. The message names the likeliest cause, which decides what helps: more samples, ``fit_intercept=True``,
-    less noise, other settings, or a network such as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not
-    linear.
+    operator; and by `fit` of :class:`sklearn_hss.LocalOperatorRegressor` with a `degree` above 1, if no law that was
+    tried holds to 2e-3. The message names the likeliest cause, which decides what helps: more samples,
+    ``fit_intercept=True``, less noise, other settings, or a network such as :class:`sklearn_hss.NeuralHSSRegressor`
+    where the equation is not linear.
 
     Examples
     --------

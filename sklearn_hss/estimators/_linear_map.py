@@ -228,7 +228,8 @@ class LinearFieldMap(BaseEstimator):
         self.completion_, self._seen = found.completion, found.seen
         self._vanishing = found.vanishing.flatten().numpy()
 
-    def _apply(self, X):
+    def _apply(self, X, product=None):
+        """Predictions, by the operator or another function of flat fields in columns."""
         check_is_fitted(self, "operator_")
         X, shape = as_rows(X)
         check_same_fields(shape, self._input_shape, "X")
@@ -237,10 +238,10 @@ class LinearFieldMap(BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         if self._seen is not None:
             self._warn_of_unseen(X, self._seen)
-        product = self.operator_ @ X.T.astype(np.float64)
+        fields = (product or self.operator_.__matmul__)(X.T.astype(np.float64))
         if self._intercept is not None:
-            product += self._intercept[:, None]
-        return self._domain.finish(np.ascontiguousarray(product.T, dtype=X.dtype))
+            fields += self._intercept[:, None]
+        return self._domain.finish(np.ascontiguousarray(fields.T, dtype=X.dtype))
 
     def _warn_of_unseen(self, X, seen):
         fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)

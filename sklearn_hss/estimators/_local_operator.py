@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
@@ -19,8 +20,10 @@ from ..exceptions import DataWarning, ExtrapolationWarning
 from ..fitting import Options
 from ..fitting._law_trials import SPURIOUS
 from ..fitting._neighbourhoods import Neighbourhood, Points
-from ..fitting.forms._local import SparseLocalInverse
+from ..fitting._newton import NonlinearInverse
+from ..fitting.forms._local import LocalForm, SparseLocalInverse
 from ..fitting.forms._noisy_local import SparseNoisyLocalInverse
+from ..fitting.forms._polynomial_law import PolynomialLaw
 from ..fitting.forms._ridge import Ridge
 from ..linalg import OperatorSum, SparseInverse
 from . import _linear_map
@@ -81,17 +84,31 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Coordinates of scattered points, the nearest of which are neighbours; instead of `neighbours`.
     n_neighbors : int or "auto", default="auto"
         Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 26 in space, which hold the
-        neighbours of meshes of usual triangles and tetrahedra.{_linear_map.PARAMETERS.rstrip()}
+        neighbours of meshes of usual triangles and tetrahedra.
+    degree : {{1, 2, 3}}, default=1
+        With 2 or 3, laws M f = N(u) are tried, too, where N is a polynomial of this degree in neighbouring values, with
+        coefficients that all points share, and ridge regression, if no law is accurate: see Notes. For grids.
+    spacing : float or tuple of float, default=1.0
+        Distance of neighbouring points, along all axes or along each, which makes the coefficients of `law_` those of
+        derivatives; nothing else depends on it.{_linear_map.PARAMETERS.rstrip()}
 
     Attributes
     ----------
     L_, M_ : sparse arrays of shape (n_values, n_values), or None
         The law, ``M_ @ f = L_ @ (u - intercept_)``, of flat fields, with channels first. Rows of M_ add up to one in
         the channel of their own. Where u is zero whatever f is, as on Dirichlet boundaries and outside of the mask, M_
-        has empty rows and L_ a diagonal. None if the targets are no fields.
-    operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`
+        has empty rows and L_ a diagonal. None if there is no law; of a nonlinear one, L_ is None.
+    operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`, or another object
         The solution operator: a flat field u is ``operator_ @ f``; the law and a correction if it is a sum. Predictions
-        add `intercept_`, and are blank outside of the mask.
+        add `intercept_`, and are blank outside of the mask. Operators of nonlinear laws have nothing but this product.
+    degree_ : int
+        That of the chosen law: 1 for linear ones.
+    law_ : list of dict, or None
+        Terms of a nonlinear law, with the keys "side" ("f" or "u"), "term", "channel" and "coefficient";
+        ``pandas.DataFrame(model.law_)`` makes a table of it. Terms with a star are those of rows next to boundaries,
+        where neighbours of f are missing. None of linear ones, of which L_ and M_ say more.
+    formula_ : str or None
+        The same in one line per channel, such as ``f = -1.0 u_xx + 2000 u^3``.
     null_space_ : ndarray of shape (n_values, k)
         Orthonormal fields that L maps to zero, in columns: constants of Neumann and periodic problems; k is 0 if the
         law has unique solutions.
@@ -106,6 +123,22 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Axes whose ends are neighbours.
     alpha_ : float or None
         Ridge penalty of the correction; None without.{_linear_map.ATTRIBUTES.rstrip()}
+
+    Notes
+    -----
+    Nonlinear laws are found by least squares over all points and samples together, so that one sample may be enough.
+    Terms are products of values and of differences of u at a point, up to the degree, or fluxes, made of means and
+    differences of neighbouring values, whose divergence is taken; those that held-out samples do not need are left out.
+    With two sides, differences of f, and mixed ones of u, make compact schemes of them, which data of finer grids need.
+    Beyond boundaries, u is continued by an odd or an even reflection, or periodically, as the equations ask for.
+    Predictions solve M f = N(u) by Newton's method with a line search, from the solution of the nearest forcing of the
+    training; where this fails, by continuation in the forcing. If there are several solutions, they find one near those
+    of the training. Next to corners, where data of finer grids have singular solutions, points have additional terms of
+    their own.
+
+    The linear laws above take part in the choice, and ridge regression if nothing is accurate. Coefficients that vary
+    from point to point, and terms that are no polynomials, are out of reach with a `degree` above 1: `fit` then warns,
+    with the likeliest cause.
 
     See Also
     --------
@@ -156,6 +189,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         "neighbours": ["sparse matrix", None],
         "points": ["array-like", None],
         "n_neighbors": [Count(1), StrOptions({"auto"})],
+        "degree": [Count(1, 3)],
+        "spacing": [Interval(Real, 0, None, closed="neither"), tuple, list],
     }
 
     def __init__(
@@ -172,6 +207,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         neighbours=None,
         points=None,
         n_neighbors="auto",
+        degree=1,
+        spacing=1.0,
         fit_intercept="auto",
         random_state=None,
         grid_shape=None,
@@ -189,6 +226,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         self.neighbours = neighbours
         self.points = points
         self.n_neighbors = n_neighbors
+        self.degree = degree
+        self.spacing = spacing
         self.fit_intercept = fit_intercept
         self.random_state = random_state
         self.grid_shape = grid_shape
@@ -228,6 +267,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         """
         if self.symmetric is True and self.two_sided is True:
             raise ValueError("symmetric=True needs a law with the identity for M; use two_sided=False or 'auto'.")
+        if self.degree > 1:
+            self._check_nonlinear()
         adjacency = self._adjacency(as_rows(X)[1])
 
         def further(inputs, outputs, domain):
@@ -235,6 +276,19 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
             return {"adjacency": adjacency}
 
         return self._fit(X, y, sample_weight, further)
+
+    def _check_nonlinear(self):
+        """Refuse parameters that nonlinear laws have not."""
+        for name, refused, why in (
+            ("neighbours", self.neighbours is not None, "are on grids"),
+            ("points", self.points is not None, "are on grids"),
+            ("symmetric", self.symmetric is True, "have no symmetric matrix"),
+            ("sharing", self.sharing in ("class", "row"), "have coefficients that all points share"),
+            ("fit_intercept", self.fit_intercept is True, "have a constant term of their own"),
+        ):
+            if refused:
+                value = "" if name in ("neighbours", "points") else f"={getattr(self, name)!r}"
+                raise ValueError(f"{name}{value} is for degree=1: laws of degree={self.degree} {why}.")
 
     def _adjacency(self, shape):
         """Neighbours of the nodes of a mesh, for fields of a shape; None for grids."""
@@ -293,6 +347,12 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
                 raise ValueError(
                     f"periodic={self.periodic!r} needs 3 points along every such axis, but the grid is {grid}."
                 )
+        if np.ndim(self.spacing) and (
+            len(self.spacing) != len(grid) or not all(isinstance(h, Real) and 0 < h < np.inf for h in self.spacing)
+        ):
+            raise ValueError(
+                f"spacing={self.spacing!r} must be a positive number, or one for each of the axes of the grid {grid}."
+            )
         if domain.inputs is not None:
             needed = ~domain.inputs if domain.outputs is None else domain.outputs & ~domain.inputs
             if needed.any():
@@ -306,7 +366,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         if not isinstance(periodic, str):
             n_axes = len(samples.grid_in) - samples.has_channels
             periodic = tuple(map(bool, np.broadcast_to(periodic, n_axes)))
+        spacing = np.broadcast_to(self.spacing, len(samples.grid_in) - samples.has_channels)
         return Options(
+            degree=self.degree,
+            spacing=tuple(map(float, spacing)),
             radius=self.radius,
             neighbourhood=self.neighbourhood,
             two_sided=False if self.symmetric is True else self.two_sided,
@@ -329,7 +392,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         if not (left.X.any() and left.Y.any()):
             but = " but for a constant field" if left is not samples else ""
             raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
-        return [SparseLocalInverse, SparseNoisyLocalInverse]
+        linear = [SparseLocalInverse, SparseNoisyLocalInverse]
+        return linear if self.degree == 1 else [linear[0], PolynomialLaw, linear[1], Ridge]
 
     def _keep(self, found, scales, samples):
         super()._keep(found, scales, samples)
@@ -340,7 +404,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         self.null_space_, self.amplification_ = np.zeros((samples.Y[0].numel(), 0)), np.nan
         self.undetermined_ = np.zeros(self._target_shape, dtype=bool)
         self.radius_ = self.neighbourhood_ = self.two_sided_ = self.sharing_ = self.periodic_ = None
-        if not samples.is_square:
+        self.degree_, self.law_, self.formula_ = 1, None, None
+        if not found.form.linear:
+            self._keep_nonlinear(found, shape)
+        if not isinstance(found.form, LocalForm):
             return
         law, stencil = self._law, found.form.stencil
         self.periodic_ = found.form.periodic
@@ -365,28 +432,70 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         by_rows = sp.diags_array(1 / units[channel])
         self.L_, self.M_ = sp.csr_array(by_rows @ L), sp.csr_array(by_rows @ M)
 
+    def _keep_nonlinear(self, found, shape):
+        """Fitted attributes of a nonlinear law."""
+        form, law = found.form, self.operator_
+        self.radius_, self.two_sided_, self.sharing_ = form.radius, form.two_sided, "shared"
+        self.periodic_ = tuple(end == ("periodic", "periodic") for end in form.ends)
+        self._points, self._n_axes = Points(shape, self.periodic_), len(shape)
+        self.M_, self.degree_ = law.M, max(law.degree, 1)
+        if law.degree < 2 and "1" not in {row["term"] for row in law.table()}:
+            self.L_ = law.linear_matrix()
+        self.law_, self.formula_ = law.table(), law.formula()
+
     @property
     def _law(self):
         """The operator without its correction."""
         return self.operator_.terms[0] if isinstance(self.operator_, OperatorSum) else self.operator_
 
+    @property
+    def _is_nonlinear(self):
+        return isinstance(self.operator_, NonlinearInverse)
+
     # Use
 
-    def predict(self, X):
+    def predict(self, X, *, return_converged=False):
         r"""Solve the law, and add the correction.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields, on the grid or mesh seen in `fit`.
+        return_converged : bool, default=False
+            Whether to return, too, for which inputs a solution was found, instead of the warning.
 
         Returns
         -------
-        ndarray of shape (n_samples, ...)
+        y : ndarray of shape (n_samples, ...)
             Output fields, in the shape of the training outputs and the floating-point type of `X`.
+        converged : ndarray of bool, of shape (n_samples,)
+            Only with ``return_converged=True``. Linear laws always have a solution.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            If Newton's method finds no solution of a nonlinear law; `y` has its last approximation.
         """
-        product = self._apply(X)
-        return product.reshape(len(product), *self._target_shape)
+        converged = []
+
+        def solve(F):
+            U, found = self.operator_.solve(F)
+            converged.append(found)
+            return U
+
+        check_is_fitted(self, "operator_")
+        product = self._apply(X, solve if self._is_nonlinear else None)
+        y = product.reshape(len(product), *self._target_shape)
+        found = converged[0] if converged else np.ones(len(y), dtype=bool)
+        if return_converged:
+            return y, found
+        if not found.all():
+            warn_user(
+                f"Newton's method has found no solution for {np.sum(~found)} of {len(found)} inputs, which may have "
+                "none: predict(X, return_converged=True) tells for which.",
+                ConvergenceWarning,
+            )
+        return y
 
     def residual(self, X, y):
         r"""How far pairs are from the law: |M f - L u| over the larger one of |M f| and |L u|.
@@ -431,7 +540,9 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return np.linalg.norm(sides[0] - sides[1], axis=1) / np.where(sizes > 0, sizes, 1)
 
     def _sides(self, F, U):
-        """M f and L u of rows, where units of channels differ in units of theirs."""
+        """M f and L u, or N(u), of rows, where units of channels differ in units of theirs."""
+        if self._is_nonlinear:
+            return tuple(side.T for side in self.operator_.sides(F.T, U.T))
         U = U if self._intercept is None else U - self._intercept
         sides = (self.M_ @ F.T).T, (self.L_ @ U.T).T
         if self._channel_scales is None:
@@ -497,8 +608,13 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
 
     def _check_law(self):
         check_is_fitted(self, "operator_")
-        if self.L_ is None:
-            raise ValueError("There is no law: the targets of the training were no fields on the grid of the inputs.")
+        if self.M_ is None:
+            why = (
+                "no law explained the samples"
+                if self._input_shape.size == self._output_shape.size
+                else ("the targets of the training were no fields on the grid of the inputs")
+            )
+            raise ValueError(f"There is no law: {why}.")
 
     def _given(self, forcing, n_samples):
         F, shape = as_rows(forcing, "forcing")

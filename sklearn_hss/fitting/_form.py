@@ -55,6 +55,8 @@ class Form:
         The action on inputs of a kind that no sample contained.
     amplifies : bool
         Whether noise in the outputs grows in the fit.
+    linear : bool
+        Whether the map is a linear one.
     worthwhile, floor : float
         A simpler candidate is preferred to a richer one of the same path if its error is below `worthwhile` times the
         lowest one, or below `floor`.
@@ -70,6 +72,7 @@ class Form:
     points_per_direction: ClassVar[int] = 4
     completion: ClassVar[str] = "the form holds for all inputs"
     amplifies: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
     worthwhile: ClassVar[float] = WORTHWHILE
     floor: ClassVar[float] = EXACT
 
@@ -140,6 +143,15 @@ class Form:
         LinearMap
         """
         return operator
+
+    def in_units(self, operator, units):
+        """Turn what `deliver` has returned, a map between fields divided by units, into one in those of the user."""
+        return (units[1] / units[0]) * operator
+
+    @classmethod
+    def cause(cls, samples: Samples, options: Options) -> str | None:
+        """One sentence on why samples that no fit explains are not of this form, where it can tell."""
+        return None
 
     def doubts(self, operator, samples: Samples) -> list[tuple[str, type[Warning]]]:
         """Messages for users, with their categories, about what `fit` has returned for all samples."""

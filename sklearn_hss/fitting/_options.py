@@ -29,6 +29,8 @@ class Options:
     sharing: str = "auto"
     periodic: Any = "auto"
     noise: Any = "auto"
+    degree: int = 1
+    spacing: tuple = ()
 
     @property
     def cut(self):

@@ -36,6 +36,8 @@ class Samples:
         Neighbours of the nodes, where the fields are those of a mesh.
     repeated : float or None
         The outputs, in the units of the user, times this are the next inputs of the map, which is to be repeated.
+    centred : bool
+        Whether means were subtracted.
     """
 
     X: torch.Tensor
@@ -48,6 +50,7 @@ class Samples:
     has_channels: bool = False
     adjacency: sp.csr_array | None = None
     repeated: float | None = None
+    centred: bool = False
     _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -144,6 +147,11 @@ class Samples:
         error = relative_error(prediction, self.Y, self.typical if typical is None else typical)
         return error if math.isfinite(error) else math.inf
 
+    def predictions(self, operator):
+        """What a map, which need not be linear, makes of the inputs; roots of weights are taken out of these."""
+        ones = self.ones.view(-1, *[1] * (self.X.ndim - 1))
+        return ones * operator.apply(self.X / ones)
+
     def penalty(self, alpha):
         """A ridge penalty, in units of squared inputs of the user, in those of the samples; squares may overflow."""
         return alpha / self.units[0] / self.units[0]
@@ -178,7 +186,7 @@ class Samples:
             constant = torch.tensordot(self.ones, mean, dims=0)
             return torch.where((M - constant).abs() <= ROUNDING * constant.abs().max(), 0, M - constant)
 
-        return replace(self, X=left(self.X, means[0]), Y=left(self.Y, means[1]))
+        return replace(self, X=left(self.X, means[0]), Y=left(self.Y, means[1]), centred=True)
 
     def scaled(self, units):
         """The samples in other units."""

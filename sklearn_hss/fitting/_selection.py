@@ -29,6 +29,8 @@ _GOOD = 1e-3
 _NEAR = 0.2
 # A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
 _SUSPICIOUS = 10
+# Parts of the samples of a cross-validation.
+_FOLDS = 5
 # What torch and SciPy raise for singular matrices.
 _DEGENERATE = (NotApplicable, np.linalg.LinAlgError, torch.linalg.LinAlgError)
 
@@ -162,7 +164,10 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
             select([f for f in forms if f.effort < 2 or (leader is not None and f is type(leader.form))], rival)
         if rival.betters(search):
             search = select(forms, rival)
-    return select(forms, search, slow=True).solve()
+    search = select(forms, search, slow=True)
+    if search.options.degree > 1 and search.reached > _GOOD:
+        search.cross_validate()
+    return search.solve()
 
 
 def select(forms, search, *, slow=False):
@@ -313,7 +318,7 @@ class Search:
         begin = time.perf_counter()
         try:
             operator = form.fit(self.train, start)
-            error = self.valid.error(operator.apply(self.valid.X), self.train.typical)
+            error = self.valid.error(self.valid.predictions(operator), self.train.typical)
         except _DEGENERATE:
             operator, error = None, math.inf
         if self.report is not None:
@@ -349,6 +354,35 @@ class Search:
         helps = best.error * WORTHWHILE < trial.error or (trial.error > SMALLEST and best.error < _ACCURATE)
         return best if helps or (trial.error > _ACCURATE and best.error <= trial.error) else trial
 
+    def cross_validate(self):
+        """Judge the finalists by all samples, each predicted from those of the other folds.
+
+        Solutions of a nonlinear law that is wrong, or of a linear one of what is not linear, may be far off for one
+        forcing and good for the next: few samples would not tell. Laws that predict one of them worse than the map
+        itself predicts any are refused.
+        """
+        everything, n_samples = self.everything, self.everything.n_samples
+        if n_samples < 2 * _FOLDS or not any(t.form.kind == "forward" for t in self.finalists):
+            return
+        judged = []
+        for trial in self.finalists:
+            errors = []
+            for fold in torch.arange(n_samples).tensor_split(_FOLDS):
+                rest = everything.pick(torch.from_numpy(np.setdiff1d(np.arange(n_samples), fold)))
+                try:
+                    operator = trial.form.deliver(trial.form.fit(rest), rest, trial.alpha)
+                except _DEGENERATE:
+                    errors.append(math.inf)
+                    continue
+                for k in fold.tolist():
+                    held = everything.pick(slice(k, k + 1))
+                    errors.append(held.error(held.predictions(operator), rest.typical))
+            judged.append(
+                (replace(trial, error=float(np.mean(errors)), base_error=float(np.mean(errors))), max(errors))
+            )
+        worst = min(most for trial, most in judged if trial.form.kind == "forward")
+        self.finalists = [trial for trial, most in judged if most <= worst or trial.form.kind == "forward"]
+
     # The choice
 
     def choose(self):
@@ -374,7 +408,7 @@ class Search:
 
     def grows(self, trial):
         """Whether repetition of what a trial comes to makes fields grow."""
-        if trial.operator is None:  # released
+        if trial.operator is None or not trial.form.linear:  # released; or without a spectral radius
             return False
         try:
             return grows(trial.form.deliver(trial.operator, self.train, trial.alpha), self.train)
@@ -427,13 +461,13 @@ class Search:
             return None
 
     def residual_of(self, operator):
-        return math.inf if operator is None else self.everything.error(operator.apply(self.everything.X))
+        return math.inf if operator is None else self.everything.error(self.everything.predictions(operator))
 
     def found(self, chosen, operator, residual):
         """Everything about the chosen map, in the units of the user."""
         operator, completion, seen = self.extended(chosen, operator)
         units, reason = self.everything.units, explain(self, chosen)
-        operator = (units[1] / units[0]) * operator
+        operator = chosen.form.in_units(operator, units)
         alpha = chosen.form.penalty(self.everything)
         return Fit(
             operator=operator,
@@ -483,7 +517,7 @@ class Search:
             return operator, chosen.form.completion, None
         if self.spans_all:
             return operator, "the samples reach everything", None
-        others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse"]
+        others = [t for t in self.trials if t.form.everywhere and t.form.kind == "inverse" and t.form.linear]
         best = min(others, key=lambda t: t.base_error, default=None)
         if best is not None and best.base_error <= EXTENDS and self.options.outer_rank == "auto":
             rest = self.refit(best)

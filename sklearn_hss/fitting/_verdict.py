@@ -12,6 +12,8 @@ from ._samples import relative_error
 SMALLEST = 1e-10
 # A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
 EXTENDS = 0.1
+# Errors of maps that nobody would use, and of nonlinear laws that do not hold.
+_POOR, _NO_LAW = 0.1, 2e-3
 # Maps with up to so many times the error of the best one are its rivals, and those that differ more than this disagree.
 _RIVAL, _DIFFERENT = 30, 0.1
 
@@ -84,8 +86,9 @@ def doubts(search, chosen, reason):
             f"(asymmetry {samples.asymmetry:.1e}): set symmetric=False."
         )
         found.append((message, PoorFitWarning))
-    if chosen.error > 0.1 and search.verified:
-        cause = likeliest_cause(samples, search.centred)
+    if chosen.error > (_POOR if search.options.degree == 1 else _NO_LAW) and search.verified:
+        causes = [cause for form in search.forms if (cause := form.cause(samples, search.options))]
+        cause = causes[0] if causes else likeliest_cause(samples, search.centred)
         message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
         found.append((f"{message} {cause}", PoorFitWarning))
     return found

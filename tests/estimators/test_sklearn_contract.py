@@ -23,7 +23,7 @@ from sklearn_hss import (
 # The checks fit noise, which no linear map explains, and numbers, of which there is no local law.
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = |y has .* numbers)")
 
-LINEAR = [HSSRegressor(), HSSTransformer(), LocalOperatorRegressor()]
+LINEAR = [HSSRegressor(), HSSTransformer(), LocalOperatorRegressor(), LocalOperatorRegressor(degree=2)]
 
 # What the checks look at is in the base class of all networks: one of them is checked every time, the others as slow
 # tests. They are small, because the checks fit some sixty times, and look at how well on few points.
