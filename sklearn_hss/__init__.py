@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         HSSTransformer,
         LocalOperatorRegressor,
         NeuralHSSRegressor,
+        ResidualRegressor,
         ResNetRegressor,
         RolloutRegressor,
     )
@@ -33,6 +34,7 @@ _MODULE_OF = {
     "LocalOperatorRegressor": "estimators",
     "NeuralHSSRegressor": "estimators",
     "ResNetRegressor": "estimators",
+    "ResidualRegressor": "estimators",
     "RolloutRegressor": "estimators",
     "datasets": None,
     "estimators": None,
@@ -55,6 +57,7 @@ __all__ = [
     "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "ResidualRegressor",
     "RolloutRegressor",
     "__version__",
     "datasets",

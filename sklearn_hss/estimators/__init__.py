@@ -8,6 +8,7 @@ from ._hss_transformer import HSSTransformer
 from ._linear import HSSRegressor
 from ._local_operator import LocalOperatorRegressor
 from ._neural_hss import NeuralHSSRegressor
+from ._residual import ResidualRegressor
 from ._resnet import ResNetRegressor
 from ._rollout import RolloutRegressor
 
@@ -21,5 +22,6 @@ __all__ = [
     "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "ResidualRegressor",
     "RolloutRegressor",
 ]

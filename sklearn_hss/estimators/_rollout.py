@@ -1,14 +1,10 @@
 """Time stepping: a regressor that learns one step, and takes many."""
 
-from inspect import Parameter, signature
 from math import prod
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -18,7 +14,6 @@ from .._fields import (
     Domain,
     FieldShape,
     as_rows,
-    check_grid_shape,
     check_mask,
     check_same_fields,
     check_weight,
@@ -33,10 +28,10 @@ from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
 from ..fitting._stability import GROWS, spectral_radius
 from ..linalg import LinearMap
-from ..preprocessing import FieldScaler
 from ._base import max_scales
 from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
+from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
 from ._score import FieldRegressorMixin, field_r2
 
 # Held-out errors of linear maps below this one are those of exact samples.
@@ -44,21 +39,6 @@ _ACCURATE = 1e-9
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
 _UNSTABLE = 100.0
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
-
-
-def takes_fields(estimator):
-    """Whether an estimator takes fields of several dimensions as they are.
-
-    Those of this package do, and pipelines, searches and transformed targets made of nothing else. All others, which
-    scikit-learn promises no more than rows, get rows.
-    """
-    if isinstance(estimator, Pipeline):
-        return all(takes_fields(step) for _, step in estimator.steps if step not in (None, "passthrough"))
-    if isinstance(estimator, BaseSearchCV):
-        return takes_fields(estimator.estimator)
-    if isinstance(estimator, TransformedTargetRegressor):
-        return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
-    return isinstance(estimator, FieldRegressorMixin | LinearFieldMap | FieldScaler)
 
 
 def _check_trajectories(X, estimator):
@@ -93,15 +73,6 @@ def _norms(rows):
 def _is_ragged(X):
     """Whether X is a list of trajectories of different lengths."""
     return isinstance(X, list | tuple) and len({len(x) if np.ndim(x) > 1 else 0 for x in X}) > 1
-
-
-def _check_takes(estimator, fit_params):
-    parameters = signature(estimator.fit).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in fit_params:
-        if name not in parameters:
-            raise ValueError(f"{name} was given, but fit of the estimator {type(estimator).__name__} does not take it.")
 
 
 def _per_pair(name, values, n_pairs):
@@ -273,7 +244,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, fit_params):
         if sample_weight is not None:
             fit_params = {"sample_weight": sample_weight, **fit_params}
-        _check_takes(self.estimator, fit_params)
+        check_takes(self.estimator, fit_params)
         mask = check_mask(self.mask)
         if y is None:
             X, y, fit_params = self._pairs(X, fit_params)
@@ -395,9 +366,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     def _fields_of(self, mask, *shapes):
         """Grids and channels of states, where mask or estimator tell the grid; else all points are of one channel."""
-        nested = [value for name, value in self.get_params().items() if name.endswith("__grid_shape")]
-        grid_shape = check_grid_shape(next((value for value in nested if value is not None), None))
-        grid = masked_grid(mask, grid_shape, shapes[0])
+        grid = masked_grid(mask, nested_grid_shape(self), shapes[0])
         if grid is None:
             return [FieldShape(shape or (1,)) for shape in shapes]
         return [on_grid(shape or (1,), grid, name) for shape, name in zip(shapes, ("X", "y"), strict=True)]
@@ -410,15 +379,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 "X may have further features or channels, behind those of the state."
             )
         self._as_fields = takes_fields(self.estimator)
-        if self._as_fields or len(inputs) == 1:
-            return
-        # Rows without a grid_shape would be taken for one-dimensional fields.
-        for name, nested in self.get_params().items():
-            if isinstance(nested, FieldRegressorMixin | LinearFieldMap) and getattr(nested, "grid_shape", ()) is None:
-                raise ValueError(
-                    f"States of shape {inputs} are flattened, because not all of {type(self.estimator).__name__} takes "
-                    f"them as they are; tell {name} the grid by grid_shape, such as {inputs}."
-                )
+        if not self._as_fields and len(inputs) > 1:
+            refuse_lost_grid("estimator", self.estimator, inputs)
 
     def _inputs(self, rows):
         return rows.reshape(len(rows), *self._input_shape) if self._as_fields else rows

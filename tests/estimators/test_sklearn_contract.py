@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import sklearn
+from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_hss import (
@@ -17,6 +18,7 @@ from sklearn_hss import (
     HSSTransformer,
     LocalOperatorRegressor,
     NeuralHSSRegressor,
+    ResidualRegressor,
     ResNetRegressor,
 )
 
@@ -24,6 +26,10 @@ from sklearn_hss import (
 pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = |y has .* numbers)")
 
 LINEAR = [HSSRegressor(), HSSTransformer(), LocalOperatorRegressor()]
+RESIDUAL = [
+    ResidualRegressor(Ridge(), Ridge()),
+    ResidualRegressor(Ridge(), Ridge(10), with_prediction=True, cv=2, only_if_better=False),
+]
 
 # What the checks look at is in the base class of all networks: one of them is checked every time, the others as slow
 # tests. They are small, because the checks fit some sixty times, and look at how well on few points.
@@ -38,12 +44,12 @@ NETWORKS = [
 ]
 
 
-@parametrize_with_checks([*LINEAR, NETWORK])
+@parametrize_with_checks([*LINEAR, *RESIDUAL, NETWORK])
 def test_check_estimator(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks([*LINEAR, NETWORK])
+@parametrize_with_checks([*LINEAR, *RESIDUAL, NETWORK])
 def test_check_estimator_with_metadata_routing(estimator, check):
     with sklearn.config_context(enable_metadata_routing=True):
         check(estimator)
