@@ -76,12 +76,15 @@ class Trained:
             return self.net(torch.as_tensor(x, dtype=torch.float32)).double().numpy()
 
 
-def best_rate(make, X, Y, groups):
-    """The learning rate of least error on a fifth of the training data, left out whole groups at a time."""
+def best_rate(make, X, Y, groups, seconds=None):
+    """The learning rate of least error on a fifth of the training data, left out whole groups at a time.
+
+    After `PROBE` seconds, if not others are given.
+    """
     held_out = groups >= 0.8 * (groups.max() + 1)
 
     def error(lr):
-        model = Trained(make, 0, X[~held_out], Y[~held_out], lr=lr, seconds=PROBE)
+        model = Trained(make, 0, X[~held_out], Y[~held_out], lr=lr, seconds=seconds or PROBE)
         return np.nan_to_num(np.mean((model(X[held_out]) - Y[held_out]) ** 2), nan=np.inf)
 
     return min(RATES, key=error)
