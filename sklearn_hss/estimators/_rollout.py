@@ -5,11 +5,10 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
-from sklearn.utils import check_array, check_consistent_length, check_scalar
+from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._containers import as_plain, refuse_complex
 from .._fields import (
     Domain,
     FieldShape,
@@ -33,66 +32,18 @@ from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
 from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
 from ._score import FieldRegressorMixin, field_r2
+from ._trajectories import STATES, check_trajectories, pairs_of
 
 # Held-out errors of linear maps below this one are those of exact samples.
 _ACCURATE = 1e-9
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
 _UNSTABLE = 100.0
-_CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
-
-
-def _check_trajectories(X, estimator):
-    """Trajectories as one array; what is not finite may lie outside of a mask, and is judged later."""
-    name = type(estimator).__name__
-    X = as_plain(X, "X")
-    if _is_ragged(X):
-        raise ValueError(
-            "X is a list of trajectories of different lengths; here, all must have the same, or give pairs of states, "
-            "X and y."
-        )
-    refuse_complex(X, "X")
-    X = check_array(
-        X, **_CHECKS, ensure_2d=False, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
-    )
-    if X.ndim < 3:
-        raise ValueError(
-            f"{name} requires y to be passed, but the target y is None: without y, X must be trajectories "
-            f"(n_trajectories, n_times, *state), and has shape {X.shape}; a single one is X[np.newaxis]."
-        )
-    if X.shape[1] < 2:
-        raise ValueError(f"X has trajectories of n_times={X.shape[1]}; at least 2 are needed for a step.")
-    return X
 
 
 def _norms(rows):
     """Norms of rows, infinite for those that are zero."""
     norms = np.linalg.norm(rows, axis=1)
     return np.where(norms > 0, norms, np.inf)
-
-
-def _is_ragged(X):
-    """Whether X is a list of trajectories of different lengths."""
-    return isinstance(X, list | tuple) and len({len(x) if np.ndim(x) > 1 else 0 for x in X}) > 1
-
-
-def _per_pair(name, values, n_pairs):
-    """Values of which there is one for each trajectory, for each of its pairs.
-
-    Parameters
-    ----------
-    name : str
-    values : array-like
-    n_pairs : ndarray of int, of shape (n_trajectories,)
-    """
-    values = np.asarray(values)
-    if len(values) == len(n_pairs):
-        return np.repeat(values, n_pairs, axis=0)
-    if len(values) != n_pairs.sum():
-        raise ValueError(
-            f"{name} has shape {values.shape}; it must have {len(n_pairs)} entries, one per trajectory, or "
-            f"{n_pairs.sum()}, one per pair of consecutive states."
-        )
-    return values
 
 
 class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
@@ -247,7 +198,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         check_takes(self.estimator, fit_params)
         mask = check_mask(self.mask)
         if y is None:
-            X, y, fit_params = self._pairs(X, fit_params)
+            X, y, fit_params = pairs_of(X, fit_params, self)
         (X, input_shape), (y, target_shape) = as_rows(X), as_rows(y, "y")
         domain = Domain()
         if mask is not None and None not in (input_shape, target_shape):
@@ -255,7 +206,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             domain = find_domain(mask, X, y, *fields)
         X, y = domain.fill(X, y, mask)
         X, y = validate_data(
-            self, X, y, validate_separately=(_CHECKS, {**_CHECKS, "ensure_2d": False, "estimator": self})
+            self, X, y, validate_separately=(STATES, {**STATES, "ensure_2d": False, "estimator": self})
         )
         check_consistent_length(X, y)
         self._input_shape = input_shape or X.shape[1:]
@@ -337,33 +288,6 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         scale = np.repeat(self.scale_, n // len(self.scale_))
         return spectral_radius(lambda u: scale * (operator @ u) + (u if self.increments_ else 0), n)
 
-    def _pairs(self, X, fit_params):
-        """States and their successors, trajectory by trajectory."""
-        X = as_plain(X, "X")
-        trajectories = (
-            [_check_trajectories(x[np.newaxis], self)[0] for x in map(np.asarray, X)]
-            if _is_ragged(X)
-            else (_check_trajectories(X, self))
-        )
-        n_pairs = np.array([len(x) - 1 for x in trajectories])
-        fit_params = {
-            name: _per_pair(name, value, n_pairs)
-            if np.ndim(value) and name.endswith(("groups", "sample_weight"))
-            else value
-            for name, value in fit_params.items()
-        }
-        if isinstance(trajectories, list):
-            shapes = sorted({x.shape[1:] for x in trajectories})
-            if len(shapes) > 1:
-                raise ValueError(f"X has trajectories of states of different shapes, {shapes}; all must have the same.")
-            return (
-                np.concatenate([x[:-1] for x in trajectories]),
-                np.concatenate([x[1:] for x in trajectories]),
-                fit_params,
-            )
-        states = trajectories.shape[2:]
-        return trajectories[:, :-1].reshape(-1, *states), trajectories[:, 1:].reshape(-1, *states), fit_params
-
     def _fields_of(self, mask, *shapes):
         """Grids and channels of states, where mask or estimator tell the grid; else all points are of one channel."""
         grid = masked_grid(mask, nested_grid_shape(self), shapes[0])
@@ -391,7 +315,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         check_same_fields(shape, FieldShape(self._input_shape), name)
         X = self._domain.fill_inputs(X)
         refuse_nan(X, name, self.mask)
-        return validate_data(self, X, reset=False, **_CHECKS)
+        return validate_data(self, X, reset=False, **STATES)
 
     def _step(self, X):
         """Rows of the next states."""
@@ -525,7 +449,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Of the states alone: what `X` has besides is never predicted, and would dilute a relative error.
         """
         check_is_fitted(self)
-        X = _check_trajectories(X, self)
+        X = check_trajectories(X, self)
         rollouts = self.rollout(X[:, 0], X.shape[1] - 1)
         n_state, inside = prod(self._target_shape), self._domain.outputs
         true, predicted = (states.reshape(*X.shape[:2], -1)[..., :n_state] for states in (X, rollouts))

@@ -70,6 +70,11 @@ class Terms:
         return Terms(tuple(self.features[k] for k in used), powers[:, used], self.divergence, self.axis, self.points)
 
     @property
+    def n_points(self):
+        """Points of the grid, inside of the domain or not."""
+        return len(self.points) if self.divergence is None else self.divergence.shape[0]
+
+    @property
     def degrees(self):
         """Degree of every term."""
         return self.powers.sum(axis=1)
@@ -192,7 +197,7 @@ def face_features(lines, axis, spacing, radius, n_channels=None):
 def divergence(line, axis, spacing):
     """Divergence of fluxes through the faces across an axis, of the shape (n_points, n_faces)."""
     n_inside, first = len(line.points), line.first(axis)
-    previous = line.before(axis)
+    previous = line.beside(axis, -1)
     number = np.full(len(line), -1)
     number[line.points] = np.arange(n_inside)
     entry = np.where(previous >= 0, number[previous], -1)
@@ -229,6 +234,80 @@ def flux_terms(lines, axis, spacing, radius, degree, *, n_channels=None):
     return Terms(tuple(features), powers, divergence(lines[0], axis, spacing), axis, lines[0].points)
 
 
+class Groups(tuple):
+    """Groups of terms, with the sparsity pattern that the Jacobians of all polynomials in them share."""
+
+    _patterns: dict
+
+    def pattern(self, n_channels):
+        """:class:`Pattern` for a number of channels, made once."""
+        patterns = self.__dict__.setdefault("_patterns", {})
+        if n_channels not in patterns:
+            patterns[n_channels] = Pattern(self, n_channels)
+        return patterns[n_channels]
+
+
+class Pattern:
+    """Where the Jacobian of a polynomial has entries, and how they follow from the derivatives by features.
+
+    Parameters
+    ----------
+    groups : tuple of Terms
+    n_channels : int
+
+    Attributes
+    ----------
+    blocks : list of (rows, columns)
+        Of every channel, the entries of the derivatives of any channel by it, as points.
+    maps : dict
+        For every feature, the matrix from derivatives by it, at its rows, to those entries.
+    """
+
+    def __init__(self, groups, n_channels):
+        self.n_channels, self.n_points = n_channels, groups[0].n_points
+        self.blocks, self.maps, self._layouts = [], {}, {}
+        for channel in range(n_channels):
+            entries, columns = [], slice(channel * self.n_points, (channel + 1) * self.n_points)
+            for group in groups:
+                for feature in group.features:
+                    if feature.channel == channel:
+                        S = sp.csr_array(feature.matrix[:, columns])
+                        D = sp.eye_array(S.shape[0]) if group.divergence is None else group.divergence
+                        entries.append((feature, *_triple(sp.csr_array(D), S)))
+            keys = [i * self.n_points + j for _, i, j, _, _ in entries]
+            union = np.unique(np.concatenate(keys)) if keys else np.zeros(0, int)
+            self.blocks.append(np.divmod(union, self.n_points))
+            for (feature, _, _, row, weight), key in zip(entries, keys, strict=True):
+                where = np.searchsorted(union, key)
+                shape = (len(union), feature.matrix.shape[0])
+                self.maps[id(feature)] = sp.csr_array((weight, (where, row)), shape=shape)
+
+    def layout(self, batch):
+        """Order of the entries, and the sparse matrix of a batch of Jacobians, (point, sample) being an index."""
+        if batch not in self._layouts:
+            n, C = self.n_points, self.n_channels
+            rows, columns = [], []
+            for a in range(C):
+                for b, (i, j) in enumerate(self.blocks):
+                    rows.append(i + a * n)
+                    columns.append(j + b * n)
+            row, column = (np.concatenate(z).astype(np.int64) for z in (rows, columns))
+            row, column = (z[:, None] * batch + np.arange(batch) for z in (row, column))
+            order = np.lexsort((column.ravel(), row.ravel()))
+            indptr = np.concatenate([[0], np.cumsum(np.bincount(row.ravel(), minlength=n * C * batch))])
+            self._layouts = {batch: (order, column.ravel()[order], indptr)}  # the last one, which may be large
+        return self._layouts[batch]
+
+
+def _triple(D, S):
+    """Entries (i, j, row, weight) of D diag(s) S, of which each is weight times s[row]."""
+    D, S = sp.coo_array(D), sp.csr_array(S)
+    counts = np.diff(S.indptr)[D.col]
+    k = np.repeat(np.arange(len(D.data)), counts)
+    inner = np.arange(len(k)) - np.repeat(np.cumsum(counts) - counts, counts) + S.indptr[D.col[k]]
+    return D.row[k], S.indices[inner], D.col[k], D.data[k] * S.data[inner]
+
+
 @dataclass(frozen=True, eq=False)
 class Polynomial:
     """A polynomial N of fields: sums of terms with coefficients that all points share.
@@ -243,6 +322,10 @@ class Polynomial:
     groups: tuple[Terms, ...]
     coefficients: tuple[np.ndarray, ...]
 
+    def __post_init__(self):
+        if not isinstance(self.groups, Groups):
+            object.__setattr__(self, "groups", Groups(self.groups))
+
     @property
     def n_channels(self):
         """Channels of N; fields may have further ones, as parameters."""
@@ -251,8 +334,7 @@ class Polynomial:
     @property
     def n_points(self):
         """Points of the grid, inside of the domain or not."""
-        group = self.groups[0]
-        return len(group.points) if group.divergence is None else group.divergence.shape[0]
+        return self.groups[0].n_points
 
     @cached_property
     def _parts(self):
@@ -295,7 +377,7 @@ class Derivative:
     """
 
     def __init__(self, law, Z):
-        self.law = law
+        self.law, self.batch = law, Z.shape[1]
         parts, self.linear = law._parts
         self.slopes = []
         for group, c in parts:
@@ -310,34 +392,36 @@ class Derivative:
                         by_feature[k, a] += c[a, t] * derivative
             self.slopes.append((group, by_feature))
 
-    def __call__(self, D):
-        """Derivatives (n_channels * n_points, batch, k) along directions (n_values, batch, k)."""
-        n_out, (n_values, batch, k) = self.law.n_channels * self.law.n_points, D.shape
-        flat = D.reshape(n_values, -1)
-        total = np.zeros((n_out, batch * k)) if self.linear is None else self.linear @ flat
-        for group, slopes in self.slopes:
-            changes = group.values(flat).reshape(len(group.features), -1, batch, k)
-            mixed = np.zeros((slopes.shape[1], *changes.shape[1:]))
-            for by_channel, change in zip(slopes, changes, strict=True):
-                for a, slope in enumerate(by_channel):
-                    mixed[a] += slope[..., None] * change
-            total += group.gathered(mixed.reshape(len(mixed), -1, batch * k)).reshape(total.shape)
-        return total.reshape(n_out, batch, k)
-
-    def matrix(self, sample=0):
-        """Sparse Jacobian (n_channels * n_points, n_values) of one of the fields."""
-        total = sp.csr_array((self.law.n_channels * self.law.n_points, self._n_values))
-        if self.linear is not None:
-            total = total + self.linear
+    @cached_property
+    def _stacked(self):
+        """The Jacobians of the batch as one sparse matrix, (point, sample) being an index; without the linear terms."""
+        pattern, C = self.law.groups.pattern(self.law.n_channels), self.law.n_channels
+        batch = self.batch
+        data = [[np.zeros((len(i), batch)) for i, _ in pattern.blocks] for _ in range(C)]
         for group, slopes in self.slopes:
             for feature, by_channel in zip(group.features, slopes, strict=True):
-                rows = []
-                for slope in by_channel:
-                    block = sp.diags_array(slope[:, sample]) @ feature.matrix
-                    rows.append(block if group.divergence is None else group.divergence @ block)
-                total = total + sp.vstack(rows)
-        return sp.csr_array(total)
+                if feature.channel < C:
+                    for a, slope in enumerate(by_channel):
+                        if slope.any():
+                            data[a][feature.channel] += pattern.maps[id(feature)] @ slope
+        order, columns, indptr = pattern.layout(batch)
+        values = np.concatenate([block for row in data for block in row]).ravel()[order]
+        n = C * self.law.n_points * batch
+        return sp.csr_array((values, columns, indptr), shape=(n, n))
 
-    @property
-    def _n_values(self):
-        return self.law.groups[0].features[0].matrix.shape[1]
+    def __call__(self, D):
+        """Derivatives along directions, both (n_channels * n_points, batch, k); parameters do not change."""
+        n, batch, k = D.shape
+        total = np.zeros((n, batch * k)) if self.linear is None else self.linear[:, :n] @ D.reshape(n, -1)
+        if self.slopes:
+            total = total.reshape(n * batch, k) + self._stacked @ D.reshape(n * batch, k)
+        return total.reshape(D.shape)
+
+    def matrix(self, sample=0):
+        """Sparse Jacobian (n_channels * n_points, n_channels * n_points) at one of the fields."""
+        n = self.law.n_channels * self.law.n_points
+        total = sp.csr_array((n, n)) if self.linear is None else self.linear[:, :n]
+        if self.slopes:
+            own = np.arange(n) * self.batch + sample
+            total = total + (self._stacked if self.batch == 1 else self._stacked[own][:, own])
+        return sp.csr_array(total)

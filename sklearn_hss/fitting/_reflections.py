@@ -56,12 +56,12 @@ class Lines:
         """The points of the domain with no other one before them along an axis: indices in a flat field."""
         return self.points[self._along(axis)[1] == 1]
 
-    def before(self, axis):
-        """Index of the point before each point of the domain along an axis; -1 where that is not in the domain."""
-        x, back, _ = self._along(axis)
-        step = int(np.prod(self.shape[axis + 1 :]))
-        index = np.where(x > 0, self.points - step, self.points + (self.shape[axis] - 1) * step)
-        return np.where(back == 1, -1, index)
+    def beside(self, axis, step):
+        """Index of the point one step (1 or -1) further along an axis, of each of the domain; -1 where there is none."""
+        x, back, ahead = self._along(axis)
+        stride = int(np.prod(self.shape[axis + 1 :]))
+        following = (x + step) % self.shape[axis]
+        return np.where((back if step < 0 else ahead) == 1, -1, self.points + (following - x) * stride)
 
     def shift(self, axis, offset, points=None):
         """Matrix that takes a flat field to the values `offset` steps further along an axis.

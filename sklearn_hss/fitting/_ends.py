@@ -1,0 +1,111 @@
+"""How fields continue beyond the ends of a grid and into holes, found by how smooth they are across."""
+
+import numpy as np
+
+from ._reflections import REFLECTIONS, Lines
+
+# Values at an end that never exceed this fraction of the others are zero.
+_ZERO = 1e-6
+# Third differences across an end may be so many times those of the best continuation, for the ends to be neighbours.
+_SMOOTH = 2.0
+# Both ends are taken to be of one condition if that is at most so many times less smooth.
+_ALIKE = 10.0
+_TINY = 1e-300
+#: Continuations for each boundary condition.
+KINDS = {"odd": ("odd node", "odd beyond", "odd"), "even": ("even", "even node"), "periodic": ("periodic",)}
+
+
+def find_ends(fields, shape, inside=None, conditions=None):
+    """Continuations of a channel.
+
+    Parameters
+    ----------
+    fields : ndarray of shape (n_points, n_samples)
+    shape : tuple of int
+    inside : ndarray of bool, of shape `shape`, default=None
+    conditions : sequence of str, default=None
+        Given boundary conditions of the axes, keys of `KINDS`, or "auto".
+
+    Returns
+    -------
+    ends : tuple of pairs of str
+        For :class:`Lines`.
+    hidden : str
+        The same for the points outside.
+    """
+    conditions = conditions or ["auto"] * len(shape)
+    ends = []
+    for axis, condition in enumerate(conditions):
+        names = [kind for name, kinds in KINDS.items() if condition in ("auto", name) for kind in kinds]
+        if names == ["periodic"]:
+            ends.append(("periodic", "periodic"))
+            continue
+        scores = [_scores(fields, shape, inside, axis, names, which, "box") for which in (0, 1)]
+        aperiodic = [{k: v for k, v in score.items() if k != "periodic"} for score in scores]
+        best = [min(score, key=score.get) for score in aperiodic]
+        across = max(
+            (s["periodic"] / max(a[b], _TINY) for s, a, b in zip(scores, aperiodic, best, strict=True))
+            if "periodic" in names
+            else [np.inf]
+        )
+        pinned = "odd node" in best  # then the other end is a wall as well
+        best = _alike(aperiodic, best)
+        ends.append(("periodic", "periodic") if across <= _SMOOTH and not pinned else tuple(best))
+    hidden = "even"
+    if inside is not None and not inside.all():
+        condition = conditions[0] if len(set(conditions)) == 1 else "auto"
+        names = [k for name in ("even", "odd") if condition in ("auto", "periodic", name) for k in KINDS[name]]
+        names = [k for k in names if not k.endswith("node")]
+        totals = dict.fromkeys(names, 0.0)
+        for axis in range(len(shape)):
+            for which in (0, 1):
+                for kind, score in _scores(fields, shape, inside, axis, names, which, "hole", ends).items():
+                    totals[kind] += score
+        hidden = min(totals, key=totals.get)
+    return tuple(ends), hidden
+
+
+def _alike(scores, best):
+    """Continuations of both ends, of one boundary condition where that is not much worse."""
+    found = []
+    for family in KINDS["odd"], KINDS["even"]:
+        pair = [min((k for k in family if k in score), key=score.get, default=None) for score in scores]
+        if None not in pair:
+            worse = max(s[k] / max(s[b], _TINY) for s, k, b in zip(scores, pair, best, strict=True))
+            found.append((worse, pair))
+    worse, pair = min(found, key=lambda f: f[0], default=(np.inf, best))
+    return pair if worse <= _ALIKE else best
+
+
+def _scores(fields, shape, inside, axis, names, which, where, ends=None):
+    """Root mean square of the third difference across an end (which = 0) or the other one, by continuation.
+
+    `where` is "box" for the ends of the grid, "hole" for those at points outside of the domain.
+    """
+    line = Lines(shape, tuple(ends) if ends else (("even", "even"),) * len(shape), inside)
+    step = -1 if which == 0 else 1
+    x = np.unravel_index(line.points, shape)[axis]
+    at_box = x == (0 if which == 0 else shape[axis] - 1)
+    beside = line.beside(axis, step)
+    last = np.flatnonzero(at_box if where == "box" and not line.is_periodic(axis) else (beside < 0) & ~at_box)
+    if not len(last):
+        return dict.fromkeys(names, 0.0)
+    points = line.points[last]
+    inner = [fields[points]] + [line.shift(axis, -step * k, points) @ fields for k in (1, 2)]
+    size = np.sqrt(np.square(fields[line.points]).mean()) + _TINY
+    found = {}
+    for name in names:
+        if name == "odd node":
+            # A point of the boundary itself, where values are zero.
+            zero = np.abs(inner[0]).max() <= _ZERO * size
+            found[name] = 0.0 if zero else np.inf
+            continue
+        if name == "even node":
+            ghost = inner[1]
+        elif name == "periodic":
+            ghost = fields[points - step * (shape[axis] - 1) * int(np.prod(shape[axis + 1 :]))]
+        else:
+            parity, distance = REFLECTIONS[name]
+            ghost = 0 * inner[0] if distance == 1 else parity * inner[0]
+        found[name] = float(np.sqrt(np.square(ghost - 3 * inner[0] + 3 * inner[1] - inner[2]).mean()))
+    return found
