@@ -34,6 +34,8 @@ from ._score import FieldRegressorMixin
 
 # One sample in so many is held out, to see whether the correction helps.
 _HELD_OUT = 5
+# Fewer samples than these leave too few to fit where one is held out.
+_JUDGED = 3
 # A correction has to take away so much of the error: less may be chance.
 _HELPS = 0.05
 # Residuals of so many rounding errors are nothing to learn from.
@@ -174,9 +176,9 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Warns
         -----
         sklearn_hss.exceptions.UnverifiedFitWarning
-            If a single sample leaves none to hold out: the correction is not used then.
+            If there are fewer than three samples, so that none can be held out: the correction is not used then.
         sklearn_hss.exceptions.DivergenceWarning
-            If predictions of the law are not finite: there is nothing to correct then.
+            If predictions of the law are not finite: the correction is not used then.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
@@ -198,11 +200,10 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if not self.corrected_:
             return self
         predicted = self._of_law(self.law_, X) if unseen is None else unseen
-        finite = np.isfinite(predicted).all(axis=1)
-        if not finite.all():
-            self._decline(
-                f"predictions of the law are infinite or NaN for {(~finite).sum()} of {len(X)} training samples"
-            )
+        n_lost = len(X) - np.isfinite(predicted).all(axis=1).sum()
+        if n_lost or self.law_error_ == np.inf:
+            where = f"{n_lost} of {len(X)} training samples" if n_lost else "samples that were held out"
+            self._decline(f"predictions of the law are infinite or NaN for {where}")
             warn_user(f"There is no correction: {self.reason_}.", DivergenceWarning)
         elif not (y != predicted).any():
             self._decline("the law is exact")
@@ -311,9 +312,12 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _judge(self, X, y, weight, unseen, rounding):
         """Whether the correction helps on the last fifth of the samples, when both are fitted to the others."""
         n = len(X)
-        if n < 2:
-            self._decline("a single sample leaves none to see whether the correction helps")
-            warn_user(f"{self.reason_.capitalize()}, so it is not used; give more samples.", UnverifiedFitWarning)
+        if n < _JUDGED:
+            self._decline(f"of n_samples = {n} none can be held out to see whether the correction helps")
+            warn_user(
+                f"The correction is not used: {self.reason_}; give more samples, or use only_if_better=False.",
+                UnverifiedFitWarning,
+            )
             return
         n_train = n - max(n // _HELD_OUT, 1)
         train, test = slice(n_train), slice(n_train, None)
@@ -334,7 +338,8 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 law = self._fit_law(X[train], y[train], of_train)
                 unseen = np.vstack([self._of_law(law, X[part]) for part in (train, test)])
             if not np.isfinite(unseen).all():
-                return  # of the fit to all samples it will be told
+                self.law_error_ = self.held_out_error_ = np.inf
+                return
             self.law_error_ = self.held_out_error_ = error(unseen[test])
             if self.law_error_ <= _EXACT * rounding or not (y[train] != unseen[train]).any():
                 self._decline(f"the law is exact, with an error of {self.law_error_:.1e} on held-out samples")

@@ -224,14 +224,15 @@ def test_weights(cv):
         Residual(KNeighborsRegressor(), Ridge()).fit(X, y, weight)
 
 
-def test_one_sample_is_too_few_to_judge():
-    X, linear, _ = samples(1)
-    with pytest.warns(UnverifiedFitWarning, match="so it is not used; give more samples"):
+@pytest.mark.parametrize("n_samples", [1, 2])
+def test_few_samples_are_too_few_to_judge(n_samples):
+    X, linear, _ = samples(n_samples)
+    with pytest.warns(UnverifiedFitWarning, match=f"of n_samples = {n_samples} none can be held out"):
         model = Residual(DummyRegressor(strategy="constant", constant=np.zeros(12)), Ridge()).fit(X, linear)
     assert not model.corrected_
     assert np.isnan(model.law_error_)
-    model.set_params(only_if_better=False).fit(X, linear)
-    np.testing.assert_allclose(model.predict(X), linear)
+    model.set_params(correction=Ridge(1e-10), only_if_better=False).fit(X, linear)
+    np.testing.assert_allclose(model.predict(X), linear, atol=1e-6)
 
 
 def test_law_that_diverges_is_not_corrected():
@@ -239,6 +240,9 @@ def test_law_that_diverges_is_not_corrected():
     with pytest.warns(DivergenceWarning, match=rf"infinite or NaN for {(X[:, 0] > 0).sum()} of 80 training samples"):
         model = Residual(First(above), Ridge()).fit(X, linear)
     assert not model.corrected_
+    last = X[np.argsort(X[:, 0] > 0, kind="stable")]  # those that diverge are held out
+    with pytest.warns(DivergenceWarning, match="held out|training samples"):
+        assert not Residual(First(above), Ridge()).fit(last, last).corrected_
     # Where only new samples do, these are NaN, and the others are corrected as ever.
     model = Residual(First(above), Ridge(), only_if_better=False).fit(X[X[:, 0] <= 0], linear[X[:, 0] <= 0])
     found = model.predict(X)
