@@ -6,6 +6,7 @@ from ._fno import FNORegressor
 from ._green_learning import GreenLearningRegressor
 from ._hss_transformer import HSSTransformer
 from ._linear import HSSRegressor
+from ._local_evolution import LocalEvolutionRegressor
 from ._local_operator import LocalOperatorRegressor
 from ._neural_hss import NeuralHSSRegressor
 from ._residual import ResidualRegressor
@@ -19,6 +20,7 @@ __all__ = [
     "GreenLearningRegressor",
     "HSSRegressor",
     "HSSTransformer",
+    "LocalEvolutionRegressor",
     "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",

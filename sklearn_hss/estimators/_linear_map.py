@@ -275,6 +275,14 @@ def weighted_rows(X, y, sample_weight=None):
 
     So a weight of two is the same as two copies, also in the choice of the held-out samples.
     """
+    X, y, roots = merged_rows(X, y, sample_weight)
+    if (roots != 1).any():
+        X, y = X * roots[:, None], y * roots[:, None]
+    return X, y, roots
+
+
+def merged_rows(X, y, sample_weight=None):
+    """Samples in a canonical order, equal ones merged, and the square roots of their weights."""
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     kept = weight > 0
     pairs, weight = np.hstack([X, y])[kept], weight[kept]
@@ -283,7 +291,5 @@ def weighted_rows(X, y, sample_weight=None):
         copies.setdefault(pair.tobytes(), []).append(i)
     groups = [copies[key] for key in sorted(copies)]
     pairs, weight = pairs[[group[0] for group in groups]], np.array([weight[group].sum() for group in groups])
-    roots = np.sqrt(weight)
-    if (weight != 1).any():
-        pairs = pairs * roots[:, None]
-    return np.ascontiguousarray(pairs[:, : X.shape[1]]), np.ascontiguousarray(pairs[:, X.shape[1] :]), roots
+    split = X.shape[1]
+    return np.ascontiguousarray(pairs[:, :split]), np.ascontiguousarray(pairs[:, split:]), np.sqrt(weight)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,16 +26,18 @@ _WORTHWHILE, _STAGE = 0.97, 0.9
 _EXACT = 1e-9
 # Terms of a channel at most, and terms whose derivatives are computed to find the best of them.
 _MOST_TERMS, _MOST_CANDIDATES = 16, 40
-# Terms are dropped while the residual does not grow beyond these times its size.
-_LESS, _LEAST = 1.05, 1.005
+# Terms are dropped while the residual does not grow beyond these times its size; a start is rougher.
+_LESS, _LEAST, _ROUGH = 1.05, 1.005, 1.3
+# Each factor and each derivative of a term must explain so much more.
+_COMPLEX = 1.5
 # A start of fewer stages may leave so many times more; and terms that it may have.
 _SIMPLER, _MOST_START = 3.0, 160
 # Numbers in the derivatives that a search for terms may have.
 _SEARCH = 6_000_000
 # Nonlinear terms have at most so many derivatives in all: others grow too fast with the slope of states.
 _MOST_ORDERS = 4
-# States that a law must stay bounded for: these times the largest of the training, in both senses, and sums of them.
-_STRESS, _N_STRESS, _BOUNDED = 1.25, 8, 4.0
+# States that a law must stay bounded for have so many times the deviations of those of the training; their number.
+_STRESS, _N_STRESS, _BOUNDED = 1.5, 4, 4.0
 # Values of the pairs that terms are chosen with, at most, and fraction of pairs, or of space, that is held out.
 _GROWTH, _HELD_OUT = 150_000, 0.2
 # Pairs whose states are this much smaller than others count as these do.
@@ -65,6 +68,12 @@ class Pool:
     def up_to(self, stage):
         """Slots of a stage and those before."""
         return [slot for slots in self.slots[: stage + 1] for slot in slots]
+
+    def complexity(self, slots):
+        """How much more a term must explain than the simplest ones, (n_slots,)."""
+        groups = self.groups
+        ranks = [int(groups[g].powers[t].sum()) + _total_order(groups[g], groups[g].powers[t]) for g, t, _ in slots]
+        return _COMPLEX ** np.array(ranks, dtype=float)
 
     @property
     def after_quadratic(self):
@@ -120,9 +129,9 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative, const
     levels = [(r, d) for d in range(1, degree + 1) for r in range(1, radius + 1)]
     names = [f"radius {r}, degree {d}" for r, d in levels]
     slots: list[list] = [[] for _ in levels]
-    if conservative != True:  # noqa: E712
-        names.insert(1, "reactions")
-        slots.insert(1, [])
+    if conservative is not True:
+        names.insert(radius, "reactions")
+        slots.insert(radius, [])
     if conservative == "auto":
         names.append("products with derivatives")
         slots.append([])
@@ -131,7 +140,12 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative, const
             total, used = int(powers.sum()), [f.channel for f, p in zip(group.features, powers, strict=True) if p]
             if (total > 1 and _total_order(group, powers) > _MOST_ORDERS) or set(used) & set(constant):
                 continue
-            if group.axis is not None and max(used) >= n_channels and total > 2:
+            n_parameters = sum(c >= n_channels for c in used)
+            if n_parameters > 1 or (
+                n_parameters and powers[[f.channel >= n_channels for f in group.features]].max() > 1
+            ):
+                continue  # the law is linear in parameters
+            if n_parameters and group.axis is not None and total > 2:
                 continue  # diffusivities and velocities that are parameters are factors of single values
             if conservative == "auto" and g == len(groups) - 1:
                 stage = len(names) - 1
@@ -231,20 +245,31 @@ class Growth:
         return Candidate(law, cost, R, integrator, error, np.isfinite(cost) and self.is_stable(law, integrator))
 
     def is_stable(self, law, integrator, n_steps=10):
-        """Whether a law keeps states bounded that are somewhat larger than those of the training, and mixed."""
-        pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
-        order = np.argsort(np.abs(pairs.states).max(axis=0))[::-1]
-        rng = np.random.default_rng(0)
-        index = np.unique(np.concatenate([order[:2], rng.permutation(len(pairs))[: _N_STRESS // 2]]))
-        Z = pairs.Z[:, index].copy()
-        mean = Z[:n].mean(axis=1, keepdims=True)
-        Z[:n] = mean + _STRESS * (Z[:n] - mean)
-        size = np.abs(Z[:n]).max()
+        """Whether a law keeps states bounded that are larger and steeper than those of the training."""
+        Z, n = self.stress, len(self.shooting.pairs.U)
+        Z, size = Z.copy(), np.abs(Z[:n]).max()
         for _ in range(n_steps):
             Z[:n] = advance(law, integrator, Z)
             if not np.abs(Z[:n]).max() < _BOUNDED * size:
                 return False
         return True
+
+    @cached_property
+    def stress(self):
+        """States of the training made steeper, within the range of each channel, and steps between its ends."""
+        pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
+        order = np.argsort(np.ptp(pairs.states, axis=0))[::-1]
+        rng = np.random.default_rng(0)
+        index = np.unique(np.concatenate([order[:2], rng.permutation(len(pairs))[:_N_STRESS]]))
+        states = np.stack(np.split(pairs.Z[:n, index], self.pool.n_channels))
+        low, high = (f(np.stack(np.split(pairs.states, self.pool.n_channels)), axis=(1, 2)) for f in (np.min, np.max))
+        low, high = low[:, None, None], high[:, None, None]
+        deviation = states - states.mean(axis=1, keepdims=True)
+        steeper = np.clip(states + (_STRESS - 1) * deviation, low, high)
+        steps = np.where(deviation > 0, high, low) * np.any(states != 0, axis=2, keepdims=True)
+        Z = np.concatenate([pairs.Z[:, index]] * 2, axis=1)
+        Z[:n] = np.concatenate([steeper, steps], axis=2).reshape(n, -1)
+        return Z
 
     def start(self):
         """A law to begin with.
@@ -258,7 +283,7 @@ class Growth:
             slots = self.pool.up_to(stage)
             if len(slots) <= _MOST_START or not found:
                 R = self.part.between(nothing, slots)
-                kept, values = eliminated(R, np.zeros(len(slots)), _LESS)
+                kept, values = eliminated(R, np.zeros(len(slots)), _ROUGH, self.pool.complexity(slots))
                 left = np.linalg.norm(R[:, kept] @ values - R[:, -1])
                 found.append((left, Law(self.pool.groups, tuple(slots[k] for k in kept), values, self.pool.n_channels)))
         best = min(left for left, _ in found)
@@ -289,7 +314,7 @@ class Growth:
         law = now.law.with_slots(slots)
         R = self.part.factor(law, now.integrator)
         if np.isfinite(R).all():
-            kept, values = eliminated(R, law.values, _LESS)
+            kept, values = eliminated(R, law.values, _LESS, self.pool.complexity(law.slots))
             if {law.slots[k] for k in kept} - set(now.law.slots):
                 sparse = Law(law.groups, tuple(law.slots[k] for k in kept), values, law.n_channels)
                 ready = law.without(np.setdiff1d(np.arange(len(law.slots)), kept))
@@ -363,7 +388,7 @@ class Growth:
             return chosen
         R = chosen.R if chosen.R is not None else self.shooting.factor(chosen.law, chosen.integrator)
         for allowed in (_LESS, _LEAST):
-            kept, _ = eliminated(R, chosen.law.values, allowed)
+            kept, _ = eliminated(R, chosen.law.values, allowed, self.pool.complexity(chosen.law.slots))
             if len(kept) < len(chosen.law.slots):
                 dropped = np.setdiff1d(np.arange(len(chosen.law.slots)), kept)
                 found = self.candidate(*self.shooting.refine(chosen.law.without(dropped)))
@@ -406,8 +431,8 @@ class Evolution:
     errors : dict of str to float
         Mean relative errors for held-out pairs of "law", "rollout" (over the steps of held-out trajectories), "ridge"
         and "persistence".
-    verified : bool
-        Whether pairs, or else a part of space, were held out.
+    verified, independent : bool
+        Whether pairs, or else a part of space, were held out; and whether these were of other trajectories.
     residual : float
         Mean relative error of the law for all pairs.
     candidates : list of dict
@@ -419,6 +444,8 @@ class Evolution:
     lines: list
     linear: "RidgeStep"
     errors: dict
+    verified: bool
+    independent: bool
     residual: float
     candidates: list
 
@@ -435,22 +462,30 @@ class RidgeStep:
     Z, U : ndarrays of shape (n_values, n_pairs) and (n, n_pairs)
     roots : ndarray of shape (n_pairs,)
         Square roots of weights.
+    increments : bool, default=True
+        Whether U are states a step later, or else any numbers.
     """
 
-    def __init__(self, Z, U, roots):
+    def __init__(self, Z, U, roots, increments=True):
+        self.increments = increments
         weights = roots**2 / np.sum(roots**2)
-        change = U - Z[: len(U)]
+        change = U - Z[: len(U)] if increments else U
         self.means = Z @ weights, change @ weights
         X, Y = (torch.from_numpy((A - mean[:, None]) * roots) for A, mean in zip((Z, change), self.means, strict=True))
         W, s, V = torch.linalg.svd(X, full_matrices=False)
-        kept = int((s > 1e-12 * s[:1]).sum()) if s[:1].sum() > 0 else 0
+        kept = int((s > 1e-12 * s[:1]).sum()) if float(s[:1].sum()) > 0 else 0
         ridge = RidgeRegression((W[:, :kept], s[:kept], V[:kept]), Y)
-        self.left, self.right = (A.numpy() for A in ridge.factors(ridge.best_alpha())) if kept else (0, 0)
+        self.left, self.right = (A.numpy() for A in ridge.factors(ridge.best_alpha() if kept else 0.0))
+
+    @property
+    def n_parameters(self):
+        """Numbers that it is stored in."""
+        return sum(A.size for A in (self.left, self.right, *self.means))
 
     def step(self, Z):
-        """States a step later (n, batch)."""
-        found = Z[: len(self.means[1])] + self.means[1][:, None]
-        return found + self.left @ (self.right.T @ (Z - self.means[0][:, None])) if np.ndim(self.left) else found
+        """States a step later, or numbers (n, batch)."""
+        found = self.means[1][:, None] + self.left @ (self.right.T @ (Z - self.means[0][:, None]))
+        return found + Z[: len(found)] if self.increments else found
 
 
 def chains(Z, U):
@@ -566,7 +601,17 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
         "ridge": _ridge_error(train, judged, roots),
         "persistence": error(judged, judged.states),
     }
-    return Evolution(law, integrator, lines, linear, errors, error(pairs, advance(law, integrator, Z)), rows)
+    return Evolution(
+        law=law,
+        integrator=integrator,
+        lines=lines,
+        linear=linear,
+        errors=errors,
+        verified=train is not judged,
+        independent=not np.isin(judged.chain, train.chain).any(),
+        residual=error(pairs, advance(law, integrator, Z)),
+        candidates=rows,
+    )
 
 
 def _arranged(found, inside):

@@ -57,7 +57,7 @@ class Lines:
         return self.points[self._along(axis)[1] == 1]
 
     def beside(self, axis, step):
-        """Index of the point one step (1 or -1) further along an axis, of each of the domain; -1 where there is none."""
+        """Index of the point a step (1 or -1) further along an axis, for each of the domain; -1 where there is none."""
         x, back, ahead = self._along(axis)
         stride = int(np.prod(self.shape[axis + 1 :]))
         following = (x + step) % self.shape[axis]

@@ -11,7 +11,7 @@ from ._integrators import by_coefficient, stable_integrator
 from ._polynomials import Polynomial
 
 # Numbers in the derivatives that are computed at a time.
-_CHUNK = 20_000_000
+_CHUNK = 800_000
 # Singular values of scaled derivatives below this fraction of the largest one say nothing.
 _OPEN = 1e-10
 # Largest damping of a Gauss-Newton step before it is given up.
@@ -257,7 +257,7 @@ class Shooting:
         return law, cost, R, integrator
 
     def step(self, law, R, integrator, cost, damping, scale):
-        """A damped Gauss-Newton step that lowers the cost: the law, its cost and the damping; a law of None for none."""
+        """A damped Gauss-Newton step that lowers the cost: law, cost and damping; the law is None if there is none."""
         norms = np.linalg.norm(R[:, :-1], axis=0)
         if np.isfinite(norms).all():
             norms = np.where(norms > 0, norms, 1)
@@ -347,7 +347,7 @@ def least_squares(R, values):
     return A / norms, norms, y
 
 
-def eliminated(R, values, allowed):
+def eliminated(R, values, allowed, complexity):
     """Slots that can be dropped one by one, the others fitted anew to first order, and the cost stays below a bound.
 
     Parameters
@@ -357,6 +357,8 @@ def eliminated(R, values, allowed):
     values : ndarray of shape (n_slots,)
     allowed : float
         Largest norm of the residual, relative to that with all slots.
+    complexity : ndarray of shape (n_slots,)
+        Factors by which slots must explain more to be kept.
 
     Returns
     -------
@@ -378,7 +380,7 @@ def eliminated(R, values, allowed):
             bound = allowed**2 * square
         inverse = np.linalg.inv(T[:n, :n])
         rises = c**2 / np.square(inverse).sum(axis=1)
-        k = int(np.argmin(rises))
+        k = int(np.argmin(np.where(square + rises <= bound, rises / complexity[kept], np.inf)))
         if n == 1 or square + rises[k] > bound:
             return kept, c / norms[kept]
         kept.pop(k)
