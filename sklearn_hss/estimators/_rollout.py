@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -30,7 +31,9 @@ from ..linalg import LinearMap
 from ._base import max_scales
 from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
+from ._local_evolution import LocalEvolutionRegressor
 from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
+from ._residual import ResidualRegressor
 from ._score import FieldRegressorMixin, field_r2
 from ._trajectories import STATES, check_trajectories, pairs_of
 
@@ -38,6 +41,17 @@ from ._trajectories import STATES, check_trajectories, pairs_of
 _ACCURATE = 1e-9
 # Rollouts that grow to so many times the largest state known are those of an unstable step.
 _UNSTABLE = 100.0
+
+
+def _is_law(estimator):
+    """Whether an estimator learns du/dt from states in units of their own, or corrects one that does."""
+    while True:
+        if isinstance(estimator, ResidualRegressor):
+            estimator = estimator.law
+        elif isinstance(estimator, BaseSearchCV):
+            estimator = estimator.estimator
+        else:
+            return isinstance(estimator, LocalEvolutionRegressor)
 
 
 def _norms(rows):
@@ -65,10 +79,12 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     residual : bool or "auto", default="auto"
         Whether the regressor learns the increments, or else the next states themselves. "auto" is True, except for
         :class:`HSSRegressor`: it learns the states, and unless they are exactly those of a linear step, the increments
-        as well; what predicts held-out states better is kept.
+        as well; what predicts held-out states better is kept. :class:`LocalEvolutionRegressor`, and
+        :class:`ResidualRegressor` around it, learn the states.
     scale : {"max", None}, default="max"
         Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`. Each
         channel has its own, where the ``grid_shape`` of an estimator inside, or the mask, tells channels from points.
+        Laws of :class:`LocalEvolutionRegressor` are those of the states as they are.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
         Points of a domain that is not a box, True inside; it applies to every channel. States are zero outside for the
         `estimator`, whatever they hold there, and in predictions zero, or NaN where all training states were NaN.
@@ -196,6 +212,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if sample_weight is not None:
             fit_params = {"sample_weight": sample_weight, **fit_params}
         check_takes(self.estimator, fit_params)
+        is_law = _is_law(self.estimator)
+        if is_law and self.residual is True:
+            raise ValueError("residual=True has increments to learn, but a law du/dt = N(u) needs states; use 'auto'.")
         mask = check_mask(self.mask)
         if y is None:
             X, y, fit_params = pairs_of(X, fit_params, self)
@@ -226,8 +245,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
             self._learn_either(X, y, kept, fit_params, growth)
         else:
-            y = y - X[:, : y.shape[1]] if self.residual else y.copy()
-            self._learn(X, y, kept, fit_params, increments=bool(self.residual))
+            increments = bool(self.residual) and not is_law
+            y = y - X[:, : y.shape[1]] if increments else y.copy()
+            self._learn(X, y, kept, fit_params, increments=increments)
         self.spectral_radius_ = self._spectral_radius()
         if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
             warn_user(
@@ -243,7 +263,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         """Fit to increments or states, which are overwritten; `doubts` is a list for what users would be warned of."""
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
-        self.scale_ = max_scales(targets[kept], n_channels) if self.scale == "max" else np.ones(1)
+        divided = self.scale == "max" and not _is_law(self.estimator)
+        self.scale_ = max_scales(targets[kept], n_channels) if divided else np.ones(1)
         channels = targets.reshape(len(targets), len(self.scale_), -1)
         channels /= self.scale_[:, None]
         # Many regressors take a single target in one dimension only.

@@ -16,7 +16,14 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_hss import FieldScaler, HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor, RolloutRegressor
+from sklearn_hss import (
+    FieldScaler,
+    HSSRegressor,
+    LocalEvolutionRegressor,
+    LocalOperatorRegressor,
+    NeuralHSSRegressor,
+    RolloutRegressor,
+)
 from sklearn_hss import ResidualRegressor as Residual
 from sklearn_hss.exceptions import DivergenceWarning, UnverifiedFitWarning
 from sklearn_hss.metrics import relative_l2_error
@@ -316,3 +323,34 @@ def test_rollouts_with_parameters_of_the_equation():
         np.testing.assert_allclose(found[:, k, :1], expected, atol=1e-4)
     np.testing.assert_array_equal(found[:, -1, 1:], parameter[:5])
     assert model.estimator_.corrected_
+
+
+def test_rollouts_of_a_law_and_what_is_not_local():
+    rng = np.random.RandomState(0)
+    n, x = 32, np.arange(32) / 32
+    states = rng.standard_normal((12, 4)) @ np.sin(
+        2 * np.pi * np.arange(1, 5)[:, None] * (x + rng.uniform(size=(4, 1)))
+    )
+    k = 2j * np.pi * np.arange(n // 2 + 1)
+
+    def step(u):
+        diffused = np.fft.irfft(np.exp(0.1 * 1e-2 * k**2) * np.fft.rfft(u), n)
+        return diffused + 0.02 * np.square(u).mean(-1, keepdims=True) * np.sin(2 * np.pi * x) ** 3
+
+    trajectories = [states]
+    for _ in range(5):
+        trajectories.append(step(trajectories[-1]))
+    trajectories = 1e3 * np.stack(trajectories, axis=1)  # units matter to a law, and are left alone
+    law = LocalEvolutionRegressor(1, 1, dt=0.1, spacing=1 / n, boundary="periodic", form="law", random_state=0)
+    errors = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the law is not local
+        for name, model in {"law": law, "both": Residual(law, SQUARES)}.items():
+            model = RolloutRegressor(model).fit(trajectories[:10])
+            assert not model.increments_
+            np.testing.assert_array_equal(model.scale_, 1)
+            errors[name] = relative_l2_error(trajectories[10:, 1:], model.rollout(trajectories[10:, 0], 5)[:, 1:])
+    assert errors["both"] < 0.2 * errors["law"]
+    assert model.estimator_.corrected_
+    with pytest.raises(ValueError, match="a law du/dt = N\\(u\\) needs states; use 'auto'"):
+        RolloutRegressor(Residual(law, SQUARES), residual=True).fit(trajectories)
