@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LocalEvolutionRegressor,
         LocalOperatorRegressor,
         NeuralHSSRegressor,
+        ResidualRegressor,
         ResNetRegressor,
         RolloutRegressor,
     )
@@ -35,6 +36,7 @@ _MODULE_OF = {
     "LocalOperatorRegressor": "estimators",
     "NeuralHSSRegressor": "estimators",
     "ResNetRegressor": "estimators",
+    "ResidualRegressor": "estimators",
     "RolloutRegressor": "estimators",
     "datasets": None,
     "estimators": None,
@@ -58,6 +60,7 @@ __all__ = [
     "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "ResidualRegressor",
     "RolloutRegressor",
     "__version__",
     "datasets",

@@ -17,6 +17,7 @@ from sklearn_hss import (
     HSSTransformer,
     LocalOperatorRegressor,
     NeuralHSSRegressor,
+    ResidualRegressor,
     ResNetRegressor,
     RolloutRegressor,
 )
@@ -33,8 +34,9 @@ NETWORKS = [
 LINEAR = [HSSRegressor(random_state=0), HSSTransformer(random_state=0)]
 # Maps fields to fields of the same shape.
 LOCAL = LocalOperatorRegressor(random_state=0)
-MAPS = [*NETWORKS, *LINEAR, LOCAL]
-REGRESSORS = [*NETWORKS, LINEAR[0], LOCAL]
+RESIDUAL = ResidualRegressor(NETWORKS[1], NETWORKS[0], only_if_better=False)
+MAPS = [*NETWORKS, *LINEAR, LOCAL, RESIDUAL]
+REGRESSORS = [*NETWORKS, LINEAR[0], LOCAL, RESIDUAL]
 # FactFormer is for two dimensions and more.
 FLAT_MAPS = [model for model in MAPS if not isinstance(model, FactFormerRegressor)]
 OTHERS = [RolloutRegressor(Ridge()), FieldScaler()]

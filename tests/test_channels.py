@@ -30,7 +30,8 @@ WITH_CHANNELS = [model for model in FLAT_MAPS if not isinstance(model, GreenLear
 
 @pytest.mark.parametrize("model", WITH_CHANNELS, ids=name_of)
 def test_units_do_not_matter(model):
-    model = clone(model).set_params(grid_shape=(32,))
+    model = clone(model)
+    model.set_params(**{name: (32,) for name in model.get_params() if name.endswith("grid_shape")})
     even = apply(clone(model).fit(np.concatenate([X, EVEN], axis=1), EVEN), np.concatenate([X, EVEN], axis=1))
     inputs = np.concatenate([1e-4 * X, UNEVEN], axis=1)
     uneven = apply(clone(model).fit(inputs, UNEVEN), inputs)

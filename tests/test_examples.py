@@ -64,6 +64,11 @@ BENCHMARKS = [
         },
         (),
     ),
+    (
+        "bench_evolution",
+        {"N_TEST": 3, "SIZES": (1,), "PAPER_GRID": 128, "PAPER_STEPS": 3, "GRID": 64, "ROLLOUT": 3, "N_STATIONARY": 5},
+        (["--table", "burgers", "paper", "grayscott", "--seeds", "0", "--seconds", "0.2"],),
+    ),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
     ("bench_local_networks", {"N_TRAIN": 12, "N_TEST": 2}, (1, ["1-D, 256", "variable a, 31 x 31"])),
     ("bench_local", {"GRID": {"grid": (16, 16)}}, (["--table", "own", "--seeds", "1", "--only", "a, smooth"],)),
@@ -94,7 +99,7 @@ BENCHMARKS = [
 @pytest.mark.parametrize(
     ("name", "constants", "arguments"), [quick_or_slow(benchmark[0], *benchmark) for benchmark in BENCHMARKS]
 )
-def test_benchmark(name, constants, arguments, monkeypatch, capsys):
+def test_benchmark(name, constants, arguments, monkeypatch, capsys, tmp_path):
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
     import _timing
 
@@ -102,6 +107,7 @@ def test_benchmark(name, constants, arguments, monkeypatch, capsys):
     benchmark = importlib.import_module(name)
     for constant, value in constants.items():
         monkeypatch.setattr(benchmark, constant, value)
+    monkeypatch.chdir(tmp_path)
     benchmark.main(*arguments)
     assert "to reach" in capsys.readouterr().out
 

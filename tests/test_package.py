@@ -55,6 +55,7 @@ def test_public_names():
         "sklearn_hss.LocalOperatorRegressor",
         "sklearn_hss.NeuralHSSRegressor",
         "sklearn_hss.ResNetRegressor",
+        "sklearn_hss.ResidualRegressor",
         "sklearn_hss.RolloutRegressor",
         "sklearn_hss.datasets.load_diffusionpde",
         "sklearn_hss.datasets.load_the_well",

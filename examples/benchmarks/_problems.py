@@ -8,6 +8,21 @@ from sklearn.utils import check_random_state
 from sklearn_hss.datasets import make_poisson
 
 
+def sine_series(n_trajectories, random_state=None):
+    """Initial states of Burgers' equation as in the paper (Appendix F.5).
+
+    Returns
+    -------
+    waves : ndarray of shape (10, 1)
+    coefficients : ndarray of shape (n_trajectories, 10)
+        ``coefficients @ np.sin(waves * x)`` has the largest magnitude 1.
+    """
+    waves = 2 * np.pi * np.arange(2, 12)[:, None]
+    coefficients = check_random_state(random_state).uniform(-1, 1, size=(n_trajectories, 10))
+    coefficients /= np.abs(coefficients @ np.sin(waves * np.linspace(0, 1, 4097))).max(axis=1, keepdims=True)
+    return waves, coefficients
+
+
 def burgers(n_trajectories, n_points=128, viscosity=1e-3, n_steps=15, dt=0.2, random_state=None):
     """Trajectories of u_t + u u_x = viscosity u_xx from the paper's sine series (Appendix F.5).
 
@@ -20,11 +35,8 @@ def burgers(n_trajectories, n_points=128, viscosity=1e-3, n_steps=15, dt=0.2, ra
     ndarray of shape (n_trajectories, n_steps + 1, n_points)
         u at the points j / n_points and the times 0, dt, 2 dt, ...
     """
-    rng = check_random_state(random_state)
     y = np.arange(8 * n_points) / (8 * n_points)
-    waves = 2 * np.pi * np.arange(2, 12)[:, None]
-    coefficients = rng.uniform(-1, 1, size=(n_trajectories, 10))
-    coefficients /= np.abs(coefficients @ np.sin(waves * np.linspace(0, 1, 4097))).max(axis=1, keepdims=True)
+    waves, coefficients = sine_series(n_trajectories, random_state)
     potential = coefficients @ ((1 - np.cos(waves * y)) / waves)  # the integral of u from 0
     weights = np.exp((potential.min(axis=1, keepdims=True) - potential) / (2 * viscosity))
     x = y[::8]

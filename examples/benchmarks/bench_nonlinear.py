@@ -29,10 +29,15 @@ N_TRAJECTORIES, N_COEFFICIENTS = 200, 1000
 ROLLOUTS = (8, 15)
 
 
-def networks(grid, kernel_size, paper, hss):
-    """Constructors of the networks by name; `paper` and `hss` are trees and ranks of one channel and of many."""
-    block = {"width": 16, "depth": 4, "activation": "gelu", "bias": True, "residual": True, **hss}
+def networks(grid, kernel_size, paper, hss, **channels):
+    """Constructors of the networks by name; `paper` and `hss` are trees and ranks of one channel and of many.
+
+    ``in_channels`` and ``out_channels`` are those of fields that have any.
+    """
+    paper = {**paper, **channels}
+    block = {**channels, "width": 16, "depth": 4, "activation": "gelu", "bias": True, "residual": True, **hss}
     local = {**block, "depth": 2, "residual": False, "kernel_size": kernel_size, "local_depth": 1}
+    resnet = {"width": 32 if len(grid) == 1 else 16, "depth": 4, **channels}
     dilations = (1, 2, 4, 8) if len(grid) == 1 else (1, 2, 4)
     return {
         "Neural-HSS of the paper": lambda: NeuralHSS(grid, grid, **paper),
@@ -40,8 +45,8 @@ def networks(grid, kernel_size, paper, hss):
         "16 channels, residual, GELU": lambda: NeuralHSS(grid, grid, **block),
         f"+ convolution ({kernel_size})": lambda: NeuralHSS(grid, grid, kernel_size=kernel_size, **block),
         "HSS in every 2nd conv. block": lambda: NeuralHSS(grid, grid, **local),
-        "FNO": lambda: FNO(grid, **PAPER_FNO[len(grid)]),
-        "dilated ResNet": lambda: ResNet(grid, width=32 if len(grid) == 1 else 16, depth=4, dilations=dilations),
+        "FNO": lambda: FNO(grid, **channels, **PAPER_FNO[len(grid)]),
+        "dilated ResNet": lambda: ResNet(grid, dilations=dilations, **resnet),
     }
 
 
@@ -76,12 +81,15 @@ class Trained:
             return self.net(torch.as_tensor(x, dtype=torch.float32)).double().numpy()
 
 
-def best_rate(make, X, Y, groups):
-    """The learning rate of least error on a fifth of the training data, left out whole groups at a time."""
+def best_rate(make, X, Y, groups, seconds=None):
+    """The learning rate of least error on a fifth of the training data, left out whole groups at a time.
+
+    After `PROBE` seconds, if not others are given.
+    """
     held_out = groups >= 0.8 * (groups.max() + 1)
 
     def error(lr):
-        model = Trained(make, 0, X[~held_out], Y[~held_out], lr=lr, seconds=PROBE)
+        model = Trained(make, 0, X[~held_out], Y[~held_out], lr=lr, seconds=seconds or PROBE)
         return np.nan_to_num(np.mean((model(X[held_out]) - Y[held_out]) ** 2), nan=np.inf)
 
     return min(RATES, key=error)

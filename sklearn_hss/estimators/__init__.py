@@ -9,6 +9,7 @@ from ._linear import HSSRegressor
 from ._local_evolution import LocalEvolutionRegressor
 from ._local_operator import LocalOperatorRegressor
 from ._neural_hss import NeuralHSSRegressor
+from ._residual import ResidualRegressor
 from ._resnet import ResNetRegressor
 from ._rollout import RolloutRegressor
 
@@ -23,5 +24,6 @@ __all__ = [
     "LocalOperatorRegressor",
     "NeuralHSSRegressor",
     "ResNetRegressor",
+    "ResidualRegressor",
     "RolloutRegressor",
 ]

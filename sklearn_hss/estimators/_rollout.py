@@ -1,14 +1,11 @@
 """Time stepping: a regressor that learns one step, and takes many."""
 
-from inspect import Parameter, signature
 from math import prod
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -17,7 +14,6 @@ from .._fields import (
     Domain,
     FieldShape,
     as_rows,
-    check_grid_shape,
     check_mask,
     check_same_fields,
     check_weight,
@@ -32,10 +28,12 @@ from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
 from ..fitting._stability import GROWS, spectral_radius
 from ..linalg import LinearMap
-from ..preprocessing import FieldScaler
 from ._base import max_scales
 from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
+from ._local_evolution import LocalEvolutionRegressor
+from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
+from ._residual import ResidualRegressor
 from ._score import FieldRegressorMixin, field_r2
 from ._trajectories import STATES, check_trajectories, pairs_of
 
@@ -45,34 +43,21 @@ _ACCURATE = 1e-9
 _UNSTABLE = 100.0
 
 
-def takes_fields(estimator):
-    """Whether an estimator takes fields of several dimensions as they are.
-
-    Those of this package do, and pipelines, searches and transformed targets made of nothing else. All others, which
-    scikit-learn promises no more than rows, get rows.
-    """
-    if isinstance(estimator, Pipeline):
-        return all(takes_fields(step) for _, step in estimator.steps if step not in (None, "passthrough"))
-    if isinstance(estimator, BaseSearchCV):
-        return takes_fields(estimator.estimator)
-    if isinstance(estimator, TransformedTargetRegressor):
-        return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
-    return isinstance(estimator, FieldRegressorMixin | LinearFieldMap | FieldScaler)
+def _is_law(estimator):
+    """Whether an estimator learns du/dt from states in units of their own, or corrects one that does."""
+    while True:
+        if isinstance(estimator, ResidualRegressor):
+            estimator = estimator.law
+        elif isinstance(estimator, BaseSearchCV):
+            estimator = estimator.estimator
+        else:
+            return isinstance(estimator, LocalEvolutionRegressor)
 
 
 def _norms(rows):
     """Norms of rows, infinite for those that are zero."""
     norms = np.linalg.norm(rows, axis=1)
     return np.where(norms > 0, norms, np.inf)
-
-
-def _check_takes(estimator, fit_params):
-    parameters = signature(estimator.fit).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in fit_params:
-        if name not in parameters:
-            raise ValueError(f"{name} was given, but fit of the estimator {type(estimator).__name__} does not take it.")
 
 
 class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
@@ -94,10 +79,12 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     residual : bool or "auto", default="auto"
         Whether the regressor learns the increments, or else the next states themselves. "auto" is True, except for
         :class:`HSSRegressor`: it learns the states, and unless they are exactly those of a linear step, the increments
-        as well; what predicts held-out states better is kept.
+        as well; what predicts held-out states better is kept. :class:`LocalEvolutionRegressor`, and
+        :class:`ResidualRegressor` around it, learn the states.
     scale : {"max", None}, default="max"
         Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`. Each
         channel has its own, where the ``grid_shape`` of an estimator inside, or the mask, tells channels from points.
+        Laws of :class:`LocalEvolutionRegressor` are those of the states as they are.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
         Points of a domain that is not a box, True inside; it applies to every channel. States are zero outside for the
         `estimator`, whatever they hold there, and in predictions zero, or NaN where all training states were NaN.
@@ -224,7 +211,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, fit_params):
         if sample_weight is not None:
             fit_params = {"sample_weight": sample_weight, **fit_params}
-        _check_takes(self.estimator, fit_params)
+        check_takes(self.estimator, fit_params)
+        is_law = _is_law(self.estimator)
+        if is_law and self.residual is True:
+            raise ValueError("residual=True has increments to learn, but a law du/dt = N(u) needs states; use 'auto'.")
         mask = check_mask(self.mask)
         if y is None:
             X, y, fit_params = pairs_of(X, fit_params, self)
@@ -255,8 +245,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
             self._learn_either(X, y, kept, fit_params, growth)
         else:
-            y = y - X[:, : y.shape[1]] if self.residual else y.copy()
-            self._learn(X, y, kept, fit_params, increments=bool(self.residual))
+            increments = bool(self.residual) and not is_law
+            y = y - X[:, : y.shape[1]] if increments else y.copy()
+            self._learn(X, y, kept, fit_params, increments=increments)
         self.spectral_radius_ = self._spectral_radius()
         if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
             warn_user(
@@ -272,7 +263,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         """Fit to increments or states, which are overwritten; `doubts` is a list for what users would be warned of."""
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
-        self.scale_ = max_scales(targets[kept], n_channels) if self.scale == "max" else np.ones(1)
+        divided = self.scale == "max" and not _is_law(self.estimator)
+        self.scale_ = max_scales(targets[kept], n_channels) if divided else np.ones(1)
         channels = targets.reshape(len(targets), len(self.scale_), -1)
         channels /= self.scale_[:, None]
         # Many regressors take a single target in one dimension only.
@@ -319,9 +311,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     def _fields_of(self, mask, *shapes):
         """Grids and channels of states, where mask or estimator tell the grid; else all points are of one channel."""
-        nested = [value for name, value in self.get_params().items() if name.endswith("__grid_shape")]
-        grid_shape = check_grid_shape(next((value for value in nested if value is not None), None))
-        grid = masked_grid(mask, grid_shape, shapes[0])
+        grid = masked_grid(mask, nested_grid_shape(self), shapes[0])
         if grid is None:
             return [FieldShape(shape or (1,)) for shape in shapes]
         return [on_grid(shape or (1,), grid, name) for shape, name in zip(shapes, ("X", "y"), strict=True)]
@@ -334,15 +324,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 "X may have further features or channels, behind those of the state."
             )
         self._as_fields = takes_fields(self.estimator)
-        if self._as_fields or len(inputs) == 1:
-            return
-        # Rows without a grid_shape would be taken for one-dimensional fields.
-        for name, nested in self.get_params().items():
-            if isinstance(nested, FieldRegressorMixin | LinearFieldMap) and getattr(nested, "grid_shape", ()) is None:
-                raise ValueError(
-                    f"States of shape {inputs} are flattened, because not all of {type(self.estimator).__name__} takes "
-                    f"them as they are; tell {name} the grid by grid_shape, such as {inputs}."
-                )
+        if not self._as_fields and len(inputs) > 1:
+            refuse_lost_grid("estimator", self.estimator, inputs)
 
     def _inputs(self, rows):
         return rows.reshape(len(rows), *self._input_shape) if self._as_fields else rows

@@ -15,6 +15,39 @@ _TINY = 1e-300
 KINDS = {"odd": ("odd node", "odd beyond", "odd"), "even": ("even", "even node"), "periodic": ("periodic",)}
 
 
+def shared_conditions(channels, shape, inside=None, conditions=None):
+    """Boundary conditions of the axes that suit all channels: an axis is periodic for all of them or for none.
+
+    Parameters
+    ----------
+    channels : list of ndarrays of shape (n_points, n_samples)
+    shape, inside, conditions
+        As for :func:`find_ends`.
+
+    Returns
+    -------
+    list of str
+        For each axis a key of `KINDS`, or "wall" for any but "periodic", which may differ between channels.
+    """
+    found = []
+    for axis, condition in enumerate(conditions or ["auto"] * len(shape)):
+        if condition != "auto":
+            found.append(condition)
+            continue
+        names = [kind for kinds in KINDS.values() for kind in kinds]
+        periodic, walls, pinned = 0.0, 0.0, False
+        for fields in channels:
+            # Of both ends and all channels together: a field that is flat at an end says little.
+            size = np.sqrt(np.square(fields).mean()) + _TINY
+            for which in (0, 1):
+                scores = _scores(fields, shape, inside, axis, names, which, "box")
+                periodic += scores.pop("periodic") / size
+                walls += min(scores.values()) / size
+                pinned = pinned or min(scores, key=scores.get) == "odd node"  # then the other end is a wall as well
+        found.append("periodic" if periodic <= _SMOOTH * walls and not pinned else "wall")
+    return found
+
+
 def find_ends(fields, shape, inside=None, conditions=None):
     """Continuations of a channel.
 
@@ -24,7 +57,7 @@ def find_ends(fields, shape, inside=None, conditions=None):
     shape : tuple of int
     inside : ndarray of bool, of shape `shape`, default=None
     conditions : sequence of str, default=None
-        Given boundary conditions of the axes, keys of `KINDS`, or "auto".
+        Given boundary conditions of the axes, keys of `KINDS`, "wall" for any but "periodic", or "auto" for any.
 
     Returns
     -------
@@ -33,28 +66,20 @@ def find_ends(fields, shape, inside=None, conditions=None):
     hidden : str
         The same for the points outside.
     """
-    conditions = conditions or ["auto"] * len(shape)
+    conditions = shared_conditions([fields], shape, inside, conditions)
     ends = []
     for axis, condition in enumerate(conditions):
-        names = [kind for name, kinds in KINDS.items() if condition in ("auto", name) for kind in kinds]
-        if names == ["periodic"]:
+        if condition == "periodic":
             ends.append(("periodic", "periodic"))
             continue
+        names = [kind for name, kinds in KINDS.items() if condition in ("wall", name) for kind in kinds]
+        names = [kind for kind in names if kind != "periodic"]
         scores = [_scores(fields, shape, inside, axis, names, which, "box") for which in (0, 1)]
-        aperiodic = [{k: v for k, v in score.items() if k != "periodic"} for score in scores]
-        best = [min(score, key=score.get) for score in aperiodic]
-        across = max(
-            (s["periodic"] / max(a[b], _TINY) for s, a, b in zip(scores, aperiodic, best, strict=True))
-            if "periodic" in names
-            else [np.inf]
-        )
-        pinned = "odd node" in best  # then the other end is a wall as well
-        best = _alike(aperiodic, best)
-        ends.append(("periodic", "periodic") if across <= _SMOOTH and not pinned else tuple(best))
+        ends.append(tuple(_alike(scores, [min(score, key=score.get) for score in scores])))
     hidden = "even"
     if inside is not None and not inside.all():
-        condition = conditions[0] if len(set(conditions)) == 1 else "auto"
-        names = [k for name in ("even", "odd") if condition in ("auto", "periodic", name) for k in KINDS[name]]
+        condition = conditions[0] if len(set(conditions)) == 1 else "wall"
+        names = [k for name in ("even", "odd") if condition in ("wall", "periodic", name) for k in KINDS[name]]
         names = [k for k in names if not k.endswith("node")]
         totals = dict.fromkeys(names, 0.0)
         for axis in range(len(shape)):

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ._ends import find_ends
+from ._ends import find_ends, shared_conditions
 from ._integrators import Integrator
 from ._least_squares import RidgeRegression
 from ._polynomials import Groups, flux_terms, point_terms
@@ -557,6 +557,7 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
     order, number = chains(Z, U)
     Z, U, roots = Z[:, order], U[:, order], roots[order]
     channels = np.split(Z, len(Z) // n_points)
+    conditions = shared_conditions(channels[:n_channels], shape, inside, conditions)
     lines = []
     for c, fields in enumerate(channels):
         given = (

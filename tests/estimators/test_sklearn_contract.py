@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import sklearn
+from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_hss import (
@@ -15,15 +16,24 @@ from sklearn_hss import (
     GreenLearningRegressor,
     HSSRegressor,
     HSSTransformer,
+    LocalEvolutionRegressor,
     LocalOperatorRegressor,
     NeuralHSSRegressor,
+    ResidualRegressor,
     ResNetRegressor,
 )
 
 # The checks fit noise, which no linear map explains, and numbers, of which there is no local law.
-pytestmark = pytest.mark.filterwarnings("ignore:(The best fit found|n_samples = |y has .* numbers)")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(The best fit found|n_samples = |y has .* numbers|There is no law|No local law)"
+)
 
-LINEAR = [HSSRegressor(), HSSTransformer(), LocalOperatorRegressor(), LocalOperatorRegressor(degree=2)]
+LINEAR = [HSSRegressor(), HSSTransformer()]
+LAWS = [LocalOperatorRegressor(), LocalOperatorRegressor(degree=2), LocalEvolutionRegressor()]
+RESIDUAL = [
+    ResidualRegressor(Ridge(), Ridge()),
+    ResidualRegressor(Ridge(), Ridge(10), with_prediction=True, cv=2, only_if_better=False),
+]
 
 # What the checks look at is in the base class of all networks: one of them is checked every time, the others as slow
 # tests. They are small, because the checks fit some sixty times, and look at how well on few points.
@@ -38,12 +48,12 @@ NETWORKS = [
 ]
 
 
-@parametrize_with_checks([*LINEAR, NETWORK])
+@parametrize_with_checks([*LINEAR, *LAWS, *RESIDUAL, NETWORK])
 def test_check_estimator(estimator, check):
     check(estimator)
 
 
-@parametrize_with_checks([*LINEAR, NETWORK])
+@parametrize_with_checks([*LINEAR, *LAWS, *RESIDUAL, NETWORK])
 def test_check_estimator_with_metadata_routing(estimator, check):
     with sklearn.config_context(enable_metadata_routing=True):
         check(estimator)
