@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
@@ -98,6 +98,22 @@ def check_grid_shape(grid_shape):
     if not sizes or any(not isinstance(n, Integral) or isinstance(n, bool | np.bool_) or n < 1 for n in sizes):
         raise ValueError(f"grid_shape={grid_shape!r} must be a positive integer or a tuple of these, such as (64, 64).")
     return tuple(int(n) for n in sizes)
+
+
+def check_spacing(spacing, grid):
+    """Distance of neighbouring points along every axis, of the `spacing` parameter.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number, nor one for each axis.
+    """
+    each = tuple(spacing) if isinstance(spacing, tuple | list) else (spacing,) * len(grid)
+    if len(each) != len(grid) or not all(isinstance(h, Real) and 0 < float(h) < float("inf") for h in each):
+        raise ValueError(
+            f"spacing={spacing!r} must be a positive number, or one for each of the axes of the grid {grid}."
+        )
+    return tuple(map(float, each))
 
 
 def input_shape(shape, grid_shape):

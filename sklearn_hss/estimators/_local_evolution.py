@@ -19,6 +19,7 @@ from .._fields import (
     check_grid_shape,
     check_mask,
     check_same_fields,
+    check_spacing,
     check_weight,
     domain_mask,
     input_shape,
@@ -334,18 +335,13 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _per_axis(self, grid):
         """Spacing and boundary condition of every axis."""
-        spacing = self.spacing if isinstance(self.spacing, tuple | list) else (self.spacing,) * len(grid)
-        if len(spacing) != len(grid) or not all(isinstance(h, Real) and h > 0 for h in spacing):
-            raise ValueError(
-                f"spacing={self.spacing!r} must be a positive number, or one for each of the axes of the grid {grid}."
-            )
         boundary = (self.boundary,) * len(grid) if isinstance(self.boundary, str) else tuple(self.boundary)
         if len(boundary) != len(grid) or not all(kind in ("auto", *KINDS) for kind in boundary):
             raise ValueError(
                 f"boundary={self.boundary!r} must be 'auto', 'periodic', 'odd' or 'even', or one of these for each of "
                 f"the axes of the grid {grid}."
             )
-        return tuple(map(float, spacing)), boundary
+        return check_spacing(self.spacing, grid), boundary
 
     def _field_names(self, n_in, n_out):
         if self.field_names is not None:
@@ -431,7 +427,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
             f"errors for held-out states are {errors['law']:.1e} by the local law, {errors['ridge']:.1e} by ridge "
             f"regression and {errors['persistence']:.1e} without any change; {kinds[self.form_]} predicts"
         )
-        found = []
+        found: list[tuple[str, type[Warning]]] = []
         if not evolution.verified:
             found.append(
                 ("The pairs are too few to hold any out: the error of the law is not known.", UnverifiedFitWarning)
@@ -481,9 +477,9 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _step(self, Z):
         """States a step later, in columns, with those channels that do not change; NaN where the law is unstable."""
-        if self.form_ == "ridge":
+        if self._evolution is None or self.form_ == "ridge":
             found = self._linear.step(Z)
-            return found[: self._output_shape.size]
+            return np.concatenate([found, Z[len(found) : self._output_shape.size]])
         found = self._evolution.step(Z)
         return np.concatenate([found, Z[len(found) : self._output_shape.size]])
 
@@ -590,7 +586,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
             If there is no law.
         """
         X = self._states(X)
-        if self.form_ == "ridge":
+        if self._evolution is None or self.form_ == "ridge":
             raise ValueError(f"There is no law: {self.reason_}.")
         Z = np.ascontiguousarray(X.T, dtype=np.float64)
         rates = self._evolution.law.polynomial(Z)

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted
 
 from .._containers import as_plain
-from .._fields import as_rows, check_same_fields, refuse_nan
+from .._fields import as_rows, check_same_fields, check_spacing, refuse_nan
 from .._parameters import Count
 from .._warnings import warn_user
 from ..exceptions import DataWarning, ExtrapolationWarning
@@ -347,12 +347,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
                 raise ValueError(
                     f"periodic={self.periodic!r} needs 3 points along every such axis, but the grid is {grid}."
                 )
-        if np.ndim(self.spacing) and (
-            len(self.spacing) != len(grid) or not all(isinstance(h, Real) and 0 < h < np.inf for h in self.spacing)
-        ):
-            raise ValueError(
-                f"spacing={self.spacing!r} must be a positive number, or one for each of the axes of the grid {grid}."
-            )
+        check_spacing(self.spacing, grid)
         if domain.inputs is not None:
             needed = ~domain.inputs if domain.outputs is None else domain.outputs & ~domain.inputs
             if needed.any():
@@ -366,10 +361,9 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         if not isinstance(periodic, str):
             n_axes = len(samples.grid_in) - samples.has_channels
             periodic = tuple(map(bool, np.broadcast_to(periodic, n_axes)))
-        spacing = np.broadcast_to(self.spacing, len(samples.grid_in) - samples.has_channels)
         return Options(
             degree=self.degree,
-            spacing=tuple(map(float, spacing)),
+            spacing=check_spacing(self.spacing, samples.grid_in[int(samples.has_channels) :]),
             radius=self.radius,
             neighbourhood=self.neighbourhood,
             two_sided=False if self.symmetric is True else self.two_sided,

@@ -344,8 +344,8 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             if self.law_error_ <= _EXACT * rounding or not (y[train] != unseen[train]).any():
                 self._decline(f"the law is exact, with an error of {self.law_error_:.1e} on held-out samples")
                 return
-            correction = self._fit_correction(X[train], (y - unseen)[train], unseen[train], of_train)
-            corrected = error(unseen[test] + self._of_correction(*correction, X[test], unseen[test]))
+            correction, scale = self._fit_correction(X[train], (y - unseen)[train], unseen[train], of_train)
+            corrected = error(unseen[test] + self._of_correction(correction, scale, X[test], unseen[test]))
         numbers = f"the error on held-out samples, {self.law_error_:.3g}"
         if corrected <= (1 - _HELPS) * self.law_error_:
             self.held_out_error_ = corrected

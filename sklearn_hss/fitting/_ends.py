@@ -86,7 +86,7 @@ def find_ends(fields, shape, inside=None, conditions=None):
             for which in (0, 1):
                 for kind, score in _scores(fields, shape, inside, axis, names, which, "hole", ends).items():
                     totals[kind] += score
-        hidden = min(totals, key=totals.get)
+        hidden = min(totals, key=lambda kind: totals[kind])
     return tuple(ends), hidden
 
 

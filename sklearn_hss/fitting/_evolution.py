@@ -280,18 +280,18 @@ class Growth:
         stages that do. Where that leaves too much, diffusion alone.
         """
         nothing = Law(self.pool.groups, (), np.zeros(0), self.pool.n_channels)
-        found = []
+        found: list[tuple[float, Law]] = []
         for stage in range(len(self.pool.slots)):
             slots = self.pool.up_to(stage)
             if len(slots) <= _MOST_START or not found:
                 R = self.part.between(nothing, slots)
                 kept, values = eliminated(R, np.zeros(len(slots)), _ROUGH, self.pool.complexity(slots))
-                left = np.linalg.norm(R[:, kept] @ values - R[:, -1])
+                left = float(np.linalg.norm(R[:, kept] @ values - R[:, -1]))
                 found.append((left, Law(self.pool.groups, tuple(slots[k] for k in kept), values, self.pool.n_channels)))
         best = min(left for left, _ in found)
         law = next(law for left, law in found if left <= _SIMPLER * best)
-        left = np.linalg.norm(self.shooting.residual(law, self.shooting.integrator(law)))
-        if left < _FAR * self.change:
+        far = float(np.linalg.norm(self.shooting.residual(law, self.shooting.integrator(law))))
+        if far < _FAR * self.change:
             return law
         return nothing.with_slots(self.pool.diffusion or self.pool.slots[0][:1])
 
@@ -558,7 +558,7 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
     Z, U, roots = Z[:, order], U[:, order], roots[order]
     channels = np.split(Z, len(Z) // n_points)
     conditions = shared_conditions(channels[:n_channels], shape, inside, conditions)
-    lines = []
+    lines: list[Lines] = []
     for c, fields in enumerate(channels):
         given = (
             conditions

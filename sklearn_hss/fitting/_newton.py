@@ -268,13 +268,13 @@ class Jacobian:
         columns.append(fixed.col)
         sources.append(np.full(fixed.nnz, n_slopes))  # times one
         values.append(fixed.data)
-        rows, columns = number[np.concatenate(rows)], number[np.concatenate(columns)]
-        sources, values = np.concatenate(sources), np.concatenate(values)
-        kept = (rows >= 0) & (columns >= 0)
-        keys, entry = np.unique(columns[kept] * self.n + rows[kept], return_inverse=True)
+        row, column = number[np.concatenate(rows)], number[np.concatenate(columns)]
+        kept = (row >= 0) & (column >= 0)
+        keys, entry = np.unique(column[kept] * self.n + row[kept], return_inverse=True)
         self.indices = (keys % self.n).astype(np.int32)
         self.indptr = np.searchsorted(keys, self.n * np.arange(self.n + 1)).astype(np.int32)
-        self.assembly = sp.csr_array((values[kept], (entry, sources[kept])), shape=(len(keys), n_slopes + 1))
+        source, value = np.concatenate(sources)[kept], np.concatenate(values)[kept]
+        self.assembly = sp.csr_array((value, (entry, source)), shape=(len(keys), n_slopes + 1))
 
     def data(self, u):
         """Entries (n_entries, batch) of the Jacobians at unknowns in columns."""

@@ -165,7 +165,7 @@ class Shooting:
     def __init__(self, pairs, scales, lines, least=4):
         self.pairs, self.lines, self.least = pairs, lines, least
         self.weights = pairs.roots / scales[:, None]
-        self._smoothers = {0: None}
+        self._smoothers: dict = {}
 
     def smoothed(self, R, scale):
         """Solutions v of (1 - scale² Laplace) v = R in every channel, in units of the grid, for rows R (n, ...)."""
@@ -201,15 +201,55 @@ class Shooting:
 
     def factor(self, law, integrator, scale=0):
         """Triangular factor of the derivatives and the residual (n_slots + 1 columns)."""
-        n_slots, size = len(law.slots), self.pairs.U.shape[0] * (len(law.slots) + 1)
+
+        def columns(Z, _):
+            reached, D = integrator.flow(law.polynomial, Z, law.slots)
+            return D, reached
+
+        return self.triangle(columns, len(law.slots), scale)
+
+    def averaged(self, law, integrator, slots, n_nodes=4):
+        """Factor of what `slots` add in the mean over the time, without its propagation, and of the residual."""
+        h, n = self.pairs.time / n_nodes, len(self.pairs.U)
+        short = replace(integrator, time=h, n_steps=-(-integrator.n_steps // n_nodes))
+
+        def columns(Z, _):
+            Z, total = Z.copy(), 0
+            for node in range(n_nodes + 1):
+                total = total + (h / 2 if node in (0, n_nodes) else h) * by_coefficient(law.polynomial, Z, slots)
+                if node < n_nodes:
+                    Z[:n] = short.flow(law.polynomial, Z)[0]
+            return total, Z[:n]
+
+        return self.triangle(columns, len(slots))
+
+    def between(self, law, slots):
+        """Factor of what `slots` add by the trapezoidal rule between both states, and of their difference."""
+        n = len(self.pairs.U)
+
+        def columns(Z, U):
+            after = np.concatenate([U, Z[n:]])
+            ends = by_coefficient(law.polynomial, Z, slots) + by_coefficient(law.polynomial, after, slots)
+            return self.pairs.time / 2 * ends, Z[:n]
+
+        return self.triangle(columns, len(slots))
+
+    def triangle(self, columns, n_slots, scale=0):
+        """Triangular factor of weighted columns and of what is left of the later states, some pairs at a time.
+
+        `columns` takes states and later ones, and returns columns (n, batch, n_slots) and what is reached (n, batch).
+        """
         R = np.zeros((0, n_slots + 1))
-        for part in np.array_split(np.arange(len(self.pairs)), max(-(-size * len(self.pairs) // _CHUNK), 1)):
-            if len(part):
-                reached, D = integrator.flow(law.polynomial, self.pairs.Z[:, part], law.slots)
-                w = self.weights[:, part]
-                both = np.concatenate([w[..., None] * D, (w * (self.pairs.U[:, part] - reached))[..., None]], axis=2)
+        n_parts = max(-(-self.pairs.U.size * (n_slots + 1) // _CHUNK), 1)
+        for part in np.array_split(np.arange(len(self.pairs)), min(n_parts, len(self.pairs))):
+            U, w = self.pairs.U[:, part], self.weights[:, part]
+            D, reached = columns(self.pairs.Z[:, part], U)
+            with np.errstate(over="ignore", invalid="ignore"):
+                both = np.concatenate([w[..., None] * D, (w * (U - reached))[..., None]], axis=2)
                 rows = self.smoothed(both, scale).reshape(-1, n_slots + 1)
-                R = np.linalg.qr(np.concatenate([R, rows]), mode="r")
+            if not np.isfinite(rows).all():
+                return np.full((n_slots + 1, n_slots + 1), np.nan)
+            R = _triangle(np.concatenate([R, rows]))
         return R
 
     def cost(self, law, integrator, scale=0):
@@ -287,39 +327,10 @@ class Shooting:
         matters = difference > max(_NEGLIGIBLE * left, _ACCURATE * np.linalg.norm(w * pairs.U))
         return finer if matters else integrator
 
-    def averaged(self, law, integrator, slots, n_nodes=4):
-        """Factor of what `slots` add in the mean over the time, without its propagation, and of the residual."""
-        R = np.zeros((0, len(slots) + 1))
-        h, n = self.pairs.time / n_nodes, len(self.pairs.U)
-        short = replace(integrator, time=h, n_steps=-(-integrator.n_steps // n_nodes))
-        size = n * (len(slots) + 1)
-        for part in np.array_split(np.arange(len(self.pairs)), max(-(-size * len(self.pairs) // _CHUNK), 1)):
-            if not len(part):
-                continue
-            Z, total = self.pairs.Z[:, part].copy(), 0
-            for node in range(n_nodes + 1):
-                total = total + (h / 2 if node in (0, n_nodes) else h) * by_coefficient(law.polynomial, Z, slots)
-                if node < n_nodes:
-                    Z[:n] = short.flow(law.polynomial, Z)[0]
-            w = self.weights[:, part]
-            rows = np.concatenate([w[..., None] * total, (w * (self.pairs.U[:, part] - Z[:n]))[..., None]], axis=2)
-            R = np.linalg.qr(np.concatenate([R, rows.reshape(-1, len(slots) + 1)]), mode="r")
-        return R
 
-    def between(self, law, slots):
-        """Factor of what `slots` add by the trapezoidal rule between both states, and of their difference."""
-        R, n = np.zeros((0, len(slots) + 1)), len(self.pairs.U)
-        size = n * (len(slots) + 1)
-        for part in np.array_split(np.arange(len(self.pairs)), max(-(-size * len(self.pairs) // _CHUNK), 1)):
-            if len(part):
-                Z = self.pairs.Z[:, part]
-                after = np.concatenate([self.pairs.U[:, part], Z[n:]])
-                mean = (by_coefficient(law.polynomial, Z, slots) + by_coefficient(law.polynomial, after, slots)) / 2
-                w = self.weights[:, part]
-                change = w * (after[:n] - Z[:n])
-                rows = np.concatenate([w[..., None] * (self.pairs.time * mean), change[..., None]], axis=2)
-                R = np.linalg.qr(np.concatenate([R, rows.reshape(-1, len(slots) + 1)]), mode="r")
-        return R
+def _triangle(A) -> np.ndarray:
+    """Triangular factor of a matrix."""
+    return np.linalg.qr(A, mode="r")  # type: ignore[return-value]
 
 
 def gains(R, chosen):
@@ -375,7 +386,7 @@ def eliminated(R, values, allowed, complexity):
     y = np.concatenate([y, np.zeros(A.shape[1])])
     kept, bound = list(range(A.shape[1])), None
     while True:
-        T = np.linalg.qr(np.column_stack([A[:, kept], y]), mode="r")
+        T = _triangle(np.column_stack([A[:, kept], y]))
         n = len(kept)
         c = np.linalg.solve(T[:n, :n], T[:n, n])
         square = T[n, n] ** 2 if len(T) > n else 0.0

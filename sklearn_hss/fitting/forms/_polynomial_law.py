@@ -319,11 +319,11 @@ class Design:
         for group in self.groups:
             columns = group.columns(Z)[..., 0]
             terms.append(columns if columns.shape[1] == len(self.points) else columns[:, self.points])
-        terms = np.concatenate(terms)
-        terms = np.broadcast_to(terms[..., None], (*terms.shape, self.n_channels))
+        together = np.concatenate(terms)
+        together = np.broadcast_to(together[..., None], (*together.shape, self.n_channels))
         if not self.averages:
-            return terms
-        return np.concatenate([terms, -np.stack([matrix @ F.T for *_, matrix in self.averages])])
+            return together
+        return np.concatenate([together, -np.stack([matrix @ F.T for *_, matrix in self.averages])])
 
     def factors(self, data, rows=slice(None)):
         """Triangular factors (n_samples, n_channels, k, k + 1) of the equations of every sample, or some rows of it."""
@@ -590,7 +590,7 @@ class PolynomialTrials:
                     rests[kind] = np.square(rest).sum((0, 2))
             for place in near:
                 sizes = {kind: math.sqrt(rest[near[place]].sum()) for kind, rest in rests.items() if kind != "periodic"}
-                kind = min(sizes, key=sizes.get)
+                kind = min(sizes, key=lambda k: sizes[k])
                 if sizes[kind] * _BETTER < sizes[_ENDS[0]]:
                     best[place] = kind
             for axis in axes:
@@ -622,5 +622,5 @@ class PolynomialTrials:
             whole = triangular(R[:, a].reshape(-1, R.shape[-1]))
             together += left(whole, columns, least_squares(whole, columns)[0]) ** 2
             alone += sum(left(r, columns, least_squares(r, columns)[0]) ** 2 for r in R[:, a])
-            size += np.linalg.norm(whole[:, -1]) ** 2
+            size += float(np.linalg.norm(whole[:, -1])) ** 2
         return math.sqrt(alone / (size or 1.0)), math.sqrt(together / (size or 1.0))
