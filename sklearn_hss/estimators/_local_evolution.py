@@ -34,7 +34,7 @@ from .._warnings import warn_user
 from ..exceptions import DataWarning, DivergenceWarning, PoorFitWarning, UnverifiedFitWarning
 from ..fitting._ends import KINDS
 from ..fitting._evolution import Evolution, RidgeStep, fit_evolution
-from ..fitting._integrators import by_coefficient
+from ..fitting._integrators import ByCoefficient
 from ._linear_map import merged_rows
 from ._score import FieldRegressorMixin
 from ._trajectories import STATES, pairs_of
@@ -604,7 +604,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
 def _table(law, Z, names):
     """Terms of a law with their coefficients and shares, those of each field together, the largest ones first."""
     some = Z[:, :: max(Z.shape[1] // 20, 1)]
-    sizes = np.sqrt(np.square(by_coefficient(law.polynomial, some, law.slots)).mean((0, 1)))
+    sizes = np.sqrt(np.square(ByCoefficient(law.polynomial, law.slots)(some)).mean((0, 1)))
     rows = [
         {
             "field": names[c],

@@ -245,7 +245,7 @@ class Growth:
         error = self.judge(law, integrator) if np.isfinite(cost) else np.inf
         return Candidate(law, cost, R, integrator, error, np.isfinite(cost) and self.is_stable(law, integrator))
 
-    def is_stable(self, law, integrator, n_steps=6):
+    def is_stable(self, law, integrator, n_steps=3):
         """Whether a law keeps states bounded that are larger and steeper than those of the training."""
         Z, n = self.stress, len(self.shooting.pairs.U)
         Z, size = Z.copy(), np.abs(Z[:n]).max()

@@ -75,12 +75,13 @@ class Integrator:
         n = law.n_channels * law.n_points
         full = np.array(Z)
         state = [full[:n].copy(), np.zeros((n, Z.shape[1], len(slots)))]
+        by_coefficient = ByCoefficient(law, slots)
 
         def rates(state):
             full[:n] = state[0]
             if not len(slots):
                 return [law(full), state[1]]
-            return [law(full), law.at(full)(state[1]) + by_coefficient(law, full, slots)]
+            return [law(full), law.at(full)(state[1]) + by_coefficient(full)]
 
         step, h = self._step, self.time / self.n_steps
         with np.errstate(over="ignore", invalid="ignore"):
@@ -136,18 +137,32 @@ def _chebyshev_weights(s):
     return stages, b[1] * w1
 
 
-def by_coefficient(law, Z, slots):
-    """Derivatives of N with respect to coefficients: ndarray of shape (n, batch, n_slots)."""
-    n_points = law.n_points
-    found = np.zeros((law.n_channels * n_points, Z.shape[1], len(slots)))
-    for g, group in enumerate(law.groups):
-        own = [(k, t, c) for k, (h, t, c) in enumerate(slots) if h == g]
-        if own:
-            terms = sorted({t for _, t, _ in own})
-            columns = dict(zip(terms, group[terms].columns(Z), strict=True))
-            for k, t, c in own:
-                found[c * n_points : (c + 1) * n_points, :, k] = columns[t]
-    return found
+class ByCoefficient:
+    """Derivatives of N with respect to coefficients.
+
+    Parameters
+    ----------
+    law : Polynomial
+    slots : sequence of (group, term, channel)
+    """
+
+    def __init__(self, law, slots):
+        self.shape, self.n_slots, self.parts = (law.n_channels * law.n_points,), len(slots), []
+        for g, group in enumerate(law.groups):
+            own = [(k, t, c) for k, (h, t, c) in enumerate(slots) if h == g]
+            if own:
+                terms = sorted({t for _, t, _ in own})
+                places = [(k, terms.index(t), slice(c * law.n_points, (c + 1) * law.n_points)) for k, t, c in own]
+                self.parts.append((group[terms], places))
+
+    def __call__(self, Z):
+        """Derivatives (n, batch, n_slots) at fields in columns (n_values, batch)."""
+        found = np.zeros((*self.shape, Z.shape[1], self.n_slots))
+        for group, places in self.parts:
+            columns = group.columns(Z)
+            for k, t, rows in places:
+                found[rows, :, k] = columns[t]
+        return found
 
 
 def stable_integrator(law, Z, time, least=1):

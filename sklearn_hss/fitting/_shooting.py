@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from ._integrators import by_coefficient, stable_integrator
+from ._integrators import ByCoefficient, stable_integrator
 from ._polynomials import Polynomial
 
 # Numbers in the derivatives that are computed at a time.
@@ -212,11 +212,12 @@ class Shooting:
         """Factor of what `slots` add in the mean over the time, without its propagation, and of the residual."""
         h, n = self.pairs.time / n_nodes, len(self.pairs.U)
         short = replace(integrator, time=h, n_steps=-(-integrator.n_steps // n_nodes))
+        rates = ByCoefficient(law.polynomial, slots)
 
         def columns(Z, _):
             Z, total = Z.copy(), 0
             for node in range(n_nodes + 1):
-                total = total + (h / 2 if node in (0, n_nodes) else h) * by_coefficient(law.polynomial, Z, slots)
+                total = total + (h / 2 if node in (0, n_nodes) else h) * rates(Z)
                 if node < n_nodes:
                     Z[:n] = short.flow(law.polynomial, Z)[0]
             return total, Z[:n]
@@ -225,12 +226,11 @@ class Shooting:
 
     def between(self, law, slots):
         """Factor of what `slots` add by the trapezoidal rule between both states, and of their difference."""
-        n = len(self.pairs.U)
+        n, rates = len(self.pairs.U), ByCoefficient(law.polynomial, slots)
 
         def columns(Z, U):
             after = np.concatenate([U, Z[n:]])
-            ends = by_coefficient(law.polynomial, Z, slots) + by_coefficient(law.polynomial, after, slots)
-            return self.pairs.time / 2 * ends, Z[:n]
+            return self.pairs.time / 2 * (rates(Z) + rates(after)), Z[:n]
 
         return self.triangle(columns, len(slots))
 
