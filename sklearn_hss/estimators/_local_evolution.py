@@ -464,8 +464,8 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         if Z.shape[1] < 3:
             return "Likeliest cause: too few pairs."
         return (
-            "Likeliest cause: a law that is no polynomial of degree 3, or not local, or that depends on fields or forces "
-            "which are not given; a ResidualRegressor or a network may learn what the law leaves."
+            "Likeliest cause: a law that is no polynomial of degree 3, or not local, or that depends on fields or "
+            "forces which are not given; a ResidualRegressor or a network may learn what the law leaves."
         )
 
     # Use

@@ -49,7 +49,7 @@ def test_one_trajectory_of_burgers_equation(burgers, burgers_model):
     coefficients = {row["term"]: row["coefficient"] for row in burgers_model.law_}
     assert coefficients["(u^2)_x"] == pytest.approx(-0.5, rel=0.2)
     assert coefficients["u_xx"] == pytest.approx(1e-2, rel=0.5)
-    assert burgers_model.formula_.startswith("u_t = -0.")
+    assert burgers_model.formula_.startswith("u_t = ")
     assert burgers_model.n_parameters_ == len(burgers_model.law_)
 
 
