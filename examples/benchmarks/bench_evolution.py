@@ -29,7 +29,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import RidgeCV
 
 import sklearn_hss
-from sklearn_hss import HSSRegressor, LocalOperatorRegressor, ResidualRegressor
+from sklearn_hss import HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor, ResidualRegressor
 from sklearn_hss.datasets import make_burgers
 from sklearn_hss.estimators._score import FieldRegressorMixin
 from sklearn_hss.metrics import relative_l2_error, trajectory_l2_error
@@ -42,6 +42,10 @@ NEW_RATES = (0.037, 0.06)
 LONG, N_LONG, LONG_ERROR = 1000, 12, 0.294
 FORMS = ("HSS in every 2nd conv. block", "FNO", "dilated ResNet")
 HSS = FORMS[0]
+#: The paper's network, as a correction.
+PAPER_HSS = {
+    "init": "random", "max_epochs": 100, "batch_size": 16, "lr": 3e-3, "dtype": "float32", "grid_shape": N_POINTS
+}  # fmt: skip
 CELLS = {"1-D": ((64,), None), "L-shape": ((32, 32), "l-shape")}
 N_STATIONARY = 10
 
@@ -498,6 +502,9 @@ def table_hybrid(bench):
             "law + HSSRegressor": lambda seed: both(seed, HSSRegressor(grid_shape=N_POINTS, random_state=seed)),
         }
         if bench.with_networks:
+            models["law + NeuralHSSRegressor"] = lambda seed: both(
+                seed, NeuralHSSRegressor(random_state=seed, **PAPER_HSS)
+            )
             for form in (HSS, "FNO"):
                 network = partial(TimedNetwork, form, bench.seconds, n_groups=size)
                 models[form] = lambda seed, make=network: make(seed=seed)

@@ -43,7 +43,9 @@ def shared_conditions(channels, shape, inside=None, conditions=None):
                 scores = _scores(fields, shape, inside, axis, names, which, "box")
                 periodic += scores.pop("periodic") / size
                 walls += min(scores.values()) / size
-                pinned = pinned or min(scores, key=scores.get) == "odd node"  # then the other end is a wall as well
+                # A field that is zero at an end and not all around it is so at a wall; then the other end is one, too.
+                flat = scores["even node"] <= _ZERO * size
+                pinned = pinned or (min(scores, key=scores.get) == "odd node" and not flat)
         found.append("periodic" if periodic <= _SMOOTH * walls and not pinned else "wall")
     return found
 

@@ -39,5 +39,7 @@ def test_axis_is_periodic_for_all_channels_or_none():
     periodic = waves("periodic", x)
     flat = np.exp(-200 * (x - 0.5) ** 2)[:, None]  # at both ends, which suits every condition
     assert shared_conditions([periodic, flat], (N,)) == ["periodic"]
-    assert shared_conditions([periodic, waves("cos", x)], (N,)) == ["wall"]
+    symmetric = np.sin(2 * np.pi * x)[:, None]  # odd about both ends, and periodic
+    assert shared_conditions([symmetric], (N,)) == ["periodic"]
+    assert shared_conditions([symmetric, waves("cos", x)], (N,)) == ["wall"]
     assert shared_conditions([periodic], (N,), conditions=["odd"]) == ["odd"]
