@@ -52,6 +52,7 @@ def test_public_names():
         "sklearn_hss.GreenLearningRegressor",
         "sklearn_hss.HSSRegressor",
         "sklearn_hss.HSSTransformer",
+        "sklearn_hss.LocalEvolutionRegressor",
         "sklearn_hss.LocalOperatorRegressor",
         "sklearn_hss.NeuralHSSRegressor",
         "sklearn_hss.ResNetRegressor",

@@ -1,10 +1,8 @@
 """Time-dependent problems of `bench_evolution`: pure functions of their arguments, seeded."""
 
 import numpy as np
-import scipy.sparse as sp
 from _problems import sine_series
 from scipy.integrate import solve_ivp
-from scipy.sparse.linalg import spsolve
 from sklearn.utils import check_random_state
 
 from sklearn_hss.datasets import make_gray_scott
@@ -127,84 +125,3 @@ def gray_scott(n_samples, states, rates=PATTERNS, random_state=0, n_points=128, 
         for i, rate in enumerate(rates[:n_samples])
     ]
     return np.stack([parts[j % len(rates)][j // len(rates)] for j in range(n_samples)])
-
-
-def stationary(kind, n_samples, grid, refinement=1, domain=None, random_state=None):
-    """Smooth forcings and solutions of a nonlinear equation with u = 0 around the domain, by Newton's method.
-
-    Parameters
-    ----------
-    kind : {"reaction", "diffusion"}
-        -Laplace(u) + 2000 u³ = f, or -div((1 + 5 u + 50 u²) grad u) = f with a at the means of both sides of a face.
-    n_samples : int
-    grid : tuple of int
-        Numbers of cells per axis, of which the data have the inner corners.
-    refinement : int, default=1
-        How much finer the grid of the solver is.
-    domain : {"l-shape"}, default=None
-        The square without the quarter of large x and y.
-
-    Returns
-    -------
-    f, u : ndarrays of shape (n_samples, n_1 - 1, ...)
-        Zero outside of the domain.
-    mask : ndarray of bool
-    """
-    rng, fine = check_random_state(random_state), [n * refinement for n in grid]
-    points = [np.arange(1, n) / n for n in fine]
-    x = np.stack(np.meshgrid(*points, indexing="ij"))
-    inside = np.ones(x.shape[1:], bool) if domain is None else (x < 0.5).any(axis=0)
-    waves = np.array(np.meshgrid(*[np.arange(1, 7)] * len(grid), indexing="ij")).reshape(len(grid), -1)
-    # A linear one would need f of about 10; this makes both terms of the same size.
-    size = 60.0 / np.linalg.norm(waves, axis=0)
-    modes = np.prod(np.sin(np.pi * np.einsum("dw,d...->dw...", waves, x)), axis=0)
-    f = np.tensordot(rng.standard_normal((n_samples, len(size))) * size, modes, axes=1) * inside
-    number = np.full(x.shape[1:], -1)
-    number[inside] = np.arange(inside.sum())
-    # Differences over all faces of the points inside, and means of both sides.
-    difference, mean = [], []
-    for axis, n in enumerate(fine):
-        ends = np.pad(np.moveaxis(number, axis, 0), [(1, 1)] + [(0, 0)] * (len(grid) - 1), constant_values=-1)
-        ends = np.stack([ends[:-1].ravel(), ends[1:].ravel()])
-        ends = ends[:, (ends >= 0).any(axis=0)]
-        sides = [
-            sp.csr_array((np.ones((side >= 0).sum()), (np.flatnonzero(side >= 0), side[side >= 0])),
-                         shape=(ends.shape[1], inside.sum()))
-            for side in ends
-        ]  # fmt: skip
-        difference.append(n * (sides[1] - sides[0]))
-        mean.append((sides[0] + sides[1]) / 2)
-    D, A = sp.csr_array(sp.vstack(difference)), sp.csr_array(sp.vstack(mean))
-    u = np.zeros_like(f)
-    for forcing, solution in zip(f, u, strict=True):
-        solution[inside] = _newton(kind, D, A, forcing[inside])
-    kept = (slice(None), *[slice(refinement - 1, None, refinement)] * len(grid))
-    return f[kept], u[kept], inside[kept[1:]]
-
-
-def _newton(kind, D, A, f):
-    """Solution of one of the equations of :func:`stationary`, from differences and means."""
-    u = np.zeros_like(f)
-
-    def terms(u):
-        if kind == "reaction":
-            return D.T @ (D @ u) + 2000 * u**3, D.T @ D + sp.diags_array(6000 * u**2)
-        v, g = A @ u, D @ u
-        a, slope = 1 + 5 * v + 50 * v**2, 5 + 100 * v
-        return D.T @ (a * g), D.T @ (sp.diags_array(a) @ D + sp.diags_array(slope * g) @ A)
-
-    value, jacobian = terms(u)
-    for _ in range(100):
-        left = value - f
-        if np.linalg.norm(left) <= 1e-13 * np.linalg.norm(f):
-            break
-        step, damping = spsolve(sp.csc_array(jacobian), left), 1.0
-        while damping > 1e-3:
-            value, jacobian = terms(u - damping * step)
-            if np.linalg.norm(value - f) < np.linalg.norm(left):
-                break
-            damping /= 2
-        else:
-            break  # to rounding
-        u = u - damping * step
-    return u

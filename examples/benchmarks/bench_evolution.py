@@ -21,15 +21,16 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from _evolution_problems import PATTERNS, diffusion, gray_scott, noisy, nonlocal_burgers, stationary
+from _evolution_problems import PATTERNS, diffusion, gray_scott, noisy, nonlocal_burgers
 from _problems import burgers
 from _sindy import Sindy, pysindy
+from _stationary import table as stationary
 from bench_nonlinear import Trained, best_rate, classical, networks
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import RidgeCV
 
 import sklearn_hss
-from sklearn_hss import HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor, ResidualRegressor
+from sklearn_hss import HSSRegressor, NeuralHSSRegressor, ResidualRegressor
 from sklearn_hss.datasets import make_burgers
 from sklearn_hss.estimators._score import FieldRegressorMixin
 from sklearn_hss.metrics import relative_l2_error, trajectory_l2_error
@@ -46,8 +47,6 @@ HSS = FORMS[0]
 PAPER_HSS = {
     "init": "random", "max_epochs": 100, "batch_size": 16, "lr": 3e-3, "dtype": "float32", "grid_shape": N_POINTS
 }  # fmt: skip
-CELLS = {"1-D": ((64,), None), "L-shape": ((32, 32), "l-shape")}
-N_STATIONARY = 10
 
 
 def makers(n_points, in_channels):
@@ -204,7 +203,7 @@ class Bench:
         self.folder = Path(folder)
         memory = joblib.Memory(self.folder, verbose=0)
         self.fitted, self.of_sindy = memory.cache(fitted), memory.cache(of_sindy)
-        for function in (burgers, nonlocal_burgers, diffusion, gray_scott, trajectories_of_the_paper, stationary):
+        for function in (burgers, nonlocal_burgers, diffusion, gray_scott, trajectories_of_the_paper):
             setattr(self, function.__name__, memory.cache(function))
         package = Path(sklearn_hss.__file__).parent
         files = sorted([*package.glob("fitting/**/*.py"), *package.glob("estimators/_l*.py")])
@@ -398,26 +397,7 @@ def table_long(bench):
 
 def table_stationary(bench):
     """Nonlinear equations without time."""
-    print(f"Nonlinear equations without time, {N_STATIONARY} samples")
-    for name, (grid, domain) in CELLS.items():
-        for kind in ("reaction", "diffusion"):
-            for refinement, bound in ((1, 1e-10), (4, 1e-4)):
-                f, u, mask = bench.stationary(kind, N_TEST, grid, refinement, domain, TEST_SEED)
-                data = [bench.stationary(kind, N_STATIONARY, grid, refinement, domain, seed) for seed in bench.seeds]
-                row = partial(bench.row, size=str(N_STATIONARY))
-                where = f"{kind}, {name}, {'own grid' if refinement == 1 else 'finer'}"
-                for what in ("ridge", "law"):
-                    found, slowest = [], 0.0
-                    for seed, (F, U, _) in zip(bench.seeds, data, strict=True):
-                        model = LocalOperatorRegressor(degree=3, mask=None if mask.all() else mask, random_state=seed)
-                        if what == "ridge":
-                            model = Next(RidgeCV(np.logspace(-8, 2, 11)))
-                        start = time.perf_counter()
-                        model.fit(F, U)
-                        slowest = max(slowest, time.perf_counter() - start)
-                        found.append({"error": relative_l2_error(u, model.predict(f))})
-                    to_reach = {"error": bound} if what == "law" else None
-                    row(f"{where}, {what}", found=found, to_reach=to_reach, note=f"{slowest:.0f} s")
+    stationary(len(bench.seeds))
 
 
 def limits(bench):

@@ -569,7 +569,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         return found.astype(X.dtype).reshape(len(X), n_steps + 1, *self._source_shape)
 
     def derivative(self, X):
-        r"""Rates of change du/dt of states, by the law.
+        r"""Evaluate the rates of change du/dt of states, by the law.
 
         Parameters
         ----------

@@ -124,6 +124,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     alpha_ : float or None
         Ridge penalty of the correction; None without.{_linear_map.ATTRIBUTES.rstrip()}
 
+    See Also
+    --------
+    HSSRegressor : Compares local laws with other forms, and gives hierarchical matrices in one dimension.
+
     Notes
     -----
     Nonlinear laws are found by least squares over all points and samples together, so that one sample may be enough.
@@ -139,10 +143,6 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     The linear laws above take part in the choice, and ridge regression if nothing is accurate. Coefficients that vary
     from point to point, and terms that are no polynomials, are out of reach with a `degree` above 1: `fit` then warns,
     with the likeliest cause.
-
-    See Also
-    --------
-    HSSRegressor : Compares local laws with other forms, and gives hierarchical matrices in one dimension.
 
     References
     ----------
