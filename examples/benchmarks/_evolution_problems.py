@@ -1,6 +1,7 @@
 """Time-dependent problems of `bench_evolution`: pure functions of their arguments, seeded."""
 
 import numpy as np
+import scipy.sparse as sp
 from _problems import sine_series
 from scipy.integrate import solve_ivp
 from sklearn.utils import check_random_state
