@@ -35,14 +35,15 @@ class HSSWarning(UserWarning):
 
 
 class PoorFitWarning(HSSWarning):
-    """No linear map that was tried explains the samples.
+    """Nothing that was tried explains the samples.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit is far
-    from samples that were held out, or if ``symmetric=True`` was set and the samples are not those of a symmetric
-    operator; and by `fit` of :class:`sklearn_hss.LocalOperatorRegressor` with a `degree` above 1, if no law that was
-    tried holds to 2e-3. The message names the likeliest cause, which decides what helps: more samples,
-    ``fit_intercept=True``, less noise, other settings, or a network such as :class:`sklearn_hss.NeuralHSSRegressor`
-    where the equation is not linear.
+    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit is
+    far from samples that were held out, or if ``symmetric=True`` was set and the samples are not those of a
+    symmetric operator; by `fit` of :class:`sklearn_hss.LocalOperatorRegressor` with a `degree` above 1, if no law
+    that was tried holds to 2e-3; and by `fit` of :class:`sklearn_hss.LocalEvolutionRegressor`, if a law predicts
+    held-out states hardly better than no change, or worse than ridge regression. The message names the likeliest
+    cause, which decides what helps: more samples, ``fit_intercept=True``, less noise, other settings, or a network
+    such as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not linear.
 
     Examples
     --------
@@ -84,7 +85,8 @@ class AmbiguousFitWarning(HSSWarning):
 class UnverifiedFitWarning(HSSWarning):
     """The samples are too few to hold some out, so that nothing is known of the error of the fit.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`. Give more samples, or
+    Given by `fit` of :class:`sklearn_hss.HSSRegressor`, :class:`sklearn_hss.HSSTransformer`,
+    :class:`sklearn_hss.LocalEvolutionRegressor` and :class:`sklearn_hss.ResidualRegressor`. Give more samples, or
     compare predictions with simulations that were not used in `fit`.
 
     Examples
@@ -126,7 +128,8 @@ class DivergenceWarning(HSSWarning):
     """Rollouts became infinite or NaN, or grow far beyond all states of the training; or long ones will.
 
     Given by :meth:`sklearn_hss.RolloutRegressor.rollout`, and by its `fit` where a linear step has a spectral radius
-    above one that the training states do not explain: the learned step is unstable. Fewer steps, more trajectories, or
+    above one that the training states do not explain: the learned step is unstable; and by `predict` and `rollout` of
+    :class:`sklearn_hss.LocalEvolutionRegressor` for states for which its law is. Fewer steps, more trajectories, or
     another estimator or other settings of it may help.
 
     Examples
@@ -149,10 +152,11 @@ class DivergenceWarning(HSSWarning):
 class DataWarning(HSSWarning):
     """Data that are perhaps not as they were meant to be.
 
-    Given by `fit` of all estimators, if fields look like a grid with channels behind it: channels come before the grid,
-    and `grid_shape` tells the two apart. Given by :func:`sklearn_hss.datasets.make_burgers`, if the grid is too coarse
-    for the fronts of the solution; the message names one that is not. Given by `fit` of
-    :class:`sklearn_hss.LocalOperatorRegressor`, if targets are no fields on the grid of the inputs.
+    Given by `fit` of all estimators, if fields look like a grid with channels behind it: channels come before the
+    grid, and `grid_shape` tells the two apart. Given by :func:`sklearn_hss.datasets.make_burgers`, if the grid is
+    too coarse for the fronts of the solution; the message names one that is not. Given by `fit` of
+    :class:`sklearn_hss.LocalOperatorRegressor` and :class:`sklearn_hss.LocalEvolutionRegressor`, if targets are no
+    fields on the grid of the inputs.
 
     Examples
     --------

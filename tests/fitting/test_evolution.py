@@ -5,7 +5,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from sklearn_hss.fitting._ends import find_ends
-from sklearn_hss.fitting._evolution import RidgeStep, chains, fit_evolution, make_pool
+from sklearn_hss.fitting._evolution import RidgeStep, chains, fit_evolution
+from sklearn_hss.fitting._growth import make_pool
 from sklearn_hss.fitting._integrators import Integrator, stable_integrator
 from sklearn_hss.fitting._polynomials import Polynomial, flux_terms
 from sklearn_hss.fitting._reflections import Lines
