@@ -71,11 +71,6 @@ class Pairs:
         """First states without parameters."""
         return self.Z[: len(self.U)]
 
-    @cached_property
-    def change(self):
-        """Weighted norm of the differences between both states."""
-        return float(np.linalg.norm(self.roots * (self.U - self.states)))
-
     def trajectories(self):
         """Lists of indices of the pairs of every trajectory."""
         starts = np.flatnonzero(np.diff(self.chain, prepend=self.chain[:1] - 1))
