@@ -26,7 +26,7 @@ from sklearn_hss.metrics import relative_l2_scorer
 
 RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "code")  # of `fit`
 #: Sizes of networks, and of local laws, with the budget "smoke".
-SMALL = {"width": 8, "degree": 1}
+SMALL = {"width": 8, "degree": 1, "radius": 1}
 
 
 class NoSuchModel(SystemExit):
