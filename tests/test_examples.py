@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_hss import FNORegressor
+from sklearn_hss.datasets import make_gray_scott
 from sklearn_hss.estimators._base import BaseNeuralRegressor
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -129,7 +131,7 @@ PAPER = ["table_1", "table_2", "figure_2", "figure_3", "figure_5", "figure_6", "
 def test_paper(name, paper, tmp_path, capsys):
     arguments = ["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path)]
     if name == "figure_6":  # the other models of Table 1 thrice
-        arguments += ["--models", "FNO", "ridge"]
+        arguments += ["--models", "FNO", "ridge", "LocalEvolutionRegressor"]
     paper(name).main(arguments)
     assert "Failed" not in capsys.readouterr().out
     assert (tmp_path / "smoke" / f"{name}.png").stat().st_size > 5_000
@@ -228,6 +230,34 @@ def test_paper_keys_tell_fits_apart(paper, tmp_path):
     keys = [str(study.describe(thing)) for thing in things]
     assert len(set(keys)) == len(keys)
     assert not any(str(tmp_path) in key for key in keys)
+
+
+def test_paper_law_goes_from_the_first_state_to_the_later_one(paper):
+    settings, study = paper("_settings"), paper("_study")
+
+    class Exact(BaseEstimator):
+        """A law that needs no fit: the solver's."""
+
+        def __init__(self, grid_shape=(16, 16)):
+            self.grid_shape = grid_shape
+
+        def fit(self, X):
+            self.seen_ = X
+            return self
+
+        def predict(self, X):
+            rates = [tuple(map(float, pair)) for pair in X[:, 2:, 0, 0]]
+            _, later = make_gray_scott(initial=X[:, :2], pattern=rates, states=(0, 1), verbose=0)
+            return np.concatenate([later, X[:, 2:]], axis=1)
+
+    X, y = study.pairs(make_gray_scott, n_samples=3, n_points=(16, 16), states=(0, 4), random_state=0)
+    law = settings.GrayScottLaw(Exact(), states=(0, 2), n_steps=4).fit(X, y)
+    np.testing.assert_allclose(law.predict(X), y, rtol=1e-10, atol=1e-12)
+    seen = law.estimator_.seen_  # two pairs of each simulation, one after the other
+    assert seen.shape == (6, 2, 4, 16, 16)
+    np.testing.assert_array_equal(seen[::2, 0].reshape(3, -1), X)
+    np.testing.assert_allclose(law.estimator_.predict(seen[:, 0]), seen[:, 1], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(law.estimator_.predict(seen[::2, 1])[:, :2], seen[1::2, 0, :2], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Tables 3 to 9 of the paper (Appendix L) as estimators, and the simple models that stand beside them.
+"""Tables 3 to 9 of the paper (Appendix L) as estimators, and the simple models and local laws that stand beside them.
 
 Where these tables do not lead to the numbers of parameters in Tables 1 and 2, the numbers decide for the baselines: FNO
 has 4 layers for the Neumann problem (102K), ResNet 48 channels on 2-D elliptic problems (165K) and 166 on the others
@@ -9,6 +9,7 @@ numbers, and the paper's network 329K. tests/nn/test_parameter_counts.py prints 
 """
 
 import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, Ridge
@@ -23,14 +24,19 @@ from sklearn_hss import (
     FNORegressor,
     GreenLearningRegressor,
     HSSRegressor,
+    LocalEvolutionRegressor,
     NeuralHSSRegressor,
     ResNetRegressor,
     RolloutRegressor,
 )
+from sklearn_hss.datasets import make_gray_scott
 from sklearn_hss.metrics import relative_l2_scorer, trajectory_l2_scorer
 
 #: What is fitted to as much data as the paper has where training all networks takes too long; on linear problems.
 ON_ALL_DATA = ("Neural-HSS, linear start", "least squares", "ridge", "HSSRegressor")
+#: Name of the local laws, and the numbers of simulations that are enough for them.
+LAW = "LocalEvolutionRegressor"
+N_BURGERS, N_GRAY_SCOTT = 3, 12
 
 
 def standardised(model, grid_shape):
@@ -69,6 +75,67 @@ def time_stepping(model):
         return RolloutRegressor(model)
     grid = {f"estimator__{name}": values for name, values in model.param_grid.items()}
     return GridSearchCV(RolloutRegressor(model.estimator), grid, cv=model.cv, scoring=trajectory_l2_scorer)
+
+
+def burgers_law(n_points):
+    """The law of Burgers' equation, learned from trajectories and rolled out."""
+    return time_stepping(LocalEvolutionRegressor(dt=0.2, spacing=1 / n_points, form="law"))
+
+
+class GrayScottLaw(MetaEstimatorMixin, BaseEstimator):
+    """The law of the Gray-Scott equations, learned from states close in time, rolled out to one that is far away.
+
+    The simulations are those that begin with the inputs, of which the other models see two states only: the solver goes
+    through the others, and repeats its way. The seconds of a fit have its own in them.
+
+    Parameters
+    ----------
+    estimator : LocalEvolutionRegressor
+        With `grid_shape`. Its step is the time from a state to the next.
+    states : tuple of int
+        It is fitted to the pairs of each of these states and the next one. They are no neighbours.
+    n_steps : int
+        Which state is predicted.
+    """
+
+    def __init__(self, estimator, states, n_steps):
+        self.estimator = estimator
+        self.states = states
+        self.n_steps = n_steps
+
+    def _fields(self, X):
+        return np.reshape(X, (len(X), 4, *self.estimator.grid_shape))
+
+    def fit(self, X, y=None):
+        """Fit the law to states of the simulations that begin with `X`; the last ones, `y`, are not looked at."""
+        begin = self._fields(X)
+        _, U = make_gray_scott(
+            initial=begin[:, :2],
+            pattern=[(float(f), float(k)) for f, k in begin[:, 2:, 0, 0]],
+            states=[state + later for state in self.states for later in (0, 1)],
+            return_trajectories=True,
+            verbose=0,
+        )
+        self.estimator_ = clone(self.estimator).fit(U.reshape(-1, 2, *U.shape[2:]))
+        return self
+
+    def predict(self, X):
+        """Predict the state after `n_steps` steps."""
+        fields = self._fields(X)
+        for _ in range(self.n_steps):
+            fields = self.estimator_.predict(fields)
+        return fields[:, :2].reshape(len(X), -1)
+
+
+def gray_scott_law(n_points, n_steps):
+    """The law of all patterns, f and k among its variables.
+
+    Its states are early ones, where everything moves, but not the first, of which the grid does not resolve the change.
+    """
+    law = LocalEvolutionRegressor(
+        dt=10.0, spacing=2 / n_points, grid_shape=(n_points,) * 2, field_names=["A", "B", "f", "k"], form="law"
+    )
+    return GrayScottLaw(law, (5, 20), n_steps)
 
 
 def _neural_hss(linear_start=(), **settings):

@@ -25,6 +25,8 @@ import sklearn_hss
 from sklearn_hss.metrics import relative_l2_scorer
 
 RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "code")  # of `fit`
+#: Sizes of networks, and of local laws, with the budget "smoke".
+SMALL = {"width": 8, "degree": 1, "radius": 1}
 
 
 class NoSuchModel(SystemExit):
@@ -269,8 +271,12 @@ class Study:
                 continue
             parameters = task["estimator"].get_params()
             random = [name for name in parameters if name.endswith("random_state")]
-            widths = [name for name, value in parameters.items() if name.endswith("width") and value is not None]
-            small = dict.fromkeys(widths if self.budget == "smoke" else [], 8)
+            small = {
+                name: least
+                for name, value in parameters.items()
+                for ending, least in (SMALL.items() if self.budget == "smoke" else ())
+                if name.endswith(ending) and value is not None
+            }
             trained = any(name.endswith("max_epochs") for name in parameters)
             for seed in self.seeds if trained else [0]:
                 estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed), **small)

@@ -17,7 +17,8 @@ def main(arguments=None):
     table = study.finish("figure_6", everything, {})
 
     figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    curves(axis, table, "beta")
+    points = table["data"].str.partition(",")[0]  # not the same for all, and errors are sums over them
+    curves(axis, table.assign(model=table["model"] + ", " + points), "beta")
     axis.set(xlabel="beta", ylabel="trajectory L2 error")
     axis.set_title(f"Burgers, {table['data'].iloc[0]}", fontsize="medium")
     axis.invert_xaxis()
