@@ -1,7 +1,5 @@
 """A law, and a regressor that learns what the law leaves."""
 
-import warnings
-
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
 from sklearn.model_selection import check_cv
@@ -26,7 +24,7 @@ from .._fields import (
     rounding_unit,
 )
 from .._parameters import unchanged_on_error
-from .._warnings import warn_user
+from .._warnings import quiet, warn_user
 from ..exceptions import DivergenceWarning, UnverifiedFitWarning
 from ._base import max_scales
 from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
@@ -332,8 +330,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             return float(np.sqrt(left / whole)) if whole else float(np.sqrt(left))
 
         # Its warnings would be about samples, and fits, that are not those of the user.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with quiet(), np.errstate(all="ignore"):
             if unseen is None:
                 law = self._fit_law(X[train], y[train], of_train)
                 unseen = np.vstack([self._of_law(law, X[part]) for part in (train, test)])
