@@ -1,7 +1,7 @@
 """
-=========================================
+==========================================
 Burgers and Gray–Scott from one simulation
-=========================================
+==========================================
 
 A nonlinear partial differential equation is a local law: how fast a field changes at a point depends on a few values
 around it, in the same way everywhere. ``LocalEvolutionRegressor`` learns that law, u_t = N(u), as a polynomial, from
