@@ -188,7 +188,7 @@ def persistence(n_channels=None):
 
 
 class Bench:
-    """What the tables share: seeds, the budget of the networks, and the cache.
+    """Common to the tables: seeds, the budget of the networks, and the cache.
 
     Parameters
     ----------

@@ -287,7 +287,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         return self._domain.fill_outputs(np.asarray(law.predict(self._for_law(X))).reshape(len(X), -1))
 
     def _of_correction(self, correction, scale, X, predicted):
-        """What the correction adds to these predictions of the law, in rows."""
+        """Contribution of the correction to these predictions of the law, in rows."""
         values = np.asarray(correction.predict(self._for_correction(X, predicted)))
         return (self._channels(values) * scale[:, None]).reshape(len(X), -1)
 

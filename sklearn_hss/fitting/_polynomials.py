@@ -95,7 +95,7 @@ class Terms:
         return np.stack([_monomial(values, powers) for powers in self.powers])
 
     def columns(self, Z):
-        """What every term does to every point (n_terms, n_points, batch), of fields in columns (n_values, batch)."""
+        """Values of every term at every point (n_terms, n_points, batch), of fields in columns (n_values, batch)."""
         return self.gathered(self.products(self.values(Z)))
 
     def gathered(self, products):

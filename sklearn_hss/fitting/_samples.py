@@ -148,7 +148,7 @@ class Samples:
         return error if math.isfinite(error) else math.inf
 
     def predictions(self, operator):
-        """What a map, which need not be linear, makes of the inputs; roots of weights are taken out of these."""
+        """Outputs of a map, which need not be linear, for the inputs without the roots of their weights."""
         ones = self.ones.view(-1, *[1] * (self.X.ndim - 1))
         return ones * operator.apply(self.X / ones)
 

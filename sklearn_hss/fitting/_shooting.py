@@ -329,7 +329,7 @@ def _triangle(A) -> np.ndarray:
 
 
 def gains(R, chosen):
-    """What each column adds to the square that chosen ones explain of the last column (n_columns,); and what is left.
+    """Share of the last column's square that each column explains beyond chosen ones (n_columns,); and the rest.
 
     Parameters
     ----------
