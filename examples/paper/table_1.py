@@ -5,7 +5,7 @@ and tested on rollouts from the initial states, by the trajectory error (3); the
 (2), as Appendix G says, though the caption of Table 1 names (3). Of the heat equation's states, 0.2 apart, every fourth
 one is used: the learned step is 0.8. The trajectory error is a sum over the points: "ratio" compares with the paper's
 256 points after multiplication with the square root of 256 over ours. LocalEvolutionRegressor learns the law of
-Burgers' equation; as few trajectories are enough for it, it is fitted to three of those of the others.
+Burgers' equation, for which three of the trajectories are enough.
 """
 
 from functools import partial
