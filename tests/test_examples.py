@@ -68,7 +68,7 @@ BENCHMARKS = [
     ),
     (
         "bench_evolution",
-        {"N_TEST": 3, "SIZES": (1,), "PAPER_GRID": 128, "PAPER_STEPS": 3, "GRID": 64, "ROLLOUT": 3, "N_STATIONARY": 5},
+        {"N_TEST": 3, "SIZES": (1,), "PAPER_GRID": 128, "PAPER_STEPS": 3, "GRID": 64, "ROLLOUT": 3},
         (["--table", "burgers", "paper", "grayscott", "--seeds", "0", "--seconds", "0.2"],),
     ),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
