@@ -69,7 +69,7 @@ BENCHMARKS = [
     (
         "bench_evolution",
         {"N_TEST": 3, "SIZES": (1,), "PAPER_GRID": 128, "PAPER_STEPS": 3, "GRID": 64, "ROLLOUT": 3},
-        (["--table", "burgers", "paper", "grayscott", "--seeds", "0", "--seconds", "0.2"],),
+        (["--table", "burgers", "--seeds", "0", "--seconds", "0.2"],),
     ),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
     ("bench_local_networks", {"N_TRAIN": 12, "N_TEST": 2}, (1, ["1-D, 256", "variable a, 31 x 31"])),
