@@ -137,7 +137,11 @@ axes[1, 0].set_ylabel("Gray–Scott")
 axes[1, 4].bar(["law", "FNO", "Neural-HSS"], [errors[name, "pair"] for name in ("law", "FNO", "Neural-HSS")],
                color=["C0", "C1", "C2"])  # fmt: skip
 axes[1, 4].set(yscale="log", title="error of 20 steps")
-large = [f"{term['coefficient']:+.3g} {term['term']}" for term in terms if term["share"] > 0.1]
+large = [
+    f"{'+' if term['coefficient'] > 0 else '-'} {abs(term['coefficient']):.3g} {term['term']}"
+    for term in terms
+    if term["share"] > 0.1
+]
 formula = f"u_t = {' '.join(large)} and {len(terms) - len(large)} small terms"
 figure.suptitle(f"Learned from one trajectory of Burgers' equation:  {formula}", fontsize="x-large")
 

@@ -170,7 +170,7 @@ def test_pools_are_linear_in_parameters_and_leave_out_constant_ones():
     options = {"radius": 1, "degree": 3, "conservative": "auto"}
     pool = make_pool(lines, (1.0,), 1, **options, constant=[2])
     names = {pool.groups[g].names(["u", "p", "q"])[t] for g, t, _ in pool.up_to(len(pool.slots) - 1)}
-    assert {"p", "u p", "u^2 p", "(p u_x)_x", "(u_x p)_x"} & names
+    assert {"p", "u p", "u^2 p", "u^3", "(u_x p)_x"} <= names
     assert not any("q" in name or "p^2" in name for name in names)
 
 
@@ -186,7 +186,6 @@ def test_ridge_steps_learn_exact_affine_maps(increments):
 def test_a_cubic_reaction_of_two_fields_with_a_rate_is_found_to_rounding():
     n = 24
     rng = np.random.default_rng(0)
-    lines = [Lines((n,), (("periodic", "periodic"),))] * 3
     x = np.arange(n) / n
 
     def rates(z):
@@ -226,4 +225,3 @@ def test_a_cubic_reaction_of_two_fields_with_a_rate_is_found_to_rounding():
         assert law.pop(key) == pytest.approx(value, abs=1e-5)
     assert max(map(abs, law.values()), default=0) < 1e-5
     assert found.errors["law"] < 1e-7
-    assert len(lines) == len(found.lines)

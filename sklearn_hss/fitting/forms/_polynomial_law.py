@@ -335,7 +335,7 @@ class Design:
         return np.array(found)
 
     def remains(self, data, coefficients):
-        """What coefficients (n_columns, n_channels) leave of f (n_channels, n_inside, n_samples)."""
+        """Residual of f (n_channels, n_inside, n_samples) for coefficients (n_columns, n_channels)."""
         return np.stack(
             [
                 data.F[:, self.points, i]
@@ -613,7 +613,7 @@ class PolynomialTrials:
         return self.data.pick(slice(_FEW))
 
     def alone_and_together(self, data):
-        """What the smallest dictionary leaves of f, with coefficients of every sample and with those of all."""
+        """Residuals of f by the smallest dictionary, with coefficients of every sample and with those of all."""
         form = self.continued(self.cls(self.options))
         R = Design(form, self.data).factors(data)
         columns = np.arange(R.shape[-1] - 1)
