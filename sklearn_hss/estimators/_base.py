@@ -1,27 +1,26 @@
 """The only bridge between scikit-learn's estimators and skorch's training loop."""
 
 import dis
-import inspect
 import math
-import textwrap
 import threading
+import time
+from dataclasses import asdict
 from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, check_random_state, gen_batches
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm.auto import tqdm
 
 from .._devices import resolve_device
-from .._endings import check_ending, python_waits
+from .._endings import python_waits
 from .._fields import (
     Domain,
     FieldShape,
@@ -42,91 +41,23 @@ from .._fields import (
 from .._parameters import Count, unchanged_on_error
 from .._warnings import warn_user
 from ..nn._counting import count_parameters
+from ..nn._graphs import GraphedStep
+from ..nn._losses import LOSSES, residuals, sample_losses
+from ..nn._stacks import parameter_groups
+from ._batches import Batches, Fields, max_scales, standard_scales, taken
 from ._score import FieldRegressorMixin
+from ._training import OPTIMIZERS, PAPER, Network, Training, document_training, resolve
+
+__all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
-# Relative error of an initialised module that AdamW cannot be expected to improve on.
+_AUTO = StrOptions({"auto"})
+# More epochs than anyone waits for, where seconds end the training.
+_FOREVER = 10**12
+# Relative error of an initialised module that training cannot be expected to improve on.
 _NOTHING_LEFT = 1e-4
-
-
-# The parameters and attributes that all neural regressors have, for their docstrings.
-_TRAINING_PARAMETERS = """
-    lr : float, default=1e-3
-        Learning rate at the start of the cosine schedule. This and what follows are those of the paper's Table 9 by
-        default, for one dimension; in two, its Table 5 has 8e-4 here, weight decay 1e-5 and batches of 128.
-    min_lr : float, default=1e-5
-        Learning rate at its end.
-    max_epochs : int, default=500
-        Number of passes over the training data.
-    batch_size : int, default=256
-        Number of samples per step.
-    weight_decay : float, default=1e-3
-        Decoupled weight decay of AdamW.
-    gradient_clip : float or None, default=1.0
-        Largest norm of the gradient; longer ones are scaled down to it.
-    scale : {"max", None}, default="max"
-        Division of every channel of inputs and targets by its largest magnitude in the training data, undone in
-        `predict`.
-    validation_fraction : float or None, default=None
-        Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
-    early_stopping : bool, default=False
-        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
-        and to restore the weights of the best epoch.
-    n_iter_no_change : int, default=50
-        Number of epochs without improvement after which early stopping stops.
-    warm_start : bool, default=False
-        Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
-    callbacks : list of skorch callbacks, default=None
-        Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
-    device : str or torch.device, default="auto"
-        Where to train and predict. "auto" is CUDA where available, else the CPU.
-    dtype : {"float32", "float64"} or None, default=None
-        Precision of the network. None follows the data; float32 trains faster.
-    random_state : int, RandomState instance or None, default=None
-        Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
-    verbose : int, default=0
-        Whether to show a progress bar.
-    grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
-        shape of the mask, where there is one, else all dimensions of `X` but the first.
-    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
-        NaN perhaps, is ignored; losses and scores count the points inside; predictions are zero outside, or NaN where
-        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
-        samples, and ignores inputs that are NaN in all.
-"""
-_FITTED_ATTRIBUTES = """
-    history_ : list of dict
-        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
-        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
-        of it.
-    n_iter_ : int
-        Number of epochs trained, earlier fits that were continued included.
-    n_parameters_ : int
-        Number of learnable numbers.
-    grid_shape_ : tuple of int
-        Grid of the inputs.
-    x_scale_, y_scale_ : ndarray of shape (n_channels,) or (1,)
-        Divisors of inputs and targets, one for each channel.
-    mask_ : ndarray of bool and shape (\\*grid) or None
-        Points of the targets inside the domain, None where all are.
-    n_features_in_ : int
-        Number of points of the inputs.
-    feature_names_in_ : ndarray of shape (n_points,)
-        Names of the inputs, where `X` had string column names.
-"""
-
-
-def document_training(estimator):
-    """Class decorator that puts what all neural regressors share into the docstring of one."""
-    # Python 3.13 strips the indentation of docstrings, and older ones do not.
-    doc = inspect.cleandoc(estimator.__doc__)
-    for name, text in (("training_parameters", _TRAINING_PARAMETERS), ("fitted_attributes", _FITTED_ATTRIBUTES)):
-        doc = doc.replace(f"{{{name}}}", textwrap.dedent(text).strip())
-    estimator.__doc__ = f"\n{doc}\n"
-    return estimator
 
 
 def field_arguments(inputs, outputs):
@@ -150,87 +81,6 @@ def field_arguments(inputs, outputs):
     }
 
 
-def max_scales(fields, n_channels, rows=None):
-    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are.
-
-    Of the given `rows` alone, a batch at a time, as these would be a copy of what may not fit into memory.
-    """
-    scales = np.zeros(n_channels or 1)
-    for batch in gen_batches(len(fields) if rows is None else len(rows), 1024):
-        channels = fields[batch if rows is None else rows[batch]]
-        channels = channels.reshape(len(channels), len(scales), -1)
-        scales = np.maximum(scales, np.maximum(channels.max(axis=(0, 2)), -channels.min(axis=(0, 2))))
-    return np.where(scales > 0, scales, 1.0)
-
-
-_ONE = np.ones(1)
-
-
-class _Fields(torch.utils.data.Dataset):
-    """Input and target fields, scaled and cast batch by batch: no scaled copy of the whole data is ever held.
-
-    With `rows`, a part of them; `sample_weight` is that of the part.
-    """
-
-    def __init__(self, X, y=None, sample_weight=None, rows=None, *, shapes, scales=(_ONE, _ONE), dtype, device):
-        # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
-        self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
-        self.shapes, self.scales, self.dtype, self.device = shapes, scales, dtype, device
-
-    def __len__(self):
-        return len(self.X if self.rows is None else self.rows)
-
-    def batch(self, rows):
-        """Scaled ``(x, y)`` of the given rows, as tensors on the device; ``(x, (y, sample_weight))`` with weights."""
-        of_all = rows if self.rows is None else self.rows[rows]
-        x, y, weight = (
-            None if array is None else self._to_tensor(array, which, scale).view(-1, *shape)
-            for array, which, scale, shape in zip(
-                (self.X, self.y, self.sample_weight),
-                (of_all, of_all, rows),
-                (*self.scales, _ONE),
-                (*self.shapes, ()),
-                strict=True,
-            )
-        )
-        return x, y if weight is None else (y, weight)
-
-    def _to_tensor(self, array, rows, scales):
-        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is
-        # cast, because the data may exceed the range of float32.
-        picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
-        channels = picked.reshape(len(picked), len(scales), -1)
-        channels /= scales[:, None]
-        return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
-
-
-def _taken(data):
-    """Inputs, targets and weights of the rows of a part of the data."""
-    X, y, sample_weight, rows = data
-    return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
-
-
-class _Batches:
-    """In-memory replacement of torch's DataLoader, which costs more than a training step of a small network.
-
-    With `rng`, every pass is in a new random order.
-    """
-
-    def __init__(self, dataset, batch_size, rng=None):
-        self.dataset, self.batch_size, self.rng = dataset, batch_size, rng
-
-    def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self):
-        n = len(self.dataset)
-        order = None if self.rng is None else self.rng.permutation(n)
-        for start in range(0, n, self.batch_size):
-            check_ending()
-            rows = slice(start, start + self.batch_size)
-            yield self.dataset.batch(rows if order is None else order[rows])
-
-
 def _comes_from_a_raise(error):
     """Whether a raise statement raised `error`, and not a signal, which comes between any two instructions."""
     trace = error.__traceback__
@@ -240,12 +90,20 @@ def _comes_from_a_raise(error):
 
 
 class _Net(NeuralNet):
-    """skorch's loop with the loss of Appendix G: the squared error summed over a field, averaged over the samples."""
+    """skorch's loop with our losses and optimisers, that waits for the device once per epoch and not once per step."""
 
-    def __init__(self, module, *, penalty=0.0, inside=None, **arguments):
+    def __init__(self, module, *, training=None, loss="l2", n_modes=1, penalty=0.0, inside=None, **arguments):
+        self.training = training
+        self.loss = loss
+        self.n_modes = n_modes
         self.penalty = penalty
         self.inside = inside
+        self.schedule, self.autocast, self.graphs = None, False, {}
         super().__init__(module, **arguments)
+
+    def initialize_optimizer(self, triggered_directly=None):
+        self.optimizer_ = self.training.make_optimizer(parameter_groups(self.module_))
+        return self
 
     def notify(self, method_name, **arguments):
         # A callback stops the training as Ctrl-C does, by KeyboardInterrupt; only the latter deserves a warning.
@@ -255,23 +113,129 @@ class _Net(NeuralNet):
             self.stopped_by_callback_ = _comes_from_a_raise(stop)
             raise
 
+    @property
+    def _default_callbacks(self):
+        return [("epoch_timer", EpochTimer())]  # losses are kept without callbacks
+
+    def infer(self, x, **arguments):
+        if not self.autocast:
+            return super().infer(x, **arguments)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            return super().infer(x, **arguments).float()
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
         target, weight = y_true if isinstance(y_true, tuple) else (y_true, None)
-        errors = (y_pred - target).square()
-        if self.inside is not None:
-            errors = errors * self.inside
-        errors = errors.flatten(1).sum(1)
-        loss = (errors if weight is None else errors * weight).mean()
+        losses = sample_losses(self.loss, y_pred, target, self.n_modes, self.inside)
+        loss = (losses if weight is None else losses * weight).mean()
         if training and self.penalty:
             loss = loss + self.penalty * self.module_.penalty()
         return loss
+
+    def train_step(self, batch, **arguments):
+        if self.training.needs_float64:
+            x, y = batch
+            return {"loss": self.optimizer_.step(lambda: self._residuals(x, y))}
+        if torch.device(self.device).type == "cuda":
+            return self._graphed_step(batch)
+        return super().train_step(batch, **arguments)
+
+    def _residuals(self, x, y):
+        """Residuals of which the loss is the sum of squares."""
+        target, weight = y if isinstance(y, tuple) else (y, None)
+        found = residuals(self.loss, self.module_(x), target, self.n_modes, self.inside)
+        found = found * (len(x) ** -0.5 if weight is None else (weight / len(x)).sqrt()[:, None])
+        if self.penalty:
+            found = torch.cat([found.flatten(), self.penalty**0.5 * (self.module_.slopes - 1)])
+        return found
+
+    def _graphed_step(self, batch):
+        x, y = batch
+        weighted = isinstance(y, tuple)
+        tensors = (x, *y) if weighted else (x, y)
+
+        def compute(x, target, *weight):
+            loss = self.get_loss(self.infer(x), (target, *weight) if weighted else target, training=True)
+            loss.backward()
+            return loss
+
+        key = tuple(tensor.shape for tensor in tensors)
+        if key not in self.graphs:
+            self.graphs[key] = GraphedStep(compute, list(self.module_.parameters()))
+        self._set_training(True)
+        loss = self.graphs[key](*tensors)
+        self.notify("on_grad_computed", named_parameters=self.module_.named_parameters(), batch=batch, training=True)
+        self.optimizer_.step()
+        return {"loss": loss}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **arguments):
+        if iterator is None:
+            return
+        total, n_samples, n_batches = 0.0, 0, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **arguments)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+            size = len(batch[0])
+            total = total + step["loss"].detach() * size
+            n_samples, n_batches = n_samples + size, n_batches + 1
+            if training and self.schedule is not None and self.schedule.out_of_time:
+                break
+        self.history.record(prefix + "_loss", float(total) / n_samples)
+        self.history.record(prefix + "_batch_count", n_batches)
+
+    def __getstate__(self):
+        # What only serves a run of training can neither be pickled nor would it be of use.
+        return {**super().__getstate__(), "graphs": {}, "schedule": None}
 
 
 @torch.no_grad()
 def mean_loss(net, fields):
     """Loss of a net on fields, which are not trained on."""
-    batches = _Batches(fields, net.batch_size)
-    return sum(float(net.get_loss(net.module_(x), y)) * len(x) for x, y in batches) / len(fields)
+    batches = Batches(fields, net.batch_size)
+    return sum(float(net.get_loss(net.infer(x), y)) * len(x) for x, y in batches) / len(fields)
+
+
+class _Schedule(Callback):
+    """Cosine schedule of the learning rate over steps or seconds, whichever are closer to their end."""
+
+    def __init__(self, training, n_epochs, max_seconds, constant=False):
+        self.training, self.n_epochs, self.max_seconds, self.constant = training, n_epochs, max_seconds, constant
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_, self.n_steps_, self.rate_ = time.monotonic(), 0, self.training.lr
+
+    @property
+    def _elapsed(self):
+        return 0.0 if self.max_seconds is None else (time.monotonic() - self.start_) / self.max_seconds
+
+    @property
+    def out_of_time(self):
+        """Whether the seconds are over."""
+        return self._elapsed >= 1
+
+    def _set_rate(self, net):
+        if self.constant:
+            return
+        progress = min(max(self.n_steps_ / self.total_, self._elapsed), 1)
+        low, high = self.training.min_lr, self.training.lr
+        self.rate_ = low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+        if not self.training.needs_float64:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = self.rate_ * group.get("factor", 1.0)
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        self.total_ = math.inf if self.n_epochs is None else self.n_epochs * -(-len(dataset_train) // net.batch_size)
+        self._set_rate(net)
+        net.history.record("lr", self.rate_)
+
+    def on_batch_begin(self, net, training, **kwargs):
+        if training:
+            self._set_rate(net)
+            self.n_steps_ += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.out_of_time:
+            raise KeyboardInterrupt  # skorch's way to stop
 
 
 class _DivergenceGuard(Callback):
@@ -288,18 +252,11 @@ class _DivergenceGuard(Callback):
     def on_epoch_begin(self, net, **kwargs):
         self.unproven_ = self._copies()
 
-    def on_batch_end(self, net, loss, training, **kwargs):
-        if not training:
-            return
-        if not math.isfinite(loss.item()):
+    def on_epoch_end(self, net, **kwargs):
+        if not all(math.isfinite(net.history[-1].get(name, 0.0)) for name in ("train_loss", "valid_loss")):
             self._stop(net)
         # A finite loss vouches for the weights that it was computed with.
-        if self.unproven_ is not None:
-            self.good_, self.unproven_ = self.unproven_, None
-
-    def on_epoch_end(self, net, **kwargs):
-        if not math.isfinite(net.history[-1].get("valid_loss", 0.0)):
-            self._stop(net)
+        self.good_ = self.unproven_
 
     def on_train_end(self, net, **kwargs):
         if not all(torch.isfinite(tensor).all() for tensor in self.tensors_):
@@ -315,7 +272,7 @@ class _DivergenceGuard(Callback):
         net.initialize_optimizer()  # its moments are no longer finite either
         raise FloatingPointError(
             f"The loss became NaN or infinite at epoch {len(net.history)}. "
-            f"The weights from before that epoch are kept. Try {self.advice}."
+            f"Weights from before that epoch are kept. Try {self.advice}."
         )
 
 
@@ -350,18 +307,20 @@ class _GradientClipping(Callback):
 
 
 class _Progress(Callback):
-    """Progress bar over the epochs, with the losses and the time left."""
+    """Progress bar over the epochs, or over the seconds where these end the training, with losses and time left."""
 
-    def __init__(self, label, n_epochs):
-        self.label, self.n_epochs = label, n_epochs
+    def __init__(self, label, n_epochs, max_seconds):
+        self.label, self.n_epochs, self.max_seconds = label, n_epochs, max_seconds
 
     def on_train_begin(self, net, **kwargs):
-        self.bar_ = tqdm(total=self.n_epochs, desc=self.label, unit="epoch", dynamic_ncols=True)
+        total, unit = (self.max_seconds, "s") if self.n_epochs is None else (self.n_epochs, "epoch")
+        self.bar_, self.start_ = tqdm(total=total, desc=self.label, unit=unit, dynamic_ncols=True), time.monotonic()
 
     def on_epoch_end(self, net, **kwargs):
         losses = {key: net.history[-1].get(key) for key in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({key: f"{loss:.2e}" for key, loss in losses.items() if loss is not None}, refresh=False)
-        self.bar_.update()
+        passed = min(round(time.monotonic() - self.start_, 1), self.max_seconds) if self.n_epochs is None else None
+        self.bar_.update(1 if passed is None else passed - self.bar_.n)
 
     def __getstate__(self):
         return {key: value for key, value in vars(self).items() if key != "bar_"}
@@ -380,20 +339,24 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "min_lr": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Count(1)],
-        "batch_size": [Count(1)],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
-        "scale": [StrOptions({"max"}), None],
+        "settings": [StrOptions({"auto", "paper"})],
+        "optimizer": [StrOptions({"auto", *OPTIMIZERS}), callable],
+        "loss": [StrOptions(set(LOSSES)), callable],
+        "lr": [Interval(Real, 0, None, closed="neither"), _AUTO],
+        "min_lr": [Interval(Real, 0, None, closed="left"), _AUTO],
+        "max_epochs": [Count(1), _AUTO],
+        "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Count(1), _AUTO],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), _AUTO],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), _AUTO, None],
+        "scale": [StrOptions({"auto", "max", "standard"}), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "early_stopping": ["boolean"],
         "n_iter_no_change": [Count(1)],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
         "device": [str, torch.device],
-        "dtype": [StrOptions({"float32", "float64"}), None],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "grid_shape": [tuple, list, Count(1), None],
@@ -404,6 +367,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     _shapes: tuple[FieldShape, FieldShape]
     _domain: Domain
     _mask: np.ndarray | str | None
+    _training: Training
+    _precision: str
     _start_error: float
     _start_row: list[dict]
 
@@ -430,6 +395,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             If the parameters do not fit the data.
         """
         raise NotImplementedError
+
+    def _look_at(self, X, y, sample_weight, rows):
+        """See the training data, flat and as they came, before anything depends on them."""
+
+    @property
+    def _network(self):
+        """The Network that the values of "auto" depend on; called after `_make_module`."""
+        return Network()
 
     def _initialise(self, module, X, y, sample_weight):
         """Give the module better weights than random ones, before training.
@@ -474,7 +447,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             If the loss becomes NaN or infinite. The weights from before that epoch are kept.
         """
         restart = not (self.warm_start and hasattr(self, "net_"))
-        return self._fit(X, y, sample_weight, restart=restart, n_epochs=self.max_epochs, min_samples=2)
+        return self._fit(X, y, sample_weight, restart=restart, min_samples=2)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
@@ -496,11 +469,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         object
             This estimator, fitted.
         """
-        return self._fit(
-            X, y, sample_weight, restart=not hasattr(self, "net_"), n_epochs=1, min_samples=1, partial=True
-        )
+        return self._fit(X, y, sample_weight, restart=not hasattr(self, "net_"), min_samples=1, partial=True)
 
-    def _fit(self, X, y, sample_weight, *, restart, n_epochs, min_samples, partial=False):
+    def _fit(self, X, y, sample_weight, *, restart, min_samples, partial=False):
         before = self.__dict__.copy()
         # The caller may be in a context without gradients, which training needs.
         with python_waits(), torch.inference_mode(False), torch.enable_grad():
@@ -510,7 +481,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 if restart and self._start_error <= _NOTHING_LEFT:
                     self._keep_start(train, valid)
                 else:
-                    self._train(train, valid, n_epochs, constant_lr=partial)
+                    self._train(train, valid, partial)
             except FloatingPointError:
                 raise  # the last good weights are kept
             except BaseException:
@@ -523,10 +494,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _prepare(self, X, y, sample_weight, restart, min_samples, partial):
         """Check everything, split off validation data, and make the net or check that the present one fits."""
-        if self.min_lr > self.lr and not partial:
-            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; lower min_lr, too.")
+        self._check_training(partial)
         device = resolve_device(self.device)
-        self._check_callbacks()
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
@@ -564,25 +533,55 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
+        if restart:
+            self._shapes, self._domain = shapes, domain
+            self._look_at(*train)
         module, arguments, fitted = self._make_module(*shapes)
         if restart:
-            self._dtype = np.dtype(self.dtype or X.dtype)
-            self._shapes, self._domain, self._mask, self._start_row = shapes, domain, mask, []
+            self._dtype = np.dtype({"bfloat16": "float32"}.get(self.dtype, self.dtype) or X.dtype)
+            self._precision = self.dtype or self._dtype.name
+            self._mask, self._start_row = mask, []
             self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
-            self.x_scale_, self.y_scale_ = (
-                max_scales(array, fields.n_channels, train[3]) if self.scale == "max" else np.ones(1)
-                for array, fields in zip(train[:2], shapes, strict=True)
-            )
-            self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             self.n_parameters_ = count_parameters(self.net_.module_)
+            self._resolve(len(y) if train[3] is None else len(train[3]))
+            self._set_scales(train, shapes)
+            self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
-            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *_taken(train))
+            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *taken(train))
+            if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
+                self._cast("float64" if self._training.needs_float64 else "float32")
+            self.net_.training = self._training
+            self.net_.initialize_optimizer()
         else:
             self._check_continuation(arguments)
+            self._resolve(len(y) if train[3] is None else len(train[3]))
+            if self._training.needs_float64 and self._precision != "float64":
+                raise ValueError(
+                    f"optimizer={self.optimizer!r} needs a network in float64, and that of the earlier fit is in "
+                    f"{self._precision}; start again with warm_start=False."
+                )
+            changed = self._training.optimizer != self.net_.training.optimizer
+            self.net_.training = self._training
+            if changed:
+                self.net_.initialize_optimizer()
             self._move(device)
         return train, valid
+
+    def _check_training(self, partial):
+        rates = (self.min_lr, self.lr)
+        if not partial and not any(isinstance(rate, str) for rate in rates) and self.min_lr > self.lr:
+            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; lower min_lr, too.")
+        if self.optimizer == "lm":
+            if callable(self.loss):
+                raise ValueError(
+                    f"loss={self.loss!r} is not known to be a sum of squares, which optimizer='lm' needs; use one of "
+                    f"{LOSSES}, or optimizer='adamw'."
+                )
+            if self.dtype not in (None, "float64"):
+                raise ValueError(f"dtype={self.dtype!r} is too coarse for optimizer='lm'; use 'float64' or None.")
+        self._check_callbacks()
 
     def _check_callbacks(self):
         for callback in self.callbacks or ():
@@ -592,10 +591,41 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                     f"callbacks contains {callback!r}, which is neither a skorch callback nor a pair (name, callback)."
                 )
 
+    def _resolve(self, n_samples):
+        """Settle the values of everything that is "auto"."""
+        names = [name for name in asdict(PAPER) if name != "slope_rate"]
+        wanted = {name: getattr(self, name) for name in (*names, "settings")}
+        slope_rate = getattr(self, "slope_rate", "auto")
+        grid = tuple(map(max, *(fields.grid for fields in self._shapes)))
+        self._training = resolve(
+            {**wanted, "slope_rate": slope_rate}, self._network, grid, n_samples, self.n_parameters_, self.max_seconds
+        )
+        self.training_ = {name: getattr(self._training, name) for name in (*names, "slope_rate")}
+
+    def _set_scales(self, train, shapes):
+        """Offsets and scales of inputs and targets, from the training samples."""
+        kind = self._training.scale
+        found = []
+        for array, fields, inside in zip(train[:2], shapes, (self._domain.inputs, self._domain.outputs), strict=True):
+            offset, scale = np.zeros((1, 1)), np.ones(1)
+            if kind == "max":
+                scale = max_scales(array, fields.n_channels, train[3])
+            elif kind == "standard":
+                by_point = array is train[1]
+                offset, scale = standard_scales(array, fields.n_channels, train[3], inside=inside, by_point=by_point)
+            found.append((offset, scale))
+        (self.x_offset_, self.x_scale_), (self.y_offset_, self.y_scale_) = found
+
+    def _cast(self, dtype):
+        """Give the network another type."""
+        self._dtype, self._precision = np.dtype(dtype), dtype
+        self.net_.module_.to(getattr(torch, dtype))
+        self.net_.module__dtype = getattr(torch, dtype)
+
     def _check_continuation(self, arguments):
         """Refuse to go on with a net that is not the one that the parameters now describe."""
         changed = {key: (value, self._module_arguments[key]) for key, value in arguments.items()}
-        changed["dtype"] = (self.dtype or self._dtype.name, self._dtype.name)
+        changed["dtype"] = (self.dtype or self._precision, self._precision)
         for name, (value, old) in changed.items():
             if value != old:
                 raise ValueError(
@@ -642,12 +672,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         net = _Net(
             module,
             criterion=torch.nn.Identity,  # the loss is _Net.get_loss
-            optimizer=torch.optim.AdamW,
-            optimizer__fused=True,
-            optimizer__betas=(0.9, 0.99),
-            iterator_train=_Batches,
+            training=PAPER,
+            iterator_train=Batches,
             iterator_train__rng=np.random.RandomState(seeds[1]),
-            iterator_valid=_Batches,
+            iterator_valid=Batches,
             callbacks__print_log=None,
             device=device,
             verbose=0,
@@ -660,10 +688,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             return net.initialize()
 
     def _fields(self, data):
-        return _Fields(
+        return Fields(
             *data,
             shapes=[fields.shape for fields in self._shapes],
             scales=(self.x_scale_, self.y_scale_),
+            offsets=(self.x_offset_, self.y_offset_),
             dtype=self._dtype,
             device=self.net_.device,
         )
@@ -678,39 +707,46 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _keep_start(self, train, valid):
         """Leave the network as it was initialised: its losses are the history."""
         net = self.net_
-        net.inside, net.batch_size = self._inside(), self.batch_size
+        self._set_loss(net)
         losses = {"train_loss": train, "valid_loss": valid}
         row = {name: mean_loss(net, self._fields(data)) for name, data in losses.items() if data is not None}
-        self._start_row = [{"epoch": 0, **row, "lr": self.lr, "dur": 0.0}]
+        self._start_row = [{"epoch": 0, **row, "lr": self._training.lr, "dur": 0.0}]
         self._set_history(net)
 
-    def _train(self, train, valid, n_epochs, constant_lr):
-        net = self.net_
-        train, valid = (None if data is None else self._fields(data) for data in (train, valid))
-        progress, schedule, stopping = _Progress(type(self).__name__, n_epochs), None, None
-        if not constant_lr:
-            schedule = LRScheduler(
-                CosineAnnealingLR, T_max=n_epochs, eta_min=self.min_lr, last_epoch=-1, event_name="lr"
-            )
-            if self.early_stopping:
-                monitor = "train_loss" if valid is None else "valid_loss"
-                stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, threshold=0, load_best=True)
-        clipping = None if self.gradient_clip is None else _GradientClipping(self.gradient_clip)
+    def _set_loss(self, net):
+        net.inside, net.loss, net.n_modes = self._inside(), self.loss, len(self._shapes[1].grid)
+        net.batch_size, net.autocast, net.penalty = self._training.batch_size, self._precision == "bfloat16", 0.0
+
+    def _train(self, train, valid, partial):
+        net, training = self.net_, self._training
+        n_epochs, max_seconds = (1, None) if partial else (training.max_epochs, self.max_seconds)
+        train, valid = (None if data is None else self._fields(data).keep() for data in (train, valid))
+        progress = _Progress(type(self).__name__, n_epochs, max_seconds)
+        schedule, stopping = _Schedule(training, n_epochs, max_seconds, constant=partial), None
+        if self.early_stopping and not partial:
+            monitor = "train_loss" if valid is None else "valid_loss"
+            stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, threshold=0, load_best=True)
+        clipping = None if training.gradient_clip is None else _GradientClipping(training.gradient_clip)
         bar = progress if self.verbose else None
         guard = _DivergenceGuard(self._advice())
         kept = _StartKept(train if valid is None else valid) if math.isfinite(self._start_error) else None
-        own = [callback for callback in (guard, clipping, schedule, stopping, kept, bar) if callback is not None]
+        # The schedule ends an epoch last, because the others must have seen it.
+        own = [callback for callback in (guard, clipping, kept, bar, stopping, schedule) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
+        self._set_loss(net)
         net.train_split = None if valid is None else predefined_split(valid)
-        net.callbacks, net.max_epochs, net.batch_size = own + users, n_epochs, self.batch_size
-        net.penalty, net.inside, net.stopped_by_callback_ = self._penalty, self._inside(), False
+        net.callbacks, net.max_epochs = own[:-1] + users + own[-1:], _FOREVER if n_epochs is None else n_epochs
+        net.penalty, net.stopped_by_callback_ = self._penalty, False
         net.initialize_callbacks()
-        net.lr, net.optimizer__weight_decay = self.lr, self.weight_decay
-        if not constant_lr:
+        if not partial:
             net.initialize_optimizer()
         for group in net.optimizer_.param_groups:
-            group.update(lr=self.lr, weight_decay=self.weight_decay)
+            if not training.needs_float64:
+                group["lr"] = training.lr * group.get("factor", 1.0)
+                if "weight_decay" in group:
+                    group["weight_decay"] = training.weight_decay
+        net.schedule = schedule
         n_before = len(net.history)
         try:
             net.partial_fit(train)
@@ -719,10 +755,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             if len(net.history) > n_before and "train_loss" not in net.history[-1]:
                 net.history.pop()  # an epoch that was not finished
             # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
-            net.train_split, net.callbacks = None, users
+            net.train_split, net.callbacks, net.schedule, net.graphs = None, users, None, {}
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)
-        if self.n_iter_ - n_before < n_epochs and not net.stopped_by_callback_:
+        if self.n_iter_ - n_before < net.max_epochs and not net.stopped_by_callback_:
             warn_user("Training interrupted by user.", ConvergenceWarning)
 
     def _set_history(self, net):
@@ -735,11 +771,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _advice(self):
         """What may help against a divergence, and is not set already."""
         options = {
-            "gradient_clip=1.0": self.gradient_clip is None or self.gradient_clip > 1,
-            "scale='max'": self.scale is None,
+            "gradient_clip=1.0": (self._training.gradient_clip or math.inf) > 1,
+            "scale='max'": self._training.scale is None,
             "dtype='float64'": self._dtype == np.float32,
         }
-        return " or ".join([f"an lr below {self.lr:g}", *(option for option, helps in options.items() if helps)])
+        return " or ".join(
+            [f"an lr below {self._training.lr:g}", *(option for option, helps in options.items() if helps)]
+        )
 
     def predict(self, X):
         """Predict the fields that belong to new inputs.
@@ -763,6 +801,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
         channels = prediction.reshape(len(X), len(self.y_scale_), -1)
         channels *= self.y_scale_[:, None].astype(X.dtype)
+        channels += self.y_offset_.astype(X.dtype)
         return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)
 
     @property

@@ -59,13 +59,17 @@ class DeepONetRegressor(BaseNeuralRegressor):
         width="auto",
         depth=4,
         *,
-        lr=1e-3,
-        min_lr=1e-5,
-        max_epochs=500,
-        batch_size=256,
-        weight_decay=1e-3,
-        gradient_clip=1.0,
-        scale="max",
+        settings="auto",
+        optimizer="auto",
+        loss="l2",
+        lr="auto",
+        min_lr="auto",
+        max_epochs="auto",
+        max_seconds=None,
+        batch_size="auto",
+        weight_decay="auto",
+        gradient_clip="auto",
+        scale="auto",
         validation_fraction=None,
         early_stopping=False,
         n_iter_no_change=50,
@@ -80,9 +84,13 @@ class DeepONetRegressor(BaseNeuralRegressor):
     ):
         self.width = width
         self.depth = depth
+        self.settings = settings
+        self.optimizer = optimizer
+        self.loss = loss
         self.lr = lr
         self.min_lr = min_lr
         self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
         self.batch_size = batch_size
         self.weight_decay = weight_decay
         self.gradient_clip = gradient_clip

@@ -14,8 +14,10 @@ from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
 from ..nn import NeuralHSS
 from ..nn._hss_linear import check_rank_and_levels
-from ._base import BaseNeuralRegressor, document_training, field_arguments
+from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
+from ._batches import max_scales
 from ._linear_map import weighted_rows
+from ._training import Network, is_auto
 
 
 def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):
@@ -83,6 +85,59 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     }
 
 
+# What makes a network more than the paper's. With all of these "auto", the data decide.
+_EXTENSIONS = ("width", "kernel_size", "local_depth", "residual", "activation", "bias")
+#: Values of "auto" by architecture and number of dimensions (the last entry for more).
+_ARCHITECTURES = {
+    "hss": [
+        {
+            "depth": 3,
+            "outer_rank": 8,
+            "width": None,
+            "kernel_size": None,
+            "local_depth": 0,
+            "residual": False,
+            "activation": "leaky_relu",
+            "bias": False,
+        }
+    ],
+    "convolutional": [
+        {
+            "depth": 2,
+            "outer_rank": 1,
+            "width": 16,
+            "kernel_size": size,
+            "local_depth": 1,
+            "residual": False,
+            "activation": "gelu",
+            "bias": True,
+        }
+        for size in (9, 3)
+    ],
+}
+# Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
+_LINEAR, _ENOUGH = 0.1, 500
+
+
+def ridge_error(X, Y):
+    """Mean relative error of ridge regression on samples that it has not seen, by leaving out each.
+
+    With the best of some penalties, in closed form from the eigenvectors of the Gram matrix. No intercept.
+    """
+    values, vectors = np.linalg.eigh(X @ X.T)
+    values = np.maximum(values, 0)
+    rotated = vectors.T @ Y
+    norms = np.linalg.norm(Y, axis=1)
+    norms = np.where(norms > 0, norms, 1)
+    errors = []
+    for penalty in values[-1] * np.logspace(-12, 0, 7) + np.finfo(float).tiny:
+        shrunk = penalty / (values + penalty)
+        left = np.maximum((vectors**2 * shrunk).sum(1), 1e-12)  # the diagonal of I - H
+        residuals = vectors @ (shrunk[:, None] * rotated) / left[:, None]
+        errors.append(np.mean(np.linalg.norm(residuals, axis=1) / norms))
+    return min(errors)
+
+
 @document_training
 class NeuralHSSRegressor(BaseNeuralRegressor):
     """Neural-HSS: a network of hierarchically semi-separable layers that learns solution operators of PDEs.
@@ -95,8 +150,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     Predictions and scores are in the units of the data.
 
     That network suits linear equations. For nonlinear ones, `width`, `kernel_size`, `local_depth` or `residual`,
-    ``activation="gelu"`` and `bias` make the HSS matrices the global part of a more expressive one; :doc:`/user_guide`
-    says when they pay.
+    ``activation="gelu"`` and `bias` make the HSS matrices the global part of a more expressive one, which
+    `architecture` chooses where no linear map fits the data.
 
     Parameters
     ----------
@@ -105,22 +160,28 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     levels : int or "auto", default="auto"
         Depth of the cluster tree. "auto" is 3 in one dimension and 2 in several, or less on grids too small for leaves
         of twice the rank. 0 makes all layers dense.
-    outer_rank : int, default=8
+    architecture : {"auto", "hss", "convolutional"}, default="auto"
+        Values of the parameters below that are "auto": "hss" is the paper's network; "convolutional" has residual
+        blocks of convolutions, of which every second has an HSS layer beside it. "auto" is "hss" where a linear map has
+        an error of at most 0.1 on samples that were held out, where one of `width`, `kernel_size`, `local_depth`,
+        `residual`, `activation` and `bias` is given, or ``init="linear"`` or ``settings="paper"``; else
+        "convolutional". `architecture_` and `reason_` report the choice.
+    outer_rank : int or "auto", default="auto"
         Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
         projection.
-    depth : int, default=3
+    depth : int or "auto", default="auto"
         Number of HSS layers with activation.
-    width : int, default=None
+    width : int, None or "auto", default="auto"
         Number of channels between lifting and projection, each with HSS matrices of its own; a pointwise linear map
         beside these mixes the channels. None is the paper's single channel.
-    kernel_size : int, default=None
+    kernel_size : int, None or "auto", default="auto"
         Odd size of a local convolution beside every HSS layer. None: no convolution.
-    local_depth : int, default=0
+    local_depth : int or "auto", default="auto"
         Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
         before it and a residual link around both. Needs `width` and `kernel_size`.
-    residual : bool, default=False
+    residual : bool or "auto", default="auto"
         Whether to add the input of each HSS layer to the output of its activation.
-    activation : {"leaky_relu", "gelu"}, default="leaky_relu"
+    activation : {"leaky_relu", "gelu", "auto"}, default="auto"
         LeakyReLU with a learnable slope, or GELU.
     embedding_dim : int or tuple of int, default=None
         Grid of the fields between the layers, one number for all dimensions or one for each. The larger of the sizes of
@@ -133,12 +194,15 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     projection : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
         Additional linear layer at the exit, likewise. "auto" is "hss" in one dimension and None in several where the
         output is large enough, else "dense".
-    bias : bool, default=False
+    bias : bool or "auto", default="auto"
         Whether the linear layers have biases. The paper's do not; useful for nonlinear problems.
     initial_slope : float, default=1.0
         Slope of the activations at the start. 1 makes the untrained network linear, which suits linear PDEs.
     recompute : bool, default=False
         Whether layers of several dimensions compute intermediate fields twice instead of storing them for the gradient.
+    slope_rate : float or "auto", default="auto"
+        Learning rate of the slopes over `lr`. At a rate of 1, the paper's, they drift on linear problems; "auto" is
+        1e-3 there.
     slope_penalty : float, default=0.0
         Factor lambda of the regulariser lambda / 2 * sum (slope - 1)² of Theorem 2.3, added to the loss.
     init : {"auto", "linear", "random"}, default="auto"
@@ -160,6 +224,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         The rank and the depth in use.
     init_ : {"linear", "random"}
         The start in use.
+    architecture_ : str
+        The architecture in use.
+    reason_ : str
+        Why.
     slopes_ : ndarray of shape (n_activations,)
         Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU.
     {fitted_attributes}
@@ -190,19 +258,21 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         **BaseNeuralRegressor._parameter_constraints,
         "rank": [Count(1), StrOptions({"auto"})],
         "levels": [Count(0), StrOptions({"auto"})],
-        "depth": [Count(1)],
-        "outer_rank": [Count(1)],
-        "width": [Count(1), None],
-        "kernel_size": [Count(1), None],
-        "local_depth": [Count(0)],
-        "residual": ["boolean"],
-        "activation": [StrOptions({"leaky_relu", "gelu"})],
+        "depth": [Count(1), _AUTO],
+        "outer_rank": [Count(1), _AUTO],
+        "width": [Count(1), None, _AUTO],
+        "kernel_size": [Count(1), None, _AUTO],
+        "local_depth": [Count(0), _AUTO],
+        "residual": ["boolean", _AUTO],
+        "activation": [StrOptions({"leaky_relu", "gelu", "auto"})],
         "embedding_dim": [Count(1), tuple, None],
         "lifting": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
         "projection": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
         "recompute": ["boolean"],
-        "bias": ["boolean"],
+        "bias": ["boolean", _AUTO],
         "initial_slope": [Interval(Real, None, None, closed="neither")],
+        "slope_rate": [Interval(Real, 0, None, closed="left"), _AUTO],
+        "architecture": [StrOptions({"auto", *_ARCHITECTURES})],
         "slope_penalty": [Interval(Real, 0, None, closed="left")],
         "init": [StrOptions({"auto", "linear", "random"})],
     }
@@ -212,28 +282,34 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         rank="auto",
         levels="auto",
         *,
-        outer_rank=8,
-        depth=3,
-        width=None,
-        kernel_size=None,
-        local_depth=0,
-        residual=False,
-        activation="leaky_relu",
+        architecture="auto",
+        outer_rank="auto",
+        depth="auto",
+        width="auto",
+        kernel_size="auto",
+        local_depth="auto",
+        residual="auto",
+        activation="auto",
         embedding_dim=None,
         lifting="auto",
         projection="auto",
-        bias=False,
+        bias="auto",
         initial_slope=1.0,
         recompute=False,
+        slope_rate="auto",
         slope_penalty=0.0,
         init="auto",
-        lr=1e-3,
-        min_lr=1e-5,
-        max_epochs=500,
-        batch_size=256,
-        weight_decay=1e-3,
-        gradient_clip=1.0,
-        scale="max",
+        settings="auto",
+        optimizer="auto",
+        loss="l2",
+        lr="auto",
+        min_lr="auto",
+        max_epochs="auto",
+        max_seconds=None,
+        batch_size="auto",
+        weight_decay="auto",
+        gradient_clip="auto",
+        scale="auto",
         validation_fraction=None,
         early_stopping=False,
         n_iter_no_change=50,
@@ -248,6 +324,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     ):
         self.rank = rank
         self.levels = levels
+        self.architecture = architecture
         self.outer_rank = outer_rank
         self.depth = depth
         self.width = width
@@ -261,11 +338,16 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.bias = bias
         self.initial_slope = initial_slope
         self.recompute = recompute
+        self.slope_rate = slope_rate
         self.slope_penalty = slope_penalty
         self.init = init
+        self.settings = settings
+        self.optimizer = optimizer
+        self.loss = loss
         self.lr = lr
         self.min_lr = min_lr
         self.max_epochs = max_epochs
+        self.max_seconds = max_seconds
         self.batch_size = batch_size
         self.weight_decay = weight_decay
         self.gradient_clip = gradient_clip
@@ -282,36 +364,65 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.grid_shape = grid_shape
         self.mask = mask
 
+    def _look_at(self, X, y, sample_weight, rows):
+        self._found = None
+        self.architecture_ = "hss"  # of which a linear fit is tried
+        self.architecture_, self.reason_ = self._choose_architecture(X, y, sample_weight, rows)
+
+    def _choose_architecture(self, X, y, sample_weight, rows):
+        """The architecture, and why."""
+        if self.architecture != "auto":
+            return self.architecture, f"architecture={self.architecture!r}"
+        given = [name for name in _EXTENSIONS if not is_auto(getattr(self, name))]
+        if given:
+            return "hss", f"{given[0]}={getattr(self, given[0])!r} is given"
+        if self.settings == "paper" or self.init == "linear":
+            return "hss", "settings='paper'" if self.settings == "paper" else "init='linear'"
+        n_modes = len(self._shapes[0].grid)
+        if n_modes > 3:
+            return "hss", f"there are no convolutions in {n_modes} dimensions"
+        rows = np.arange(len(X)) if rows is None else rows
+        if len(rows) < 4:
+            return "hss", f"{len(rows)} samples cannot tell"
+        some = rows[:: -(-len(rows) // _ENOUGH)]
+        scales = [
+            max_scales(array, fields.n_channels, rows) for array, fields in zip((X, y), self._shapes, strict=True)
+        ]
+        F, U = (
+            (array[some].reshape(len(some), len(scale), -1) / scale[:, None]).reshape(len(some), -1).astype(np.float64)
+            for array, scale in zip((X, y), scales, strict=True)
+        )
+        error = ridge_error(F, U)
+        # With more samples than numbers in an input, ridge regression has seen all there is.
+        if error > _LINEAR and len(some) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
+            found = self._try_linear_fit(F, U, None)
+            if found is not None and math.isfinite(found.held_out_error):
+                error = min(error, found.held_out_error)
+        text = f"a linear map has an error of {error:.2g} on samples that were held out"
+        return ("hss" if error <= _LINEAR else "convolutional"), text
+
+    def _structure(self):
+        names = ("rank", "levels", "embedding_dim", "lifting", "projection")
+        grids = (fields.grid for fields in self._shapes)
+        return choose_structure(*grids, **{name: getattr(self, name) for name in names})
+
+    def _form(self):
+        """Values of the parameters that the architecture settles."""
+        by_dimension = _ARCHITECTURES[self.architecture_]
+        auto = by_dimension[min(len(self._shapes[0].grid), len(by_dimension)) - 1]
+        return {name: value if is_auto(getattr(self, name)) else getattr(self, name) for name, value in auto.items()}
+
+    @property
+    def _network(self):
+        form = self._module_form
+        return Network(structured=form["activation"] == "leaky_relu" and form["width"] is None, lr=4e-3)
+
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)
-        structure = choose_structure(
-            inputs.grid,
-            outputs.grid,
-            rank=self.rank,
-            levels=self.levels,
-            embedding_dim=self.embedding_dim,
-            lifting=self.lifting,
-            projection=self.projection,
-        )
-        arguments = {
-            **fields,
-            **structure,
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "depth",
-                    "outer_rank",
-                    "width",
-                    "kernel_size",
-                    "local_depth",
-                    "residual",
-                    "activation",
-                    "bias",
-                    "initial_slope",
-                    "recompute",
-                )
-            },
-        }
+        self._module_form = self._form()
+        structure = self._structure()
+        own = ("initial_slope", "recompute")
+        arguments = {**fields, **structure, **self._module_form, **{name: getattr(self, name) for name in own}}
         return (
             NeuralHSS,
             arguments,
@@ -327,31 +438,29 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             return math.inf
         if not module.can_be_linear:
             module._refuse_to_be_linear()
-        if self.residual and self.outer_rank < 2 and len(self._shapes[0].grid) > 1:
+        if self._module_form["residual"] and self._module_form["outer_rank"] < 2 and len(self._shapes[0].grid) > 1:
             # One term is the identity, which the residual link has added.
             if self.init == "linear":
                 raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
             return math.inf
         X, y = (
-            (rows.reshape(len(rows), len(scales), -1) / scales[:, None]).reshape(len(rows), -1)
-            for rows, scales in ((X, self.x_scale_), (y, self.y_scale_))
+            ((rows.reshape(len(rows), len(scales), -1) - offsets) / scales[:, None]).reshape(len(rows), -1)
+            for rows, scales, offsets in (
+                (X, self.x_scale_, self.x_offset_),
+                (y, self.y_scale_, self.y_offset_),
+            )
         )
-        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
-        try:
-            # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
-            found = self._linear_fit(F, U, max(self._rounding, np.finfo(self._dtype).eps))
-        except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
-            # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
-            if self.init == "linear":
-                raise
+        found, self._found = self._try_linear_fit(X, y, sample_weight), None
+        if found is None:
             return math.inf
+        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf
         before = copy.deepcopy(module.state_dict())
         module.install(found.operator)
         with torch.no_grad():
-            inputs = F.reshape(-1, *self._shapes[0].shape).split(self.batch_size)
+            inputs = F.reshape(-1, *self._shapes[0].shape).split(256)
             kind = {"device": self.net_.device, "dtype": getattr(torch, self._dtype.name)}
             batches = [module(fields.to(**kind)).flatten(1).cpu().double() for fields in inputs]
             predictions = torch.from_numpy(self._domain.finish(torch.cat(batches).numpy()))
@@ -363,22 +472,43 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         # Few samples may be reproduced without being understood, so the error on those held out counts, too.
         return max(error, found.held_out_error if verified else 1.0)
 
+    def _try_linear_fit(self, X, y, sample_weight):
+        """Linear fit of rows, or None where there is none that could be found."""
+        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
+        if self._found is not None:
+            before, found = self._found
+            if all(torch.equal(a, b) for a, b in zip(before, (F, U), strict=True)):
+                return found
+        try:
+            # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
+            found = self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))
+        except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
+            # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
+            if self.init == "linear":
+                raise
+            found = None
+        self._found = (F, U), found
+        return found
+
     def _linear_fit(self, F, U, noise):
         """Linear map of the rows of F to those of U that the layers can hold."""
+        structure = self._structure()
+        levels = structure["levels"]
         grid_in, grid_out = (fields.grid for fields in self._shapes)
         inside = None if self._domain.outputs is None else torch.from_numpy(self._domain.outputs).view(grid_out)
         samples = Samples(
             F.view(-1, *grid_in), U.view(-1, *grid_out), torch.ones(len(F), dtype=F.dtype), inside=inside, noise=noise
         )
         if len(grid_in) == 1:
-            rank = "auto" if self.levels_ == 0 or self.rank_ > min(F.shape[1], U.shape[1]) else self.rank_
+            rank = "auto" if levels == 0 or structure["rank"] > min(F.shape[1], U.shape[1]) else structure["rank"]
             return fit(samples, Options(rank=rank))
-        fixed = self.levels_ and not (self._module_arguments["lifting"] or self._module_arguments["projection"])
+        fixed = levels and not (structure["lifting"] or structure["projection"])
+        form = self._form()
         options = Options(
             # In a residual network, one term is the identity.
-            outer_rank=max(self.outer_rank - int(self.residual), 1),
-            rank=self.rank_ if fixed else "auto",
-            levels=self.levels_ if fixed else 0,
+            outer_rank=max(form["outer_rank"] - int(form["residual"]), 1),
+            rank=structure["rank"] if fixed else "auto",
+            levels=levels if fixed else 0,
             # Sums of Kronecker products take long to fit; on nonlinear data, which "auto" is for, in vain.
             form="inverse" if self.init == "auto" and grid_in == grid_out else "auto",
         )

@@ -26,7 +26,7 @@ from .._fields import (
 from .._parameters import unchanged_on_error
 from .._warnings import quiet, warn_user
 from ..exceptions import DivergenceWarning, UnverifiedFitWarning
-from ._base import max_scales
+from ._batches import max_scales
 from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
 from ._score import FieldRegressorMixin
 

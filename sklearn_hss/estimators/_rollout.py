@@ -28,7 +28,7 @@ from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
 from ..fitting._stability import GROWS, spectral_radius
 from ..linalg import LinearMap
-from ._base import max_scales
+from ._batches import max_scales
 from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
 from ._local_evolution import LocalEvolutionRegressor

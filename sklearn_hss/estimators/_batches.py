@@ -1,0 +1,181 @@
+"""Fields on their way into a network: scaled, cast, in batches."""
+
+import numpy as np
+import torch
+from sklearn.utils import gen_batches
+
+from .._endings import check_ending
+
+# Bytes of tensors up to which a whole data set is scaled and moved to the device once: on a CPU, and the part of the
+# free memory of a GPU.
+_KEPT_BYTES, _KEPT_PART = 2**28, 0.5
+
+
+def max_scales(fields, n_channels, rows=None):
+    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are.
+
+    Of the given `rows` alone, a batch at a time, as these would be a copy of what may not fit into memory.
+    """
+    scales = np.zeros(n_channels or 1)
+    for channels in _channels(fields, n_channels, rows):
+        scales = np.maximum(scales, np.maximum(channels.max(axis=(0, 2)), -channels.min(axis=(0, 2))))
+    return np.where(scales > 0, scales, 1.0)
+
+
+def _channels(fields, n_channels, rows):
+    for batch in gen_batches(len(fields) if rows is None else len(rows), 1024):
+        channels = fields[batch if rows is None else rows[batch]]
+        yield channels.reshape(len(channels), n_channels or 1, -1)
+
+
+def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=False):
+    """Offsets and scales that standardise every channel.
+
+    The offset is the mean over samples and points; with `by_point`, the mean field, as far as it is not what the mean
+    of so few samples is by chance (the factor of James and Stein). The scale is the deviation from it. Where that is
+    zero, the scale is 1.
+
+    Parameters
+    ----------
+    fields : ndarray of shape (n_samples, n_values)
+    n_channels : int or None
+    rows : ndarray of int, default=None
+        Those to use; all if None.
+    inside : ndarray of bool and shape (n_values,), default=None
+        Values that count; the offset is zero at the others.
+    by_point : bool, default=False
+
+    Returns
+    -------
+    offset : ndarray of shape (n_channels, n_points)
+    scale : ndarray of shape (n_channels,)
+    """
+    n_channels = n_channels or 1
+    counts = np.ones((n_channels, fields.shape[1] // n_channels))
+    if inside is not None:
+        counts = inside.reshape(n_channels, -1).astype(float)
+    # Divided by the largest magnitude first: squares may exceed the range of the numbers.
+    unit = max_scales(fields, n_channels, rows)
+    n, total, square = 0, 0.0, 0.0
+    for channels in _channels(fields, n_channels, rows):
+        scaled = channels / unit[:, None] * counts
+        n, total, square = n + len(scaled), total + scaled.sum(0), square + np.square(scaled).sum(0)
+    n_points = np.maximum(counts.sum(1), 1)
+    mean = total / n
+    grand = (mean.sum(1) / n_points)[:, None] * counts
+    offset = grand
+    if by_point and n > 1:
+        deviation = (mean - grand) * counts
+        chance = np.maximum(square / n - mean**2, 0).sum(1) / (n - 1)
+        energy = np.square(deviation).sum(1)
+        factor = np.clip(1 - chance / np.where(energy > 0, energy, 1), 0, 1)
+        offset = grand + factor[:, None] * deviation
+    # The mean of (u - offset)².
+    variance = (square / n - 2 * offset * mean + offset**2 * counts).sum(1) / n_points
+    scale = np.sqrt(np.maximum(variance, 0))
+    # A constant field leaves rounding.
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    return offset * unit[:, None], scale * unit
+
+
+def taken(data):
+    """Inputs, targets and weights of the rows of a part of the data."""
+    X, y, sample_weight, rows = data
+    return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
+
+
+_ONE = np.ones(1)
+_ZERO = np.zeros((1, 1))
+
+
+class Fields(torch.utils.data.Dataset):
+    """Input and target fields, scaled and cast: all at once where they fit into memory, else batch by batch.
+
+    With `rows`, a part of them; `sample_weight` is that of the part.
+    """
+
+    def __init__(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        rows=None,
+        *,
+        shapes,
+        scales=(_ONE, _ONE),
+        offsets=(_ZERO, _ZERO),
+        dtype,
+        device,
+    ):
+        # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
+        self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
+        self.shapes, self.scales, self.offsets, self.dtype, self.device = shapes, scales, offsets, dtype, device
+        self._tensors = None
+
+    def __len__(self):
+        return len(self.X if self.rows is None else self.rows)
+
+    def keep(self):
+        """Scale and move all fields now, if they fit, because they will be used many times."""
+        n_values = sum(array[0].size for array in (self.X, self.y) if array is not None)
+        n_bytes = len(self) * n_values * np.dtype(self.dtype).itemsize
+        device = torch.device(self.device)
+        limit = _KEPT_BYTES if device.type != "cuda" else _KEPT_PART * torch.cuda.mem_get_info(device)[0]
+        if n_bytes <= limit:
+            self._tensors = self.batch(slice(None))
+        return self
+
+    def batch(self, rows):
+        """Scaled ``(x, y)`` of the given rows, as tensors on the device; ``(x, (y, sample_weight))`` with weights."""
+        if self._tensors is not None:
+            x, y = self._tensors
+            return x[rows], (y[0][rows], y[1][rows]) if isinstance(y, tuple) else y[rows]
+        rows = rows.numpy() if isinstance(rows, torch.Tensor) else rows
+        of_all = rows if self.rows is None else self.rows[rows]
+        x, y, weight = (
+            None if array is None else self._to_tensor(array, which, scale, offset).view(-1, *shape)
+            for array, which, scale, offset, shape in zip(
+                (self.X, self.y, self.sample_weight),
+                (of_all, of_all, rows),
+                (*self.scales, _ONE),
+                (*self.offsets, _ZERO),
+                (*self.shapes, ()),
+                strict=True,
+            )
+        )
+        return x, y if weight is None else (y, weight)
+
+    def _to_tensor(self, array, rows, scales, offsets):
+        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is
+        # cast, because the data may exceed the range of float32.
+        picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
+        channels = picked.reshape(len(picked), len(scales), -1)
+        if offsets.any():
+            channels -= offsets
+        channels /= scales[:, None]
+        return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
+
+
+class Batches:
+    """In-memory replacement of torch's DataLoader, which costs more than a training step of a small network.
+
+    With `rng`, every pass is in a new random order.
+    """
+
+    def __init__(self, dataset, batch_size, rng=None):
+        self.dataset, self.batch_size, self.rng = dataset, batch_size, rng
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        n = len(self.dataset)
+        order = None
+        if self.rng is not None:
+            order = torch.from_numpy(self.rng.permutation(n))
+            if self.dataset._tensors is not None:
+                order = order.to(self.dataset.device)  # once per pass, not once per step
+        for start in range(0, n, self.batch_size):
+            check_ending()
+            rows = slice(start, start + self.batch_size)
+            yield self.dataset.batch(rows if order is None else order[rows])

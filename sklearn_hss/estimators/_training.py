@@ -1,0 +1,275 @@
+"""How neural regressors train: values of the parameters that are "auto", and the documentation of all of them."""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import Any
+
+import torch
+
+from ..nn import SOAP, LevenbergMarquardt
+
+# The parameters and attributes that all neural regressors have, for their docstrings.
+_TRAINING_PARAMETERS = """
+    settings : {"auto", "paper"}, default="auto"
+        Where the values of parameters come from that are "auto": from our measurements (:doc:`/benchmarks`), or from
+        the paper's Table 9, with which everything trains by AdamW for 500 epochs in batches of 256, from a rate of 1e-3
+        down to 1e-5, with weight decay 1e-3 and gradients clipped to norm 1.
+    optimizer : {"auto", "adamw", "soap", "lm"} or callable, default="auto"
+        AdamW; :class:`~sklearn_hss.nn.SOAP`, which preconditions every block of a generator;
+        :class:`~sklearn_hss.nn.LevenbergMarquardt`, for networks of up to some hundred thousand numbers, in float64; or
+        a class of ``torch.optim``, or any function of (parameters, lr=...) that returns an optimiser. "auto" depends
+        on the network and is reported in `training_`.
+    loss : {"l2", "relative_l2", "h1"} or callable, default="l2"
+        Loss of a sample, for scaled fields: the sum of squares of the error (Appendix G of the paper), the same over
+        that of the target, or with the squares of the gradient of the error on a box of side 1. A callable takes
+        predictions and targets, tensors of shape (n_samples, ...) that are zero outside the domain, and returns a value
+        per sample, or one per point, which are summed. Samples are averaged, with their weights.
+    lr : float or "auto", default="auto"
+        Learning rate at the start of the cosine schedule. Without meaning for "lm".
+    min_lr : float or "auto", default="auto"
+        Learning rate at its end.
+    max_epochs : int or "auto", default="auto"
+        Number of passes over the training data. "auto" makes some thousand steps, or as many as `max_seconds` allow.
+    max_seconds : float or None, default=None
+        Seconds after which training ends, if `max_epochs` are not over before; the schedule goes by whichever is
+        closer. Results then depend on the machine.
+    batch_size : int or "auto", default="auto"
+        Number of samples per step.
+    weight_decay : float or "auto", default="auto"
+        Decoupled weight decay.
+    gradient_clip : float, None or "auto", default="auto"
+        Largest norm of the gradient; longer ones are scaled down to it. None: any.
+    scale : {"auto", "max", "standard", None}, default="auto"
+        What is done to every channel of inputs and targets, and undone in `predict`. "max" divides by the largest
+        magnitude in the training data, as the paper does. "standard" subtracts the mean of the inputs, and the mean
+        field of the targets as far as it stands out, and divides by the standard deviation. "auto" is "max" for
+        networks that are linear at their start, whose offsets would have to be learned, else "standard".
+    validation_fraction : float or None, default=None
+        Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
+    early_stopping : bool, default=False
+        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
+        and to restore the weights of the best epoch.
+    n_iter_no_change : int, default=50
+        Number of epochs without improvement after which early stopping stops.
+    warm_start : bool, default=False
+        Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
+    callbacks : list of skorch callbacks, default=None
+        Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
+    device : str or torch.device, default="auto"
+        Where to train and predict. "auto" is CUDA where available, else the CPU.
+    dtype : {"float32", "float64", "bfloat16"} or None, default=None
+        Precision of the network. None trains in float32, the fastest on a CPU, and in float64 with "lm". With
+        "bfloat16", parameters are float32 and torch's autocast chooses what is computed in which type.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    grid_shape : int or tuple of int, default=None
+        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
+        shape of the mask, where there is one, else all dimensions of `X` but the first.
+    mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
+        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
+        NaN perhaps, is ignored; losses and scores count the points inside; predictions are zero outside, or NaN where
+        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all.
+"""
+_FITTED_ATTRIBUTES = """
+    training_ : dict
+        The values in use of `optimizer`, `lr`, `min_lr`, `max_epochs`, `batch_size`, `weight_decay`, `gradient_clip`
+        and `scale`.
+    history_ : list of dict
+        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
+        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
+        of it.
+    n_iter_ : int
+        Number of epochs trained, earlier fits that were continued included.
+    n_parameters_ : int
+        Number of learnable numbers.
+    grid_shape_ : tuple of int
+        Grid of the inputs.
+    x_scale_, y_scale_ : ndarray of shape (n_channels,) or (1,)
+        Divisors of inputs and targets, one for each channel.
+    x_offset_, y_offset_ : ndarray of shape (n_channels, n_points) or (1, 1)
+        What is subtracted before that.
+    mask_ : ndarray of bool and shape (\\*grid) or None
+        Points of the targets inside the domain, None where all are.
+    n_features_in_ : int
+        Number of points of the inputs.
+    feature_names_in_ : ndarray of shape (n_points,)
+        Names of the inputs, where `X` had string column names.
+"""
+
+
+def document_training(estimator):
+    """Class decorator that puts what all neural regressors share into the docstring of one."""
+    # Python 3.13 strips the indentation of docstrings, and older ones do not.
+    doc = inspect.cleandoc(estimator.__doc__)
+    for name, text in (("training_parameters", _TRAINING_PARAMETERS), ("fitted_attributes", _FITTED_ATTRIBUTES)):
+        doc = doc.replace(f"{{{name}}}", textwrap.dedent(text).strip())
+    estimator.__doc__ = f"\n{doc}\n"
+    return estimator
+
+
+def _adamw(groups, lr, weight_decay=0.0):
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+
+
+def _levenberg_marquardt(groups, lr):
+    return LevenbergMarquardt(groups)
+
+
+#: Optimisers by name.
+OPTIMIZERS: dict[str, Callable] = {"adamw": _adamw, "soap": SOAP, "lm": _levenberg_marquardt}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Values of the parameters of training, none of them "auto".
+
+    Attributes
+    ----------
+    optimizer, lr, min_lr, max_epochs, batch_size, weight_decay, gradient_clip, scale
+        As in all neural regressors; `max_epochs` is None where seconds alone end the training.
+    slope_rate : float
+        Learning rate of the slopes of activations over that of everything else.
+    """
+
+    optimizer: str | Callable
+    lr: float
+    min_lr: float
+    max_epochs: int | None
+    batch_size: int
+    weight_decay: float
+    gradient_clip: float | None
+    scale: str | None
+    slope_rate: float = 1.0
+
+    @property
+    def needs_float64(self):
+        return self.optimizer == "lm"
+
+    def make_optimizer(self, groups):
+        """Optimiser of the groups of :func:`sklearn_hss.nn.parameter_groups`."""
+        make = OPTIMIZERS.get(self.optimizer, self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
+        if self.needs_float64:
+            # Its steps have no rates, and slopes at kinks do not suit a quadratic model.
+            return make([group for group in groups if not group["slopes"]] or groups, lr=self.lr)
+        if isinstance(make, type) and issubclass(make, torch.optim.LBFGS):  # one group is all it takes
+            return make([p for group in groups for p in group["params"]], lr=self.lr)
+        arguments = inspect.signature(make).parameters
+        decay: dict[str, Any] = {"weight_decay": self.weight_decay} if "weight_decay" in arguments else {}
+        rates = [{**group, "factor": self.slope_rate if group["slopes"] else 1.0} for group in groups]
+        return make(rates, lr=self.lr, **decay)
+
+
+#: Table 9 of the paper.
+PAPER = Training(
+    optimizer="adamw",
+    lr=1e-3,
+    min_lr=1e-5,
+    max_epochs=500,
+    batch_size=256,
+    weight_decay=1e-3,
+    gradient_clip=1.0,
+    scale="max",
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the values of "auto" depend on, apart from the data.
+
+    Attributes
+    ----------
+    structured : bool
+        Whether the network is a product of HSS matrices with activations that start as the identity.
+    lr : float
+        Learning rate of AdamW that suits it.
+    """
+
+    structured: bool = False
+    lr: float = 2e-3
+
+
+def _steps(optimizer, n_modes):
+    return {"lm": 60, "soap": 2000}.get(optimizer, 4000)
+
+
+def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds):
+    """Values for all that is "auto".
+
+    Parameters
+    ----------
+    wanted : dict
+        The parameters of the estimator, `settings` among them.
+    network : Network
+    grid : tuple of int
+        The larger of the grids of input and output.
+    n_samples, n_parameters : int
+    max_seconds : float or None
+
+    Returns
+    -------
+    Training
+    """
+    given = {name: value for name, value in wanted.items() if name != "settings" and not is_auto(value)}
+    if wanted["settings"] == "paper":
+        base = PAPER
+    else:
+        optimizer = given.get("optimizer") or _choose_optimizer(network, grid, n_parameters)
+        base = _measured(optimizer, network, grid, n_samples)
+        if "batch_size" in given:
+            base = replace(base, batch_size=given["batch_size"])
+        if max_seconds is not None:
+            base = replace(base, max_epochs=None)
+        else:
+            n_batches = ceil(n_samples / min(base.batch_size, n_samples))
+            base = replace(base, max_epochs=max(1, ceil(_steps(optimizer, len(grid)) / n_batches)))
+    if "lr" in given and "min_lr" not in given:
+        base = replace(base, min_lr=given["lr"] / 100)
+    return replace(base, **given)
+
+
+def is_auto(value):
+    """Whether a parameter, of any type, is "auto"."""
+    return isinstance(value, str) and value == "auto"
+
+
+def _equal(size, n_samples):
+    """Size of batches, about as large as `size`, that leave no small one at the end of an epoch."""
+    return ceil(n_samples / ceil(n_samples / size))
+
+
+def _choose_optimizer(network, grid, n_parameters):
+    if not network.structured:
+        return "adamw"
+    return "lm" if len(grid) == 1 and n_parameters <= 200_000 else "soap"
+
+
+def _measured(optimizer, network, grid, n_samples):
+    """Values from bench_optimizers.py."""
+    n_points = prod(grid)
+    common = {"max_epochs": None, "scale": "max" if network.structured else "standard"}
+    if optimizer == "lm":
+        return Training(
+            optimizer, 1.0, 1.0, batch_size=_equal(128, n_samples), weight_decay=0.0, gradient_clip=None, **common
+        )
+    if optimizer == "soap":
+        lr = 1e-2 if len(grid) == 1 else 2e-2
+        size = _equal(min(max(2**16 // n_points, 8), 256), n_samples)
+        return Training(
+            optimizer, lr, lr / 100, batch_size=size, weight_decay=0.0, gradient_clip=None, slope_rate=1e-3, **common
+        )
+    return Training(
+        optimizer,
+        network.lr,
+        network.lr / 100,
+        batch_size=_equal(16, n_samples),
+        weight_decay=1e-3,
+        gradient_clip=1.0,
+        slope_rate=1e-3 if network.structured else 1.0,
+        **common,
+    )
