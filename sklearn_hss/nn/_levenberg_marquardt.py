@@ -100,6 +100,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return torch.cat([as_stack(g, blocks).reshape(-1) for g, blocks in parts])
 
         gradient = pull(self._residuals)
+        if not gradient.any():
+            return loss
         self._probe(pull, settings)
         if self._damping is None:
             self._damping = settings["damping"] * self._mean_diagonal
