@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._parameters import Count
 from ..nn import GreenLearning
 from ._base import BaseNeuralRegressor, document_training, field_arguments
+from ._training import Network
 
 
 @document_training
@@ -135,8 +136,10 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     @property
     def homogeneous_solution_(self):
-        """Learned homogeneous solution in the units of the data."""
-        return self._values()[1] * float(self.y_scale_[0])
+        """Learned homogeneous solution in the units of the data; what offsets of the scaling contribute is part of it."""
+        solution = self._values()[1] * float(self.y_scale_[0])
+        of_offset = self.greens_function_ @ np.broadcast_to(self.x_offset_[0], self._shapes[0].size)
+        return (solution + self.y_offset_[0] - of_offset / self._shapes[0].size).astype(solution.dtype)
 
     @property
     def quadrature_weights_(self):
@@ -148,6 +151,10 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         check_is_fitted(self, "net_")
         with torch.no_grad():
             return [values.cpu().numpy() for values in self.net_.module_.discretised()]
+
+    @property
+    def _network(self):
+        return Network(linear=True)
 
     def _make_module(self, inputs, outputs):
         for name, fields in (("X", inputs), ("y", outputs)):

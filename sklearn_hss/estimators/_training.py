@@ -46,7 +46,7 @@ _TRAINING_PARAMETERS = """
         What is done to every channel of inputs and targets, and undone in `predict`. "max" divides by the largest
         magnitude in the training data, as the paper does. "standard" subtracts the mean of the inputs, and the mean
         field of the targets as far as it stands out, and divides by the standard deviation. "auto" is "max" for
-        networks that are linear at their start, whose offsets would have to be learned, else "standard".
+        networks that are linear, at their start at least, else "standard".
     validation_fraction : float or None, default=None
         Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
     early_stopping : bool, default=False
@@ -186,11 +186,14 @@ class Network:
     ----------
     structured : bool
         Whether the network is a product of HSS matrices with activations that start as the identity.
+    linear : bool
+        Whether it is linear for other reasons.
     lr : float
         Learning rate of AdamW that suits it.
     """
 
     structured: bool = False
+    linear: bool = False
     lr: float = 2e-3
 
 
@@ -252,7 +255,7 @@ def _choose_optimizer(network, grid, n_parameters):
 def _measured(optimizer, network, grid, n_samples):
     """Values from bench_optimizers.py."""
     n_points = prod(grid)
-    common = {"max_epochs": None, "scale": "max" if network.structured else "standard"}
+    common = {"max_epochs": None, "scale": "max" if network.structured or network.linear else "standard"}
     if optimizer == "lm":
         return Training(
             optimizer, 1.0, 1.0, batch_size=_equal(128, n_samples), weight_decay=0.0, gradient_clip=None, **common

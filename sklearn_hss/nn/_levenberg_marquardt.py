@@ -8,6 +8,8 @@ from ._stacks import as_stack, from_stack, gram, rotate, stacks_of
 
 # Relative length of the difference that gives products with the Jacobian; the root of the rounding unit of float64.
 _DIFFERENCE = 1.5e-8
+# Smallest damping relative to the mean of the diagonal of JᵀJ; far below it, products with J are not accurate enough.
+_LEAST = 1e-10
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
@@ -108,14 +110,16 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         step, curvature = self._solve(closure, pull, gradient, settings)
         predicted = -(2 * gradient @ step + curvature)
         step = settings["lr"] * step
+        kept = [p.clone() for p in self._parameters]
         torch._foreach_add_(self._parameters, self._by_parameter(step))
         decrease = loss - closure().square().sum()
         gain = float(decrease / predicted) if predicted > 0 else -1.0
         if decrease > 0:
             self._damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+            self._damping = self._damping.clamp_min(_LEAST * self._mean_diagonal)
             self._growth = 2.0
         else:
-            torch._foreach_sub_(self._parameters, self._by_parameter(step))
+            torch._foreach_copy_(self._parameters, kept)
             self._damping *= self._growth
             self._growth *= 2
         return loss
@@ -176,7 +180,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         first = product
         for _ in range(settings["max_iter"]):
             applied = pull(self._push(closure, direction)) + self._damping * direction
-            length = product / (direction @ applied)
+            curvature = direction @ applied
+            if not curvature > 0:  # rounding, once the residuals are as small as it
+                break
+            length = product / curvature
             step = step + length * direction
             rest = rest - length * applied
             z = self._precondition(rest)

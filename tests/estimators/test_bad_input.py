@@ -57,7 +57,7 @@ BAD_DATA = {
 }
 
 BAD_PARAMETERS = {
-    "negative lr": ({"lr": -1e-3}, r"The 'lr' parameter .* must be a float in the range \(0.0, inf\). Got -0.001"),
+    "negative lr": ({"lr": -1e-3}, r"The 'lr' parameter .* must be a float in the range \(0.0, inf\) .* Got -0.001"),
     "min_lr above lr": ({"lr": 1e-3, "min_lr": 1e-2}, "min_lr=0.01 must not exceed lr=0.001"),
     "no epochs": ({"max_epochs": 0}, "The 'max_epochs' parameter"),
     "fractional batch": ({"batch_size": 1.5}, "The 'batch_size' parameter"),

@@ -27,20 +27,20 @@ def by_the_kernel(model, X):
     return product + model.homogeneous_solution_
 
 
-@pytest.mark.parametrize("scale", ["max", None])
+@pytest.mark.parametrize("scale", ["max", "standard", None])
 @pytest.mark.parametrize("homogeneous", [True, False])
 @pytest.mark.parametrize(
     ("grid_in", "grid_out"), [((7,), (7,)), ((8,), (3,)), ((6,), (1,)), ((5, 4), (5, 4)), ((3, 4), (2, 7))]
 )
 def test_the_attributes_explain_the_prediction(grid_in, grid_out, homogeneous, scale):
     X, y = 30 * noise(5, *grid_in), 0.01 * noise(5, *grid_out, seed=1)
-    model = GreenLearningRegressor(**SMALL, homogeneous=homogeneous, scale=scale).fit(X, y)
+    model = GreenLearningRegressor(**SMALL, homogeneous=homogeneous, scale=scale, dtype="float64").fit(X, y)
     assert model.greens_function_.shape == (np.prod(grid_out), np.prod(grid_in))
     assert model.homogeneous_solution_.shape == (np.prod(grid_out),)
     prediction = model.predict(X)
     assert prediction.shape == y.shape
     np.testing.assert_allclose(by_the_kernel(model, X), prediction.reshape(5, -1), rtol=1e-10, atol=1e-13)
-    assert np.any(model.predict(0 * X)) == homogeneous
+    assert np.any(model.predict(0 * X)) == (homogeneous or scale == "standard")
 
 
 def test_finds_the_greens_function():
@@ -81,7 +81,7 @@ def test_default_sizes(shape, width, n_parameters):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_types(dtype):
     X = noise(6, 5).astype(dtype)
-    model = GreenLearningRegressor(**SMALL).fit(X, X)
+    model = GreenLearningRegressor(**SMALL, dtype=dtype).fit(X, X)
     assert model.predict(X).dtype == dtype
     assert model.greens_function_.dtype == model.homogeneous_solution_.dtype == dtype
     other = {"float32": "float64", "float64": "float32"}[dtype]
@@ -118,7 +118,7 @@ def test_grid_search():
 def test_every_fit_is_seen_by_the_next_prediction():
     # The kernel of the last prediction is kept in the module.
     X = noise(20, 6)
-    model = GreenLearningRegressor(**{**SMALL, "lr": 1e-2}, warm_start=True, validation_fraction=0.2)
+    model = GreenLearningRegressor(**{**SMALL, "lr": 1e-2}, warm_start=True, validation_fraction=0.2, dtype="float64")
     model.fit(X, X)
     for refit in (lambda: model.fit(X, X), lambda: model.partial_fit(X, X)):
         before = model.predict(X)
