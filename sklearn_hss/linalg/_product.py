@@ -57,9 +57,11 @@ def dense_form(D: Sequence[torch.Tensor], U: Sequence[torch.Tensor], V: Sequence
     """Dense form (*batch, 2**levels * rows_0, 2**levels * cols_0) of generators (*batch, 2**(levels - i), ...)."""
     dense = D[-1].squeeze(-3)
     for d, u, v in zip(reversed(D[:-1]), reversed(U), reversed(V), strict=True):
-        blocks = dense.unflatten(-1, (v.shape[-3], v.shape[-1])).unflatten(-3, (u.shape[-3], u.shape[-1]))
-        blocks = torch.einsum("...imr,...irjs,...jks->...imjk", u, blocks, v)
-        diagonal = torch.eye(d.shape[-3], dtype=d.dtype, device=d.device)
-        blocks = blocks + torch.einsum("...imk,ij->...imjk", d, diagonal)
+        n_blocks, columns = v.shape[-3:-1]
+        diagonal = torch.eye(n_blocks, dtype=d.dtype, device=d.device)[:, None, :, None]
+        # The row bases multiply the transpose, so that both products have their blocks in front and nothing is copied.
+        right = (v @ dense.mT.unflatten(-2, (n_blocks, v.shape[-1]))).flatten(-3, -2)
+        blocks = u @ right.mT.unflatten(-2, (n_blocks, u.shape[-1]))
+        blocks = torch.addcmul(blocks.unflatten(-1, (n_blocks, columns)), d.unsqueeze(-2), diagonal)
         dense = blocks.flatten(-2, -1).flatten(-3, -2)
     return dense

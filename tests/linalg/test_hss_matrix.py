@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_hss.linalg import ClusterTree, HSSMatrix
+from sklearn_hss.linalg._product import dense_form
 
 
 @st.composite
@@ -50,6 +51,19 @@ def batch_members(A):
     D, U, V = ([g.reshape(count, *g.shape[-3:]) for g in generators] for generators in (A.D, A.U, A.V))
     for i in range(count):
         yield HSSMatrix(A.row_tree, A.col_tree, *([g[i] for g in generators] for generators in (D, U, V)))
+
+
+def test_dense_form_differentiates_twice():
+    A = HSSMatrix.random(
+        ClusterTree(9, 2), ClusterTree(7, 2), 1, batch_shape=(2,), generator=torch.Generator().manual_seed(0)
+    )
+    generators = [W.requires_grad_() for W in (*A.D, *A.U, *A.V)]
+
+    def dense(*generators):
+        return dense_form(generators[:3], generators[3:5], generators[5:])
+
+    assert torch.autograd.gradcheck(dense, generators, fast_mode=True)
+    assert torch.autograd.gradgradcheck(dense, generators, fast_mode=True)
 
 
 @given(hss_matrices(), st.integers(1, 5))

@@ -166,6 +166,21 @@ def test_stack_of_layers_never_transposes():
     assert layer(y).T.is_contiguous()
 
 
+@pytest.mark.parametrize(("n_in", "n_out", "levels"), [(16, 16, 2), (19, 13, 2), (13, 19, 1)])
+def test_gradient_of_the_input_has_its_layout(n_in, n_out, levels):
+    # Any other would be copied, be it that of rows or of transposed columns.
+    torch.manual_seed(0)
+    layer = HSSLinear(n_in, n_out, 2, levels, dtype=torch.float64)
+    rows, slopes = torch.randn(5, n_in, dtype=torch.float64), torch.randn(5, n_out, dtype=torch.float64)
+    expected = slopes @ layer.weight.to_dense()
+    for grad in (slopes, slopes.T.contiguous().T):
+        for x in (rows, rows.T.contiguous().T):
+            x.requires_grad_()
+            (gradient,) = torch.autograd.grad(layer(x), x, grad)
+            assert gradient.stride() == x.stride()
+            torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
