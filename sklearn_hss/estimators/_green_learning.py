@@ -136,7 +136,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     @property
     def homogeneous_solution_(self):
-        """Learned homogeneous solution in the units of the data; what offsets of the scaling contribute is part of it."""
+        """Learned homogeneous solution in the units of the data, with what offsets of the scaling contribute."""
         solution = self._values()[1] * float(self.y_scale_[0])
         of_offset = self.greens_function_ @ np.broadcast_to(self.x_offset_[0], self._shapes[0].size)
         return (solution + self.y_offset_[0] - of_offset / self._shapes[0].size).astype(solution.dtype)
