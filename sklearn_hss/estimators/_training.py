@@ -262,7 +262,7 @@ def _measured(optimizer, network, grid, n_samples):
         )
     if optimizer == "soap":
         lr = 1e-2 if len(grid) == 1 else 2e-2
-        size = _equal(min(max(2**16 // n_points, 8), 256), n_samples)
+        size = _equal(min(max(40_000 // n_points, 8), 256), n_samples)
         return Training(
             optimizer, lr, lr / 100, batch_size=size, weight_decay=0.0, gradient_clip=None, slope_rate=1e-3, **common
         )

@@ -38,6 +38,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         Number of random v in every step.
     decay : float, default=0.9
         Decay of the moving averages of G Gᵀ and Gᵀ G.
+    n_tries : int, default=5
+        Number of steps that are tried, with more and more damping, until one decreases the sum.
 
     Raises
     ------
@@ -63,9 +65,9 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     True
     """
 
-    def __init__(self, params, lr=1.0, damping=0.1, max_iter=15, tol=0.1, n_probes=4, decay=0.9):
+    def __init__(self, params, lr=1.0, damping=0.1, max_iter=15, tol=0.1, n_probes=4, decay=0.9, n_tries=5):
         numbers = {"lr": lr, "damping": damping, "max_iter": max_iter, "tol": tol, "n_probes": n_probes}
-        super().__init__(params, {**numbers, "decay": decay, "blocks": "last"})
+        super().__init__(params, {**numbers, "decay": decay, "n_tries": n_tries, "blocks": "last"})
         self._stacks = [s for group in self.param_groups for s in stacks_of(group["params"], group["blocks"])]
         # In the order of the stacks, so that these are views of vectors of all entries.
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
@@ -107,22 +109,27 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._probe(pull, settings)
         if self._damping is None:
             self._damping = settings["damping"] * self._mean_diagonal
-        step, curvature = self._solve(closure, pull, gradient, settings)
-        predicted = -(2 * gradient @ step + curvature)
-        step = settings["lr"] * step
         kept = [p.clone() for p in self._parameters]
-        torch._foreach_add_(self._parameters, self._by_parameter(step))
-        decrease = loss - closure().square().sum()
-        gain = float(decrease / predicted) if predicted > 0 else -1.0
-        if decrease > 0:
-            self._damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
-            self._damping = self._damping.clamp_min(_LEAST * self._mean_diagonal)
-            self._growth = 2.0
-        else:
-            torch._foreach_copy_(self._parameters, kept)
+        for _ in range(settings["n_tries"]):
+            step, curvature = self._solve(closure, pull, gradient, settings)
+            predicted = -(2 * gradient @ step + curvature)
+            # The graph of the residuals has the parameters in it, so they are exchanged and not changed.
+            self._exchange(torch._foreach_add(kept, self._by_parameter(step), alpha=settings["lr"]))
+            decrease = loss - closure().square().sum()
+            if decrease > 0:
+                gain = float(decrease / predicted)
+                self._damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                self._damping = self._damping.clamp_min(_LEAST * self._mean_diagonal)
+                self._growth = 2.0
+                break
+            self._exchange(kept)
             self._damping *= self._growth
             self._growth *= 2
         return loss
+
+    def _exchange(self, values):
+        for p, value in zip(self._parameters, values, strict=True):
+            p.data = value
 
     def _by_parameter(self, vector):
         parts = vector.split([p.numel() for p in self._parameters])
@@ -161,14 +168,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def _push(self, closure, vector):
         """J times a vector, by a difference of residuals."""
         length = float(_DIFFERENCE * (1 + self._size) / vector.norm())
-        # The graph of the backward passes has the parameters in it, so they are exchanged and not changed.
         kept = [p.data for p in self._parameters]
-        moved = torch._foreach_add(kept, self._by_parameter(vector), alpha=length)
-        for p, data in zip(self._parameters, moved, strict=True):
-            p.data = data
+        self._exchange(torch._foreach_add(kept, self._by_parameter(vector), alpha=length))
         image = (closure().detach() - self._residuals) / length
-        for p, data in zip(self._parameters, kept, strict=True):
-            p.data = data
+        self._exchange(kept)
         return image
 
     def _solve(self, closure, pull, gradient, settings):
