@@ -9,6 +9,7 @@ from ._green_learning import GreenLearning
 from ._hss_linear import HSSLinear
 from ._hss_multilinear import HSSMultilinear
 from ._neural_hss import NeuralHSS
+from ._patch_hss import PatchHSS
 from ._rational import Rational
 from ._resnet import ResNet
 
@@ -21,6 +22,7 @@ __all__ = [
     "HSSLinear",
     "HSSMultilinear",
     "NeuralHSS",
+    "PatchHSS",
     "Rational",
     "ResNet",
     "SpectralConv",
