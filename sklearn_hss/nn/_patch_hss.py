@@ -20,12 +20,13 @@ class _Global(nn.Sequential):
     def __init__(self, grid, width, channels, rank, levels, outer_rank, **factory):
         # In one dimension, a sum of HSS matrices is only one of higher rank.
         terms = outer_rank if len(grid) > 1 else 1
+        back = convolution(len(grid), channels, width, 1, bias=False, **factory)
+        nn.init.zeros_(back.weight)
         super().__init__(
             convolution(len(grid), width, channels, 1, **factory),
             HSSMultilinear(grid, outer_rank=terms, rank=rank, levels=levels, channels=channels, **factory),
-            convolution(len(grid), channels, width, 1, bias=False, **factory),
+            back,
         )
-        nn.init.zeros_(self[2].weight)
 
 
 class _Block(nn.Module):
@@ -142,8 +143,8 @@ class PatchHSS(FieldNetwork):
         self.coordinates = coordinates
         beside: list[_Global | None] = [None] * depth
         if hss_channels:
-            trees = self._trees(rank, levels)
-            beside[(depth - 1) // 2] = _Global(self.grid, width, hss_channels, *trees, outer_rank, **factory)
+            ranks, depths = self._trees(rank, levels)
+            beside[(depth - 1) // 2] = _Global(self.grid, width, hss_channels, ranks, depths, outer_rank, **factory)
         n_points = torch.Size(self.patch).numel()
         c_in = (in_channels or 1) * n_points + m * coordinates
         self.lifting = convolution(m, c_in, width, 3, padding=1, **factory)
