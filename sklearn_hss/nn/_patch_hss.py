@@ -52,9 +52,10 @@ class PatchHSS(FieldNetwork):
     The values of `patch_size` neighbouring points per dimension become channels of one point of a coarser grid, where
     all of the work is done: a convolution of 3 patches lifts to `width` channels, `depth` residual blocks of two
     convolutions follow, x -> x + conv(gelu(conv(x))), and a convolution of 3 patches leads back to the values of all
-    points. The block in the middle is x -> x + conv(gelu(conv(x) + A H B x)): B mixes the channels to `hss_channels`
-    ones, H is an HSS matrix for each of these, on all patches, and A leads back to all channels. A is zero before
-    training, so that a problem without a dependence on distant points starts, and can stay, with convolutions alone.
+    points. Every second block, from the first on, is x -> x + conv(gelu(conv(x) + A H B x)): B mixes the channels to
+    `hss_channels` ones, H is an HSS matrix for each of these, on all patches, and A leads back to all channels. A is
+    zero before training, so that a problem without a dependence on distant points starts, and can stay, with
+    convolutions alone.
 
     Parameters
     ----------
@@ -69,8 +70,9 @@ class PatchHSS(FieldNetwork):
     depth : int, default=4
         Number of residual blocks.
     patch_size : int or tuple of int, default=None
-        Number of points of a patch, for all dimensions or for each. Where the patches do not fit the grid, it goes on
-        with zeros. None: 4 in one dimension, else 2. No more than the grid has in any case.
+        Number of points of a patch, for all dimensions or for each, at most those of the grid. Where patches do not
+        fit the grid, it goes on with zeros. None: as many points as make 32 patches in one dimension, but at most 8;
+        else 8 patches per dimension, of at most 4 points in each.
     kernel_size : int, default=3
         Number of patches per dimension that a convolution reaches, odd.
     hss_channels : int, default=8
@@ -125,7 +127,10 @@ class PatchHSS(FieldNetwork):
         if m > 3:
             raise ValueError(f"PatchHSS is for grids of one to three dimensions, not for {self.grid_in}.")
         width = (48 if m == 1 else 32) if width is None else width
-        wanted = per_mode("patch_size", (4 if m == 1 else 2) if patch_size is None else patch_size, m)
+        if patch_size is None:
+            n_patches, most = (32, 8) if m == 1 else (8, 4)
+            patch_size = tuple(min(-(-n // n_patches), most) for n in self.grid_in)
+        wanted = per_mode("patch_size", patch_size, m)
         for name, value, least in (
             ("width", width, 1),
             ("depth", depth, 1),
@@ -141,14 +146,17 @@ class PatchHSS(FieldNetwork):
         self.patch = tuple(map(min, wanted, self.grid_in))
         self.grid = tuple(-(-n // p) for n, p in zip(self.grid_in, self.patch, strict=True))
         self.coordinates = coordinates
-        beside: list[_Global | None] = [None] * depth
-        if hss_channels:
-            ranks, depths = self._trees(rank, levels)
-            beside[(depth - 1) // 2] = _Global(self.grid, width, hss_channels, ranks, depths, outer_rank, **factory)
+        ranks, depths = self._trees(rank, levels) if hss_channels else ((), ())
+
+        def beside(i):
+            if not hss_channels or i % 2:
+                return None
+            return _Global(self.grid, width, hss_channels, ranks, depths, outer_rank, **factory)
+
         n_points = torch.Size(self.patch).numel()
         c_in = (in_channels or 1) * n_points + m * coordinates
         self.lifting = convolution(m, c_in, width, 3, padding=1, **factory)
-        self.blocks = nn.Sequential(*(_Block(m, width, kernel_size, part, **factory) for part in beside))
+        self.blocks = nn.Sequential(*(_Block(m, width, kernel_size, beside(i), **factory) for i in range(depth)))
         self.projection = convolution(m, width, (out_channels or 1) * n_points, 3, padding=1, **factory)
         self.regrid = Regrid(self.grid_in, self.grid_out, **factory)
         self.places: torch.Tensor

@@ -23,7 +23,7 @@ def white(*shape, seed=1):
 
 
 def test_is_a_loop_of_convolutions_and_matrices():
-    net = network((12, 20), in_channels=2, out_channels=3, depth=3, levels=1)
+    net = network((12, 20), in_channels=2, out_channels=3, depth=3, patch_size=2, levels=1)
     x = white(5, 2, 12, 20)
 
     def conv(layer, x, padding=1):
@@ -34,7 +34,7 @@ def test_is_a_loop_of_convolutions_and_matrices():
     y = conv(net.lifting, torch.cat([functional.pixel_unshuffle(x, 2), places], dim=1))
     for i, block in enumerate(net.blocks):
         hidden = conv(block.first, y)
-        assert (block.beside is not None) == (i == 1)
+        assert (block.beside is not None) == (i != 1)
         if block.beside is not None:
             few, layer, back = block.beside
             left, right = (W.to_dense() for W in layer.factors)
@@ -49,7 +49,7 @@ def test_how_far_an_output_sees():
     x, moved = torch.zeros(1, 96, dtype=torch.float64), torch.zeros(1, 96, dtype=torch.float64)
     moved[0, 48] = 1
     for channels, first, last in ((0, 24, 75), (3, 0, 95)):
-        net = network(96, hss_channels=channels)
+        net = network(96, hss_channels=channels, patch_size=4)
         # Patches of four points, of which point 48 is the first of one; lifting, two blocks and projection see six
         # more to either side.
         changed = (net(moved) - net(x)).nonzero()[:, 1]
@@ -73,7 +73,7 @@ def test_learns_what_depends_on_distant_points():
     losses = {}
     for channels in (0, 4):
         torch.manual_seed(0)
-        net = PatchHSS(64, width=8, depth=2, hss_channels=channels, dtype=torch.float64)
+        net = PatchHSS(64, width=8, depth=2, patch_size=4, hss_channels=channels, dtype=torch.float64)
         optimizer = torch.optim.Adam(net.parameters(), lr=2e-2)
         for _ in range(60):
             optimizer.zero_grad()
@@ -90,7 +90,7 @@ def test_parameter_counts():
     assert count_parameters(PatchHSS(128, hss_channels=0)) == convolutions
     # 32 patches in 8 leaves of 4, of rank 2: blocks of the leaves, bases of leaves and parents, couplings.
     tree = 8 * 4 * 4 + 2 * (8 * 4 * 2 + 4 * 4 * 2 + 2 * 4 * 2) + (4 + 2 + 1) * 4 * 4
-    assert count_parameters(PatchHSS(128)) == convolutions + 8 * (48 + 1) + 8 * tree + 8 * 48
+    assert count_parameters(PatchHSS(128)) == convolutions + 2 * (8 * (48 + 1) + 8 * tree + 8 * 48)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,23 @@ def test_any_grid(grid, batch):
     assert network(grid)(white(*batch, *grid)).shape == (*batch, *grid)
     net = network(grid, in_channels=2, out_channels=1, patch_size=3)
     assert net(white(*batch, 2, *grid)).shape == (*batch, 1, *grid)
+
+
+@pytest.mark.parametrize(
+    ("grid", "patches"),
+    [
+        ((5,), (5,)),
+        ((33,), (17,)),
+        ((128,), (32,)),
+        ((256,), (32,)),
+        ((1024,), (128,)),
+        ((7, 16), (7, 8)),
+        ((21, 64), (7, 16)),
+        ((8, 9, 24), (8, 5, 8)),
+    ],
+)
+def test_number_of_patches(grid, patches):
+    assert PatchHSS(grid, device="meta").grid == patches
 
 
 @pytest.mark.parametrize("grid", [(13,), (7, 12), (2, 3, 5)])
