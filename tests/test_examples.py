@@ -87,7 +87,7 @@ BENCHMARKS = [
     ("bench_local", {}, (["--table", "degenerate", "mesh", "--seeds", "1", "--only", "two domains"],)),
     (
         "bench_nonlinear",
-        {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50},
+        {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50, "N_FORCES": 20},
         (),
     ),
     (

@@ -10,6 +10,7 @@ from ._hss_linear import HSSLinear
 from ._hss_multilinear import HSSMultilinear
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._neural_hss import NeuralHSS
+from ._patch_hss import PatchHSS
 from ._rational import Rational
 from ._resnet import ResNet
 from ._soap import SOAP
@@ -25,6 +26,7 @@ __all__ = [
     "HSSMultilinear",
     "LevenbergMarquardt",
     "NeuralHSS",
+    "PatchHSS",
     "Rational",
     "ResNet",
     "SpectralConv",

@@ -12,6 +12,7 @@ from sklearn_hss.nn import (
     HSSLinear,
     HSSMultilinear,
     NeuralHSS,
+    PatchHSS,
     ResNet,
 )
 
@@ -64,6 +65,8 @@ MODULES = {
         ),
         (2, 8, 8),
     ),
+    "PatchHSS": (lambda: PatchHSS(22, width=4, depth=1, in_channels=2), (2, 22)),
+    "PatchHSS, 2-D": (lambda: PatchHSS((8, 7), (9, 7), width=4, depth=1, levels=1), (8, 7)),
     "ResNet": (lambda: ResNet((8, 6), (9, 6), width=4, depth=1, padding_mode="circular"), (8, 6)),
     "DeepONet": (lambda: DeepONet((8, 6), (5, 9), in_channels=2, out_channels=3, width=8, depth=2), (2, 8, 6)),
     "GreenLearning": (lambda: GreenLearning((4, 2), width=8, depth=1), (4, 2)),
