@@ -66,6 +66,14 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def __init__(self, params, lr=1.0, damping=0.1, max_iter=15, tol=0.1, n_probes=4, decay=0.9):
         numbers = {"lr": lr, "damping": damping, "max_iter": max_iter, "tol": tol, "n_probes": n_probes}
         super().__init__(params, {**numbers, "decay": decay, "blocks": "last"})
+        self._begin()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._begin()
+
+    def _begin(self):
+        """Know nothing of earlier steps, as after loading."""
         self._stacks = [s for group in self.param_groups for s in stacks_of(group["params"], group["blocks"])]
         # In the order of the stacks, so that these are views of vectors of all entries.
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
