@@ -36,7 +36,7 @@ test-rounding: $(VENV)/installed-test
 gpu: export PYTHONPATH := .:$(PYTHONPATH)
 gpu:
 	timeout 200 $(PYTHON) -m pytest -q -p no:cacheprovider tests -k cuda; tests=$$?; \
-	timeout --signal=INT 270 $(PYTHON) examples/benchmarks/bench_gpu.py && exit $$tests
+	timeout 275 $(PYTHON) examples/benchmarks/bench_gpu.py && exit $$tests
 
 # Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "paper" wants a GPU.
 BUDGET ?= cpu

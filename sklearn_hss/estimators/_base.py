@@ -207,7 +207,7 @@ class _Schedule(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.start_, self.n_steps_, self.rate_ = time.monotonic(), 0, self.training.lr
-        self.launched_ = deque()
+        self.launched_: deque = deque()
 
     @property
     def _elapsed(self):

@@ -2,6 +2,7 @@
 
 import threading
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -44,7 +45,9 @@ class GraphedStep:
     def __init__(self, compute, parameters):
         self.compute, self.parameters = compute, parameters
         self.trained, self.n_calls, self.failed = [], 0, False
-        self.graph, self.inputs, self.loss, self.grads = None, [], None, []
+        self.graph: Any = None
+        self.loss: Any = None
+        self.inputs, self.grads = [], []
 
     def __call__(self, *batch):
         # Streams are those of the current device, which need not be that of the batch.

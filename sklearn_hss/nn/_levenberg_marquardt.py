@@ -1,6 +1,7 @@
 """Matrix-free Levenberg-Marquardt with a Kronecker-factored preconditioner."""
 
 from math import prod
+from typing import Any
 
 import torch
 
@@ -79,10 +80,11 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
         if any(p.dtype != torch.float64 for p in self._parameters):
             raise ValueError("LevenbergMarquardt computes in float64, and there are parameters of another type.")
-        self._grams = [{} for _ in self._stacks]
+        self._grams: list[dict] = [{} for _ in self._stacks]
         self._blocks = [stack.blocks for stack in self._stacks for _ in stack.parameters]
         self._generator = torch.Generator(self._parameters[0].device).manual_seed(0)
-        self._damping, self._growth = None, 2.0
+        self._damping: Any = None
+        self._growth = 2.0
 
     @torch.no_grad()
     def step(self, closure):
