@@ -23,7 +23,15 @@ from sklearn_hss.estimators._base import BaseNeuralRegressor
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Those that take seconds; all others are slow, new ones too.
-QUICK = ["plot_grid_search", "plot_greens_function", "plot_quickstart", "bench_fit", "bench_training", "figure_5"]
+QUICK = [
+    "plot_grid_search",
+    "plot_greens_function",
+    "plot_quickstart",
+    "bench_fit",
+    "bench_gpu",
+    "bench_training",
+    "figure_5",
+]
 
 
 def quick_or_slow(name, *values):
@@ -71,6 +79,7 @@ BENCHMARKS = [
         {"N_TEST": 3, "SIZES": (1,), "PAPER_GRID": 128, "PAPER_STEPS": 3, "GRID": 64, "ROLLOUT": 3},
         (["--table", "burgers", "--seeds", "0", "--seconds", "0.2"],),
     ),
+    ("bench_gpu", {}, (["--device", "cpu", "--quick"],)),
     ("bench_linalg", {"SIZES": [256, 512], "SLOPES_FROM": 256}, ()),
     ("bench_local_networks", {"N_TRAIN": 12, "N_TEST": 2}, (1, ["1-D, 256", "variable a, 31 x 31"])),
     ("bench_local", {"GRID": {"grid": (16, 16)}}, (["--table", "own", "--seeds", "1", "--only", "a, smooth"],)),

@@ -43,10 +43,15 @@ def n_bytes(x):
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(x)}.values())
 
 
+def greens_matrix(n):
+    """The Green's function, and the diagonals of its inverse."""
+    diagonals = np.tile([[-1.0], [2.001], [-1.0]], n)
+    return HSSMatrix.from_banded((1, 1), diagonals).inverse(), diagonals
+
+
 def measure(n):
     """Milliseconds of everything at one size, bytes, and the deviations of product and build from solve_banded."""
-    diagonals = np.tile([[-1.0], [2.001], [-1.0]], n)
-    A = HSSMatrix.from_banded((1, 1), diagonals).inverse()
+    A, diagonals = greens_matrix(n)
     factor = A.factor()
     b = torch.randn(n, dtype=torch.float64)
 

@@ -41,14 +41,16 @@ STEPS = [  # grid, batch size
 ]
 
 
-def bare_loop(net, F, U, n_epochs, batch_size):
-    """The loop that one would write by hand."""
-    F, U = torch.from_numpy(F / abs(F).max()), torch.from_numpy(U / abs(U).max())
+def bare_loop(net, F, U, n_epochs, batch_size, device="cpu", optimizer=None):
+    """The loop that one would write by hand, with fused AdamW or another optimiser, and the data on the device."""
+    F, U = (torch.from_numpy(fields / abs(fields).max()).to(device) for fields in (F, U))
     parameters = list(net.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    if optimizer is None:
+        optimizer = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    optimizer = optimizer(parameters, lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs, eta_min=1e-5)
     for _ in range(n_epochs):
-        for rows in torch.randperm(len(F)).split(batch_size):
+        for rows in torch.randperm(len(F), device=device).split(batch_size):
             optimizer.zero_grad()
             loss = (net(F[rows]) - U[rows]).square().flatten(1).sum(1).mean()
             loss.backward()

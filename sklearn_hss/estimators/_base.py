@@ -4,6 +4,7 @@ import dis
 import math
 import threading
 import time
+from collections import deque
 from dataclasses import asdict
 from numbers import Real
 
@@ -41,7 +42,7 @@ from .._fields import (
 from .._parameters import Count, unchanged_on_error
 from .._warnings import warn_user
 from ..nn._counting import count_parameters
-from ..nn._graphs import GraphedStep
+from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
@@ -56,6 +57,8 @@ _INITIALISATION_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12
+# Number of steps that Python may be ahead of a GPU where seconds end the training.
+_AHEAD = 8
 # Relative error of an initialised module that training cannot be expected to improve on.
 _NOTHING_LEFT = 1e-4
 
@@ -98,7 +101,8 @@ class _Net(NeuralNet):
         self.n_modes = n_modes
         self.penalty = penalty
         self.inside = inside
-        self.schedule, self.autocast, self.graphs = None, False, {}
+        # Captured steps by the shapes of their batches; None where steps are not captured.
+        self.schedule, self.autocast, self.graphs = None, False, None
         super().__init__(module, **arguments)
 
     def initialize_optimizer(self, triggered_directly=None):
@@ -135,9 +139,28 @@ class _Net(NeuralNet):
         if self.training.needs_float64:
             x, y = batch
             return {"loss": self.optimizer_.step(lambda: self._residuals(x, y))}
-        if torch.device(self.device).type == "cuda":
-            return self._graphed_step(batch)
         return super().train_step(batch, **arguments)
+
+    def _zero_grad_optimizer(self, set_to_none=None):
+        if self.graphs is None:  # a captured step overwrites gradients
+            super()._zero_grad_optimizer(set_to_none)
+
+    def train_step_single(self, batch, **arguments):
+        if self.graphs is None:
+            return super().train_step_single(batch, **arguments)
+        x, y = batch
+        tensors = (x, *y) if isinstance(y, tuple) else (x, y)
+
+        def compute(x, *y):
+            self._set_training(True)
+            loss = self.get_loss(self.infer(x), y if len(y) > 1 else y[0], training=True)
+            loss.backward()
+            return loss
+
+        key = tuple(tensor.shape for tensor in tensors)
+        if key not in self.graphs:
+            self.graphs[key] = GraphedStep(compute, list(self.module_.parameters()))
+        return {"loss": self.graphs[key](*tensors)}
 
     def _residuals(self, x, y):
         """Residuals of which the loss is the sum of squares."""
@@ -147,25 +170,6 @@ class _Net(NeuralNet):
         if self.penalty:
             found = torch.cat([found.flatten(), self.penalty**0.5 * (self.module_.slopes - 1)])
         return found
-
-    def _graphed_step(self, batch):
-        x, y = batch
-        weighted = isinstance(y, tuple)
-        tensors = (x, *y) if weighted else (x, y)
-
-        def compute(x, target, *weight):
-            loss = self.get_loss(self.infer(x), (target, *weight) if weighted else target, training=True)
-            loss.backward()
-            return loss
-
-        key = tuple(tensor.shape for tensor in tensors)
-        if key not in self.graphs:
-            self.graphs[key] = GraphedStep(compute, list(self.module_.parameters()))
-        self._set_training(True)
-        loss = self.graphs[key](*tensors)
-        self.notify("on_grad_computed", named_parameters=self.module_.named_parameters(), batch=batch, training=True)
-        self.optimizer_.step()
-        return {"loss": loss}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **arguments):
         if iterator is None:
@@ -184,8 +188,8 @@ class _Net(NeuralNet):
         self.history.record(prefix + "_batch_count", n_batches)
 
     def __getstate__(self):
-        # What only serves a run of training can neither be pickled nor would it be of use.
-        return {**super().__getstate__(), "graphs": {}, "schedule": None}
+        # What only serves a run of training is of no use, and cannot be loaded everywhere.
+        return {**super().__getstate__(), "graphs": None, "schedule": None, "inside": None}
 
 
 @torch.no_grad()
@@ -203,6 +207,7 @@ class _Schedule(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.start_, self.n_steps_, self.rate_ = time.monotonic(), 0, self.training.lr
+        self.launched_: deque = deque()
 
     @property
     def _elapsed(self):
@@ -232,6 +237,13 @@ class _Schedule(Callback):
         if training:
             self._set_rate(net)
             self.n_steps_ += 1
+
+    def on_batch_end(self, net, training, **kwargs):
+        # Python may be hundreds of steps ahead of a GPU, and the clock with it.
+        if training and self.max_seconds is not None and torch.device(net.device).type == "cuda":
+            self.launched_.append(torch.cuda.current_stream(net.device).record_event())
+            if len(self.launched_) > _AHEAD:
+                self.launched_.popleft().synchronize()
 
     def on_epoch_end(self, net, **kwargs):
         if self.out_of_time:
@@ -397,14 +409,20 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         raise NotImplementedError
 
     def _look_at(self, X, y, sample_weight, rows):
-        """See the training data, flat and as they came, before anything depends on them."""
+        """See the training data, flat and as they came, before anything depends on them.
+
+        Returns
+        -------
+        object
+            Passed on to `_initialise`.
+        """
 
     @property
     def _network(self):
         """The Network that the values of "auto" depend on; called after `_make_module`."""
         return Network()
 
-    def _initialise(self, module, X, y, sample_weight):
+    def _initialise(self, module, X, y, sample_weight, seen):
         """Give the module better weights than random ones, before training.
 
         Returns
@@ -533,9 +551,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
+        seen = None
         if restart:
             self._shapes, self._domain = shapes, domain
-            self._look_at(*train)
+            seen = self._look_at(*train)
         module, arguments, fitted = self._make_module(*shapes)
         if restart:
             self._dtype = np.dtype({"bfloat16": "float32"}.get(self.dtype, self.dtype) or X.dtype)
@@ -549,7 +568,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
-            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *taken(train))
+            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *taken(train), seen)
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 self._cast("float64" if self._training.needs_float64 else "float32")
             self.net_.training = self._training
@@ -747,6 +766,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 if "weight_decay" in group:
                     group["weight_decay"] = training.weight_decay
         net.schedule = schedule
+        # One epoch does not pay for captures, and a function of the user may have a state or wait for the device.
+        if can_capture(net.device) and not (partial or training.needs_float64 or callable(net.loss)):
+            net.graphs = {}
         n_before = len(net.history)
         try:
             net.partial_fit(train)
@@ -755,7 +777,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             if len(net.history) > n_before and "train_loss" not in net.history[-1]:
                 net.history.pop()  # an epoch that was not finished
             # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
-            net.train_split, net.callbacks, net.schedule, net.graphs = None, users, None, {}
+            net.train_split, net.callbacks, net.schedule, net.graphs = None, users, None, None
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)
         if self.n_iter_ - n_before < net.max_epochs and not net.stopped_by_callback_:

@@ -12,7 +12,7 @@ from .._parameters import Count
 from ..fitting import Options, Samples, fit
 from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
-from ..nn import NeuralHSS
+from ..nn import NeuralHSS, PatchHSS
 from ..nn._hss_linear import check_rank_and_levels
 from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
 from ._batches import max_scales
@@ -85,35 +85,38 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     }
 
 
-# What makes a network more than the paper's. With all of these "auto", the data decide.
-_EXTENSIONS = ("width", "kernel_size", "local_depth", "residual", "activation", "bias")
-#: Values of "auto" by architecture and number of dimensions (the last entry for more).
+# Parameters that only the paper's network has, with their defaults. Who sets one of these wants that network.
+_OF_HSS = {
+    "local_depth": "auto",
+    "residual": "auto",
+    "activation": "auto",
+    "bias": "auto",
+    "lifting": "auto",
+    "projection": "auto",
+    "embedding_dim": None,
+    "initial_slope": 1.0,
+    "slope_penalty": 0.0,
+}
+#: Values of "auto" by architecture; None leaves them to the module, which knows the grid.
 _ARCHITECTURES = {
-    "hss": [
-        {
-            "depth": 3,
-            "outer_rank": 8,
-            "width": None,
-            "kernel_size": None,
-            "local_depth": 0,
-            "residual": False,
-            "activation": "leaky_relu",
-            "bias": False,
-        }
-    ],
-    "convolutional": [
-        {
-            "depth": 2,
-            "outer_rank": 1,
-            "width": 16,
-            "kernel_size": size,
-            "local_depth": 1,
-            "residual": False,
-            "activation": "gelu",
-            "bias": True,
-        }
-        for size in (9, 3)
-    ],
+    "hss": {
+        "depth": 3,
+        "outer_rank": 8,
+        "width": None,
+        "kernel_size": None,
+        "local_depth": 0,
+        "residual": False,
+        "activation": "leaky_relu",
+        "bias": False,
+    },
+    "patches": {
+        "depth": 4,
+        "outer_rank": 2,
+        "width": None,
+        "kernel_size": 3,
+        "patch_size": None,
+        "hss_channels": 8,
+    },
 }
 # Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
 _LINEAR, _ENOUGH = 0.1, 500
@@ -149,9 +152,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table 9.
     Predictions and scores are in the units of the data.
 
-    That network suits linear equations. For nonlinear ones, `width`, `kernel_size`, `local_depth` or `residual`,
-    ``activation="gelu"`` and `bias` make the HSS matrices the global part of a more expressive one, which
-    `architecture` chooses where no linear map fits the data.
+    That network suits linear equations. Where no linear map fits the data, `architecture` chooses another one, in which
+    HSS matrices connect patches of the grid beside convolutions, :class:`sklearn_hss.nn.PatchHSS`.
 
     Parameters
     ----------
@@ -160,22 +162,27 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     levels : int or "auto", default="auto"
         Depth of the cluster tree. "auto" is 3 in one dimension and 2 in several, or less on grids too small for leaves
         of twice the rank. 0 makes all layers dense.
-    architecture : {"auto", "hss", "convolutional"}, default="auto"
-        Values of the parameters below that are "auto": "hss" is the paper's network; "convolutional" has residual
-        blocks of convolutions, of which every second has an HSS layer beside it. "auto" is "hss" where a linear map has
-        an error of at most 0.1 on samples that were held out, where one of `width`, `kernel_size`, `local_depth`,
-        `residual`, `activation` and `bias` is given, or ``init="linear"`` or ``settings="paper"``; else
-        "convolutional". `architecture_` and `reason_` report the choice.
+    architecture : {"auto", "hss", "patches"}, default="auto"
+        "hss" is the paper's network, :class:`sklearn_hss.nn.NeuralHSS`; "patches" is
+        :class:`sklearn_hss.nn.PatchHSS`. "auto" is "hss" where a linear map has an error of at most 0.1 on samples that
+        were held out, and where the grid has more than three dimensions, a parameter is set that only the paper's
+        network has, ``init="linear"`` or ``settings="paper"``; else "patches". `architecture_` and `reason_` report the
+        choice. The parameters below that are "auto" have values that suit the architecture.
     outer_rank : int or "auto", default="auto"
         Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
         projection.
     depth : int or "auto", default="auto"
-        Number of HSS layers with activation.
+        Number of HSS layers with activation, or of residual blocks of "patches".
     width : int, None or "auto", default="auto"
-        Number of channels between lifting and projection, each with HSS matrices of its own; a pointwise linear map
-        beside these mixes the channels. None is the paper's single channel.
+        Number of channels between lifting and projection. Of "hss", each has HSS matrices of its own, and a pointwise
+        linear map beside these mixes them; None is the paper's single channel, and "auto", too.
     kernel_size : int, None or "auto", default="auto"
-        Odd size of a local convolution beside every HSS layer. None: no convolution.
+        Odd size of a local convolution beside every HSS layer, or of those of "patches". None: no convolution, which is
+        what "auto" is for "hss".
+    patch_size : int, tuple of int or "auto", default="auto"
+        Number of points of a patch per dimension.
+    hss_channels : int or "auto", default="auto"
+        Number of channels of "patches" with HSS matrices.
     local_depth : int or "auto", default="auto"
         Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
         before it and a residual link around both. Needs `width` and `kernel_size`.
@@ -229,7 +236,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     reason_ : str
         Why.
     slopes_ : ndarray of shape (n_activations,)
-        Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU.
+        Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU or patches.
     {fitted_attributes}
 
     See Also
@@ -264,6 +271,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         "kernel_size": [Count(1), None, _AUTO],
         "local_depth": [Count(0), _AUTO],
         "residual": ["boolean", _AUTO],
+        "patch_size": [Count(1), tuple, list, _AUTO],
+        "hss_channels": [Count(0), _AUTO],
         "activation": [StrOptions({"leaky_relu", "gelu", "auto"})],
         "embedding_dim": [Count(1), tuple, None],
         "lifting": [StrOptions({"auto", "hss", "dense", "cp", "pointwise"}), None],
@@ -287,6 +296,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         depth="auto",
         width="auto",
         kernel_size="auto",
+        patch_size="auto",
+        hss_channels="auto",
         local_depth="auto",
         residual="auto",
         activation="auto",
@@ -329,6 +340,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.depth = depth
         self.width = width
         self.kernel_size = kernel_size
+        self.patch_size = patch_size
+        self.hss_channels = hss_channels
         self.local_depth = local_depth
         self.residual = residual
         self.activation = activation
@@ -365,17 +378,24 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.mask = mask
 
     def _look_at(self, X, y, sample_weight, rows):
-        self._found = None
         self.architecture_ = "hss"  # of which a linear fit is tried
-        self.architecture_, self.reason_ = self._choose_architecture(X, y, sample_weight, rows)
+        self.architecture_, self.reason_, *seen = self._choose_architecture(X, y, rows)
+        return seen
 
-    def _choose_architecture(self, X, y, sample_weight, rows):
-        """The architecture, and why."""
+    def _choose_architecture(self, X, y, rows):
+        """The architecture, why, and perhaps fields and the linear fit of them."""
+        given = [
+            f"{name}={getattr(self, name)!r}" for name, default in _OF_HSS.items() if getattr(self, name) != default
+        ]
+        given += ["width=None"] if self.width is None else []
         if self.architecture != "auto":
+            if self.architecture == "patches" and (given or self.init == "linear"):
+                raise ValueError(
+                    f"{(*given, "init='linear'")[0]} does not apply to architecture='patches'; use 'hss', or leave it out."
+                )
             return self.architecture, f"architecture={self.architecture!r}"
-        given = [name for name in _EXTENSIONS if not is_auto(getattr(self, name))]
         if given:
-            return "hss", f"{given[0]}={getattr(self, given[0])!r} is given"
+            return "hss", f"{given[0]} is given"
         if self.settings == "paper" or self.init == "linear":
             return "hss", "settings='paper'" if self.settings == "paper" else "init='linear'"
         n_modes = len(self._shapes[0].grid)
@@ -392,14 +412,15 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             (array[some].reshape(len(some), len(scale), -1) / scale[:, None]).reshape(len(some), -1).astype(np.float64)
             for array, scale in zip((X, y), scales, strict=True)
         )
-        error = ridge_error(F, U)
+        error, seen = ridge_error(F, U), []
         # With more samples than numbers in an input, ridge regression has seen all there is.
         if error > _LINEAR and len(some) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
             found = self._try_linear_fit(F, U, None)
+            seen = [F, U, found]
             if found is not None and math.isfinite(found.held_out_error):
                 error = min(error, found.held_out_error)
         text = f"a linear map has an error of {error:.2g} on samples that were held out"
-        return ("hss" if error <= _LINEAR else "convolutional"), text
+        return ("hss" if error <= _LINEAR else "patches"), text, *seen
 
     def _structure(self):
         names = ("rank", "levels", "embedding_dim", "lifting", "projection")
@@ -408,18 +429,24 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     def _form(self):
         """Values of the parameters that the architecture settles."""
-        by_dimension = _ARCHITECTURES[self.architecture_]
-        auto = by_dimension[min(len(self._shapes[0].grid), len(by_dimension)) - 1]
-        return {name: value if is_auto(getattr(self, name)) else getattr(self, name) for name, value in auto.items()}
+        return {
+            name: value if is_auto(getattr(self, name)) else getattr(self, name)
+            for name, value in _ARCHITECTURES[self.architecture_].items()
+        }
 
     @property
     def _network(self):
         form = self._module_form
-        return Network(structured=form["activation"] == "leaky_relu" and form["width"] is None, lr=4e-3)
+        structured = self.architecture_ == "hss" and form["activation"] == "leaky_relu" and form["width"] is None
+        return Network(structured=structured, lr=4e-3)
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)
         self._module_form = self._form()
+        if self.architecture_ == "patches":
+            rank = 2 if is_auto(self.rank) else self.rank
+            levels = None if is_auto(self.levels) else self.levels
+            return PatchHSS, {**fields, **self._module_form, "rank": rank, "levels": levels}, {"init_": "random"}
         structure = self._structure()
         own = ("initial_slope", "recompute")
         arguments = {**fields, **structure, **self._module_form, **{name: getattr(self, name) for name in own}}
@@ -433,7 +460,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             },
         )
 
-    def _initialise(self, module, X, y, sample_weight):
+    def _initialise(self, module, X, y, sample_weight, seen):
+        if self.architecture_ == "patches":
+            self.rank_, self.levels_ = module.rank, module.levels
+            return math.inf
         if self.init == "random" or (self.init == "auto" and not module.can_be_linear):
             return math.inf
         if not module.can_be_linear:
@@ -450,7 +480,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
                 (y, self.y_scale_, self.y_offset_),
             )
         )
-        found, self._found = self._try_linear_fit(X, y, sample_weight), None
+        known = seen and sample_weight is None and np.array_equal(X, seen[0]) and np.array_equal(y, seen[1])
+        found = seen[2] if known else self._try_linear_fit(X, y, sample_weight)
         if found is None:
             return math.inf
         F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
@@ -475,20 +506,14 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _try_linear_fit(self, X, y, sample_weight):
         """Linear fit of rows, or None where there is none that could be found."""
         F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
-        if self._found is not None:
-            before, found = self._found
-            if all(torch.equal(a, b) for a, b in zip(before, (F, U), strict=True)):
-                return found
         try:
             # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
-            found = self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))
+            return self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))
         except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
             # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
             if self.init == "linear":
                 raise
-            found = None
-        self._found = (F, U), found
-        return found
+            return None
 
     def _linear_fit(self, F, U, noise):
         """Linear map of the rows of F to those of U that the layers can hold."""
@@ -521,4 +546,6 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     @property
     def slopes_(self):
         """Learned slopes of the activations, from first to last."""
+        if self.architecture_ == "patches":
+            return np.empty(0)
         return self.net_.module_.slopes.detach().cpu().numpy()

@@ -71,7 +71,8 @@ class SpectralConv(nn.Module):
         grid = x.shape[2:]
         axes = tuple(range(2, x.ndim))
         # The transform of a grid of other size has the same values ("forward"), so the layer means the same there.
-        spectrum = torch.fft.rfftn(x, dim=axes, norm="forward")
+        # Not in bfloat16, which autocast may have left: there are no such complex numbers.
+        spectrum = torch.fft.rfftn(x.to(self.weight.dtype), dim=axes, norm="forward")
         kept = self._keep(spectrum)
         product = torch.einsum("bi...,io...->bo...", kept, torch.view_as_complex(self.weight))
         return torch.fft.irfftn(self._embed(product, spectrum.shape[2:]), s=grid, dim=axes, norm="forward")

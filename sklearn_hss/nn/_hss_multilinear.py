@@ -387,7 +387,7 @@ class HSSMultilinear(nn.Module):
         elif dense:
             y = _dense_product(fields, factors, self.recompute)
         elif self.recompute and torch.is_grad_enabled():
-            y = checkpoint(_mode_by_mode, fields, factors, use_reentrant=False)
+            y = checkpoint(_mode_by_mode, fields, factors, use_reentrant=False, preserve_rng_state=False)
         else:
             y = _mode_by_mode(fields, factors)
         y = y.reshape(*x.shape[: x.ndim - len(wanted)], *channels, *self.out_shape)

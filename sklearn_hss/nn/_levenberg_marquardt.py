@@ -1,6 +1,7 @@
 """Matrix-free Levenberg-Marquardt with a Kronecker-factored preconditioner."""
 
 from math import prod
+from typing import Any
 
 import torch
 
@@ -68,15 +69,24 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def __init__(self, params, lr=1.0, damping=0.1, max_iter=15, tol=0.1, n_probes=4, decay=0.9, n_tries=5):
         numbers = {"lr": lr, "damping": damping, "max_iter": max_iter, "tol": tol, "n_probes": n_probes}
         super().__init__(params, {**numbers, "decay": decay, "n_tries": n_tries, "blocks": "last"})
+        self._begin()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._begin()
+
+    def _begin(self):
+        """Know nothing of earlier steps, as after loading."""
         self._stacks = [s for group in self.param_groups for s in stacks_of(group["params"], group["blocks"])]
         # In the order of the stacks, so that these are views of vectors of all entries.
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
         if any(p.dtype != torch.float64 for p in self._parameters):
             raise ValueError("LevenbergMarquardt computes in float64, and there are parameters of another type.")
-        self._grams = [{} for _ in self._stacks]
+        self._grams: list[dict] = [{} for _ in self._stacks]
         self._blocks = [stack.blocks for stack in self._stacks for _ in stack.parameters]
         self._generator = torch.Generator(self._parameters[0].device).manual_seed(0)
-        self._damping, self._growth = None, 2.0
+        self._damping: Any = None
+        self._growth = 2.0
 
     @torch.no_grad()
     def step(self, closure):

@@ -146,7 +146,8 @@ class PatchHSS(FieldNetwork):
         self.patch = tuple(map(min, wanted, self.grid_in))
         self.grid = tuple(-(-n // p) for n, p in zip(self.grid_in, self.patch, strict=True))
         self.coordinates = coordinates
-        ranks, depths = self._trees(rank, levels) if hss_channels else ((), ())
+        ranks, depths = self._trees(rank, levels)
+        self.rank, self.levels = max(ranks), max(depths)
 
         def beside(i):
             if not hss_channels or i % 2:

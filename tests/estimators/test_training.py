@@ -23,7 +23,7 @@ from sklearn_hss.metrics import relative_l2_error
 
 NETWORKS = [
     NeuralHSSRegressor(architecture="hss", init="random"),
-    NeuralHSSRegressor(architecture="convolutional", init="random"),
+    NeuralHSSRegressor(architecture="patches", init="random"),
     FNORegressor(width=4, depth=2),
     ResNetRegressor(width=4, depth=1),
     DeepONetRegressor(width=8, depth=2),
