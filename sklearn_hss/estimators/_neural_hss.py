@@ -384,14 +384,14 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     def _choose_architecture(self, X, y, rows):
         """The architecture, why, and perhaps fields and the linear fit of them."""
-        given = [
-            f"{name}={getattr(self, name)!r}" for name, default in _OF_HSS.items() if getattr(self, name) != default
-        ]
+        changed = (name for name, default in _OF_HSS.items() if getattr(self, name) != default)
+        given = [f"{name}={getattr(self, name)!r}" for name in changed]
         given += ["width=None"] if self.width is None else []
         if self.architecture != "auto":
-            if self.architecture == "patches" and (given or self.init == "linear"):
+            refused = [*given, *(["init='linear'"] if self.init == "linear" else [])]
+            if self.architecture == "patches" and refused:
                 raise ValueError(
-                    f"{(*given, "init='linear'")[0]} does not apply to architecture='patches'; use 'hss', or leave it out."
+                    f"{refused[0]} does not apply to architecture='patches'; use architecture='hss', or leave it out."
                 )
             return self.architecture, f"architecture={self.architecture!r}"
         if given:
