@@ -119,7 +119,7 @@ _ARCHITECTURES = {
     },
 }
 # Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
-_LINEAR, _ENOUGH = 0.1, 500
+_LINEAR, _ENOUGH = 0.1, 1000
 
 
 def ridge_error(X, Y):
