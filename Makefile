@@ -31,7 +31,7 @@ test-rounding: $(VENV)/installed-test
 	$(BIN)/python tests/rounding.py --seeds $(SEEDS) --room $(ROOM)
 
 # Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "trained" has the paper's data and takes
-# days, in pieces of less than an hour, "paper" wants a GPU.
+# a day on two cores, in pieces of less than an hour, "paper" wants a GPU.
 BUDGET ?= cpu
 paper: $(VENV)/installed-plot
 	$(BIN)/python examples/paper/run_all.py --budget $(BUDGET) --output paper-results
