@@ -32,9 +32,9 @@ from sklearn_hss.datasets import make_gray_scott, make_helmholtz, make_navier_st
 # much data as the paper has of the elliptic equations, and as we take for the paper's, which does not say, of the
 # Navier-Stokes equations. "seconds" train all networks for as long, and an eighth of that with each optimiser and rate
 # that is tried: seven hours on two cores for the elliptic equations, and for the Gray-Scott equations, with Burgers'
-# equation of Table 1, a night of eight, which is why these have state 100 on every second point of the solver's grid: the
-# paper's data take seven hours to make, and a step of its larger networks on all points most of a minute. "without": a
-# step of Green Learning, with its kernel on all pairs of 4,096 points, takes minutes.
+# equation of Table 1, a night of eight. That is why these have state 100 on every second point of the solver's grid:
+# the paper's data take seven hours to make, and a step of its larger networks on all points most of a minute.
+# "without": a step of Green Learning, with its kernel on all pairs of 4,096 points, takes minutes.
 BUDGETS = {
     "smoke": {
         "elliptic": (24, 6, 2, 1, 3),
