@@ -38,7 +38,8 @@ gpu:
 	timeout 200 $(PYTHON) -m pytest -q -p no:cacheprovider tests -k cuda; tests=$$?; \
 	timeout 275 $(PYTHON) examples/benchmarks/bench_gpu.py && exit $$tests
 
-# Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "paper" wants a GPU.
+# Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "trained" has the paper's data and takes
+# a day on two cores, in pieces of less than an hour, "paper" wants a GPU.
 BUDGET ?= cpu
 paper: $(VENV)/installed-plot
 	$(BIN)/python examples/paper/run_all.py --budget $(BUDGET) --output paper-results

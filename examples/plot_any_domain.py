@@ -71,7 +71,7 @@ class FlatRidge(RidgeCV):
         return super().predict(X.reshape(len(X), -1)).reshape(-1, *self.shape_)
 
 
-training = {"max_epochs": 80, "batch_size": 4, "lr": 4e-3, "dtype": "float32", "random_state": 0}
+training = {"settings": "paper", "max_epochs": 80, "batch_size": 4, "lr": 4e-3, "random_state": 0}
 rows, predictions = [], {}
 for name, (n_samples, law, domain, F, U) in problems.items():
     models = {

@@ -98,7 +98,7 @@ METHODS = {
     "Ridge": lambda n_samples: Ridge(alpha=1e-6, fit_intercept=False),
     "KernelRidge": lambda n_samples: KernelRidge(alpha=1e-6, kernel="linear"),
     "PLSRegression": lambda n_samples: PLSRegression(n_components=min(n_samples - 1, 20), scale=False),
-    "Neural-HSS, AdamW": lambda n_samples: NeuralHSSRegressor(init="random", dtype="float32", random_state=0),
+    "Neural-HSS, AdamW": lambda n_samples: NeuralHSSRegressor(init="random", settings="paper", random_state=0),
 }
 STYLES = dict(zip(METHODS, ["C0o-", "C2x:", "C1s--", "C3v--", "C4^--", "C5d-"], strict=True))
 DATA = {
@@ -137,7 +137,7 @@ MODELS = {
     "HSSRegressor(form='forward')": HSSRegressor(form="forward", random_state=0),
     "least squares": LinearRegression(fit_intercept=False),
     "Ridge(alpha=1e-6)": Ridge(alpha=1e-6, fit_intercept=False),
-    "Neural-HSS, AdamW": NeuralHSSRegressor(init="random", dtype="float32", random_state=0),
+    "Neural-HSS, AdamW": NeuralHSSRegressor(init="random", settings="paper", random_state=0),
 }
 rows = []
 for training, (inputs, outputs) in TRAINING.items():

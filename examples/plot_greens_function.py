@@ -44,7 +44,7 @@ kernels = {"exact": exact}
 print("Relative L2 error, of the kernel and of u for new forcings:\n")
 for n_samples in (100, 10):
     green = GreenLearningRegressor(
-        width=50, depth=4, lr=1e-2, max_epochs=1000, dtype="float32", random_state=0, verbose=1
+        width=50, depth=4, settings="paper", lr=1e-2, max_epochs=1000, random_state=0, verbose=1
     )
     for name, model in (("Green Learning", green), ("HSSRegressor", HSSRegressor(random_state=0))):
         start = time.perf_counter()

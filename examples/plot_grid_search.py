@@ -21,7 +21,7 @@ from sklearn_hss.metrics import relative_l2_scorer
 F, U = make_poisson(n_samples=120, n_points=128, random_state=0)
 
 search = GridSearchCV(
-    NeuralHSSRegressor(init="random", max_epochs=150, batch_size=16, dtype="float32", random_state=0),
+    NeuralHSSRegressor(init="random", settings="paper", max_epochs=150, batch_size=16, random_state=0),
     {"rank": [1, 2, 4], "levels": [1, 2, 3]},
     scoring=relative_l2_scorer,
     cv=3,

@@ -26,7 +26,7 @@ F, U = make_poisson(n_samples=300, n_points=128, random_state=0)
 SIZES = [12, 25, 50, 100, 200]
 MODELS = {
     "Neural-HSS, random start": NeuralHSSRegressor(
-        rank=2, levels=3, init="random", batch_size=16, dtype="float32", random_state=0
+        rank=2, levels=3, init="random", settings="paper", batch_size=16, random_state=0
     ),
     "Neural-HSS": NeuralHSSRegressor(rank=2, levels=3, random_state=0),
     "Ridge(alpha=1)": Ridge(alpha=1.0, fit_intercept=False),

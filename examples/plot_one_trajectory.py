@@ -42,21 +42,12 @@ times, U = make_burgers(40, 128, random_state=0, **settings)
 U_train, U_test = U[:20], U[20:]
 
 
-def networks(kernel_size, **training):
-    """Fourier neural operator and Neural-HSS, as steps in time."""
-    training = {"dtype": "float32", "random_state": 0, **training}
-    hss = {
-        "init": "random",
-        "width": 16,
-        "depth": 2,
-        "local_depth": 1,
-        "kernel_size": kernel_size,
-        "embedding_dim": None,
-    }
-    hss |= {"activation": "gelu", "bias": True, "lifting": "auto", "projection": "auto"}
+def networks(**training):
+    """Fourier neural operator and Neural-HSS with convolutions, as steps in time."""
+    training = {"random_state": 0, **training}
     return {
         "FNO": RolloutRegressor(FNORegressor(width=16, **training)),
-        "Neural-HSS": RolloutRegressor(NeuralHSSRegressor(**hss, **training)),
+        "Neural-HSS": RolloutRegressor(NeuralHSSRegressor(architecture="convolutional", init="random", **training)),
     }
 
 
@@ -70,7 +61,7 @@ def errors_of(model, trajectories):
 
 errors, pictures = {}, {}
 for size in (1, 5, 20):
-    models = networks(9, max_epochs=max(60 // size, 6), batch_size=16, lr=3e-3)
+    models = networks(max_epochs=max(60 // size, 6), batch_size=16, lr=3e-3)
     if size < 20:
         models["law"] = LocalEvolutionRegressor(degree=2, dt=0.1, spacing=1 / 128, random_state=0)
     for name, model in models.items():
@@ -95,7 +86,7 @@ for size in (1, 5, 20):
 rates = {"pattern": "maze", "diffusivities": (8e-5, 4e-5), "parameter_channels": False}
 _, V = make_gray_scott(2, (64, 64), states=range(20, 41), return_trajectories=True, random_state=0, verbose=0, **rates)
 V_train, V_test = V[:1, :10], V[1:]
-models = networks(3, max_epochs=10, batch_size=1, lr=2e-3, grid_shape=(64, 64))
+models = networks(max_epochs=10, batch_size=1, lr=2e-3, grid_shape=(64, 64))
 models["law"] = LocalEvolutionRegressor(dt=10.0, spacing=2 / 64, grid_shape=(64, 64), random_state=0)
 for name, model in models.items():
     start = time.perf_counter()

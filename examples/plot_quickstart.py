@@ -47,7 +47,7 @@ MODELS = {
     "HSSRegressor": HSSRegressor(random_state=0),
     "Neural-HSS": NeuralHSSRegressor(rank=2, levels=3, random_state=0, verbose=1),
     "Neural-HSS, random start": NeuralHSSRegressor(
-        rank=2, levels=3, init="random", dtype="float32", random_state=0, verbose=1
+        rank=2, levels=3, init="random", settings="paper", random_state=0, verbose=1
     ),
     "Ridge(alpha=1)": Ridge(alpha=1.0, fit_intercept=False),
     "least squares": LinearRegression(fit_intercept=False),
@@ -96,9 +96,7 @@ top[0].legend(fontsize="small", loc="lower left")
 
 STYLES = ("C0o-", "C3^-", "C5d-", "C1s--", "C2x:")
 for axis, test in zip(bottom, TESTS, strict=True):
-    for style, (name, curve) in zip(
-        ("C0o-", "C3^-", "C5d-", "C1s--", "C2x:"), table.groupby("model", sort=False), strict=True
-    ):
+    for style, (name, curve) in zip(STYLES, table.groupby("model", sort=False), strict=True):
         axis.loglog(curve["samples"], curve[test], style, label=name, markerfacecolor="none")
     axis.axhline(1, color="k", linewidth=0.5)
     axis.set(xlabel="training samples")

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -12,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib.externals.loky import get_reusable_executor
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 
 from sklearn_hss import FNORegressor
-from sklearn_hss.datasets import make_gray_scott
+from sklearn_hss.datasets import make_gray_scott, make_heat, make_poisson
 from sklearn_hss.estimators._base import BaseNeuralRegressor
+from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer, trajectory_l2_scorer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Those that take seconds; all others are slow, new ones too.
@@ -42,8 +44,9 @@ def quick_or_slow(name, *values):
 def test_example(path, monkeypatch, tmp_path):
     train = BaseNeuralRegressor._train
 
-    def short_train(self, train_data, valid_data, n_epochs, **kwargs):
-        train(self, train_data, valid_data, 2, **kwargs)
+    def short_train(self, train_data, valid_data, partial):
+        self._training = replace(self._training, max_epochs=2)
+        train(self, train_data, valid_data, partial)
 
     monkeypatch.setattr(BaseNeuralRegressor, "_train", short_train)
     monkeypatch.setenv("MPLBACKEND", "Agg")
@@ -217,7 +220,7 @@ def test_paper_compares_means_over_seeds(paper):
         ]
     ]
     table = pd.DataFrame(rows).assign(
-        equation="Heat", data="all", train_error=0.0, shifted_error=np.nan, fit_seconds=1.0, code="abc"
+        equation="Heat", data="all", train_error=0.0, shifted_error=np.nan, fit_seconds=1.0, training="soap", code="abc"
     )
     fno, ridge = study.compare(table, {("Heat", "FNO"): ("7", 0.4)}).itertuples()
     assert (fno.seeds, fno.failures, fno.parameters, fno.paper_parameters) == (2, 0, 7, "7")
@@ -267,6 +270,83 @@ def test_paper_law_goes_from_the_first_state_to_the_later_one(paper):
     np.testing.assert_array_equal(seen[::2, 0].reshape(3, -1), X)
     np.testing.assert_allclose(law.estimator_.predict(seen[:, 0]), seen[:, 1], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(law.estimator_.predict(seen[::2, 1])[:, :2], seen[1::2, 0, :2], rtol=1e-10, atol=1e-12)
+
+
+def test_paper_tunes_networks(paper):
+    settings, study = paper("_settings"), paper("_study")
+    X, y = make_poisson(30, 32, random_state=0)
+    good = {"optimizer": ["adamw"], "lr": [1e-3, 1e-2]}
+    network = FNORegressor(width=4, modes=4, depth=1, max_epochs=20, random_state=0)
+    model = settings.Tuned(network, [good, {"optimizer": ["soap"], "lr": [1e-9]}], 8000.0, relative_l2_scorer).fit(X, y)
+    # Six of thirty samples are held out, and the candidates judged on these, as by hand.
+    ((train, test),) = ShuffleSplit(1, test_size=6, random_state=0).split(X)
+    rates = [("adamw", 1e-3), ("adamw", 1e-2), ("soap", 1e-9)]
+    errors = [
+        relative_l2_error(
+            y[test], clone(network).set_params(optimizer=name, lr=lr).fit(X[train], y[train]).predict(X[test])
+        )
+        for name, lr in rates
+    ]
+    best = model.best_estimator_
+    assert (best.optimizer, best.lr) == rates[np.argmin(errors)]
+    assert best.max_seconds == 8000
+    again = clone(network).set_params(optimizer=best.optimizer, lr=best.lr).fit(X, y)  # on all samples
+    assert study.training_of(model) == f"adamw {best.lr:g}, 20 epochs of 15"
+    np.testing.assert_allclose(relative_l2_error(again.predict(X), model.predict(X)), 0, atol=1e-4)
+
+
+def test_paper_tunes_time_stepping_and_leaves_the_rest(paper):
+    settings, study = paper("_settings"), paper("_study")
+    networks = settings.table_3(settings="auto")
+    models = {name: settings.time_stepping(model) for name, model in (networks | {"ridge": Ridge()}).items()}
+    tuned = settings.tuned(models, 0.2, trajectory_l2_scorer, lm=True)
+    assert tuned["ridge"] is models["ridge"]
+    assert tuned[settings.LINEAR_START].estimator.max_seconds == 0.2
+    tried = {
+        name: {value for grid in model.candidates for value in grid["optimizer"]}
+        for name, model in tuned.items()
+        if isinstance(model, settings.Tuned)
+    }
+    assert set(tried) == set(networks) - {settings.LINEAR_START}
+    assert {name for name, optimizers in tried.items() if "lm" in optimizers} == {"Neural-HSS"}
+    trajectories = make_heat(6, 32, solver="exact", return_trajectories=True, random_state=0)[1][:, ::10]
+    model = tuned["Neural-HSS"].fit(trajectories)
+    assert np.isfinite(trajectory_l2_scorer(model, trajectories))
+    network = study.inside(model)
+    assert (network.settings, network.max_seconds) == ("auto", 0.2)
+    assert len(model.cv_results_["params"]) == 7
+    # The tables of the paper say all that they said before.
+    assert all(model.settings == "paper" for model in settings.table_3().values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table_1", "table_2", "figure_2", "figure_3"])
+def test_paper_trained(name, paper, tmp_path, monkeypatch, capsys):
+    script = paper(name)
+    budget = {**script.BUDGETS["trained"], **script.BUDGETS["smoke"]}
+    seconds = budget["seconds"]
+    budget["seconds"] = dict.fromkeys(seconds, 0.2) if isinstance(seconds, dict) else 0.2
+    budget.pop("on", None)
+    monkeypatch.setitem(script.BUDGETS, "trained", budget)
+    models = ["FNO", "Neural-HSS", "Neural-HSS, linear start"]
+    script.main(["--budget", "trained", "--n-jobs", "1", "--output", str(tmp_path), "--models", *models])
+    assert "Failed" not in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "trained" / f"{name}.csv", comment="#")
+    assert set(table["model"]) == set(models)
+    assert table["training"].str.contains("adamw|soap|lm|no training").all()
+
+
+def test_paper_runs_a_part(paper, tmp_path, capsys):
+    table_1, figure_6, study = paper("table_1"), paper("figure_6"), paper("_study")
+    arguments = ["--budget", "smoke", "--n-jobs", "1", "--output", str(tmp_path)]
+    table = table_1.main([*arguments, "--models", "ridge", "--equations", "Heat", "Burgers"])
+    assert table["equation"].tolist() == ["Heat", "Burgers"]
+    with pytest.raises(study.NothingToDo, match="there are: Heat, Poisson, Neumann, Burgers"):
+        table_1.main([*arguments, "--equations", "Helmholtz"])
+    with pytest.raises(study.NothingToDo, match=r"'Ridge'.* there are: Neural-HSS"):
+        table_1.main([*arguments, "--models", "Ridge"])
+    with pytest.raises(study.NothingToDo, match=r"trained.* there are: smoke, cpu, paper"):
+        figure_6.main(["--budget", "trained", "--output", str(tmp_path)])
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ SETTINGS = {
 def error(n_samples, seed, settings):
     """Test error of one fit."""
     F, U = make_poisson(n_samples=2000, random_state=0)
-    model = NeuralHSSRegressor(rank=2, levels=3, init="random", random_state=seed, **{"dtype": "float32", **settings})
-    model.fit(F[:n_samples], U[:n_samples])
+    model = NeuralHSSRegressor(rank=2, levels=3, init="random", settings="paper", random_state=seed)
+    model.set_params(**settings).fit(F[:n_samples], U[:n_samples])
     return relative_l2_error(U[1000:], model.predict(F[1000:]))
 
 

@@ -45,7 +45,7 @@ FORMS = ("HSS in every 2nd conv. block", "FNO", "dilated ResNet")
 HSS = FORMS[0]
 #: The paper's network, as a correction.
 PAPER_HSS = {
-    "init": "random", "max_epochs": 100, "batch_size": 16, "lr": 3e-3, "dtype": "float32", "grid_shape": N_POINTS
+    "init": "random", "settings": "paper", "max_epochs": 100, "batch_size": 16, "lr": 3e-3, "grid_shape": N_POINTS
 }  # fmt: skip
 
 

@@ -98,6 +98,7 @@ def main(n_train=200, n_seeds=2, max_epochs=500, problems=PROBLEMS, **training):
                 models = [
                     NeuralHSSRegressor(
                         init=init,
+                        settings="paper",
                         batch_size=32,
                         max_epochs=max_epochs,
                         dtype="float32",

@@ -219,7 +219,7 @@ def three(grid=None):
                 "weight_decay": 0.0,
             }
             return NeuralHSSRegressor(
-                init="random", batch_size=16, max_epochs=300, dtype="float32", random_state=0, verbose=1, **settings
+                init="random", settings="paper", batch_size=16, max_epochs=300, random_state=0, verbose=1, **settings
             )
 
         rows.append(({"model": "Neural-HSS, AdamW, 300 steps (paper: 16,000)"}, runs, adamw))

@@ -44,7 +44,7 @@ PROBLEMS: dict[str, Callable] = {
 def networks(n_axes, **training):
     """The paper's two networks (Tables 5 and 9), from random weights."""
     rates = {"lr": 1e-3, "weight_decay": 1e-3} if n_axes == 1 else {"lr": 8e-4, "weight_decay": 1e-5}
-    training = {"batch_size": 32, "dtype": "float32", "random_state": 0, **rates, **training}
+    training = {"settings": "paper", "batch_size": 32, "random_state": 0, **rates, **training}
     return {
         "FNO": FNORegressor(**PAPER_FNO[n_axes], **training),
         "Neural-HSS": NeuralHSSRegressor(init="random", **training),

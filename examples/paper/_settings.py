@@ -6,6 +6,9 @@ has 4 layers for the Neumann problem (102K), ResNet 48 channels on 2-D elliptic 
 2-D is 65K and not the paper's 37K. Its lifting and projection are dense for Burgers' equation only: for the Gray-Scott
 and Navier-Stokes equations Section 3.2 has dense ones, too, but one alone, between 128 x 128 points, has 268M
 numbers, and the paper's network 329K. tests/nn/test_parameter_counts.py prints all numbers beside the paper's.
+
+Networks train as these tables say, or with ``settings="auto"`` as the estimators do by default; :func:`tuned` then
+chooses their optimisers and learning rates.
 """
 
 import numpy as np
@@ -13,7 +16,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -32,11 +35,20 @@ from sklearn_hss import (
 from sklearn_hss.datasets import make_gray_scott
 from sklearn_hss.metrics import relative_l2_scorer, trajectory_l2_scorer
 
+LINEAR_START = "Neural-HSS, linear start"
 #: What is fitted to as much data as the paper has where training all networks takes too long; on linear problems.
-ON_ALL_DATA = ("Neural-HSS, linear start", "least squares", "ridge", "HSSRegressor")
+ON_ALL_DATA = (LINEAR_START, "least squares", "ridge", "HSSRegressor")
 #: Name of the local laws, and the numbers of simulations that are enough for them.
 LAW = "LocalEvolutionRegressor"
 N_BURGERS, N_GRAY_SCOTT = 3, 12
+#: What :class:`Tuned` tries of every network, rates around those that are "auto"; and of a small Neural-HSS.
+CANDIDATES = (
+    {"optimizer": ["adamw"], "lr": [7e-4, 2e-3, 6e-3]},
+    {"optimizer": ["soap"], "lr": [2e-3, 6e-3, 2e-2]},
+)
+LEVENBERG_MARQUARDT = {"optimizer": ["lm"]}
+#: Part of its seconds that a network trains with each candidate.
+TRIAL = 1 / 8
 
 
 def standardised(model, grid_shape):
@@ -138,30 +150,93 @@ def gray_scott_law(n_points, n_steps):
     return GrayScottLaw(law, (5, 20), n_steps)
 
 
+class Tuned(MetaEstimatorMixin, BaseEstimator):
+    """A network that is trained for some seconds, with the optimiser and rate that are best on samples held out.
+
+    A fifth of the training samples is held out, a hundred at most. The best candidate starts again, on all of them.
+
+    Parameters
+    ----------
+    estimator : regressor
+        One of this package's networks, or time stepping around one.
+    candidates : list of dict
+        Grids of the network's parameters, as those of ``GridSearchCV``.
+    max_seconds : float
+        Seconds of the training; those of a candidate are `TRIAL` of them.
+    scoring : callable
+        A scorer of scikit-learn.
+    """
+
+    def __init__(self, estimator, candidates, max_seconds, scoring):
+        self.estimator = estimator
+        self.candidates = candidates
+        self.max_seconds = max_seconds
+        self.scoring = scoring
+
+    def fit(self, X, y=None):
+        """Try the candidates, and train with the best."""
+        names = self.estimator.get_params()
+        network = next(name for name in names if name.endswith("max_seconds")).removesuffix("max_seconds")
+        grid = [{network + name: values for name, values in candidate.items()} for candidate in self.candidates]
+        model = clone(self.estimator).set_params(**{f"{network}max_seconds": TRIAL * self.max_seconds})
+        held_out = ShuffleSplit(1, test_size=min(max(len(X) // 5, 1), 100), random_state=0)
+        search = GridSearchCV(model, grid, cv=held_out, scoring=self.scoring, refit=False).fit(X, y)
+        self.cv_results_ = search.cv_results_
+        model.set_params(**search.best_params_, **{f"{network}max_seconds": self.max_seconds})
+        self.best_estimator_ = model.fit(X, y)
+        return self
+
+    def predict(self, X):
+        """Predict with the trained network."""
+        return self.best_estimator_.predict(X)
+
+
+def tuned(models, max_seconds, scoring=relative_l2_scorer, lm=False):
+    """`models`, of which networks train for as many seconds each.
+
+    Those that start from random weights choose their optimiser and rate; with `lm`, Neural-HSS may take
+    Levenberg-Marquardt. The linear start has the values of "auto": every candidate would fit the same map again, which
+    takes long and is mostly all there is to it.
+    """
+    found = {}
+    for name, model in models.items():
+        seconds = [parameter for parameter in model.get_params() if parameter.endswith("max_seconds")]
+        if not seconds:
+            found[name] = model
+        elif name == LINEAR_START:
+            found[name] = clone(model).set_params(**{seconds[0]: max_seconds})
+        else:
+            candidates = [*CANDIDATES, LEVENBERG_MARQUARDT] if lm and name == "Neural-HSS" else [*CANDIDATES]
+            found[name] = Tuned(model, candidates, max_seconds, scoring)
+    return found
+
+
+def _training(paper, given):
+    """Arguments of networks: those of a table of the paper, but for what is given, or what is given alone."""
+    return given if given.get("settings") == "auto" else {"settings": "paper", "dtype": "float32", **paper, **given}
+
+
 def _neural_hss(linear_start=(), **settings):
     """The paper's model from random weights, and from the fitted linear map, with settings that suit this one."""
+    settings["architecture"] = "hss"
     return {
         "Neural-HSS": NeuralHSSRegressor(init="random", **settings),
-        "Neural-HSS, linear start": NeuralHSSRegressor(**{"init": "linear", **settings, **dict(linear_start)}),
+        LINEAR_START: NeuralHSSRegressor(**{"init": "linear", **settings, **dict(linear_start)}),
     }
 
 
 def convolutional(**settings):
     """Neural-HSS for nonlinear problems: HSS matrices per channel in every second block of convolutions."""
     form = {
+        "architecture": "convolutional",
         "rank": 2,
         "levels": "auto",
         "outer_rank": 1,
         "depth": 2,
         "width": 16,
-        "local_depth": 1,
-        "kernel_size": 9,
         "embedding_dim": None,
         "lifting": "auto",
         "projection": "auto",
-        "activation": "gelu",
-        "bias": True,
-        "residual": False,
     }
     return NeuralHSSRegressor(**{**settings, **form})
 
@@ -173,8 +248,8 @@ def table_3(fno_depth=6, linear_start=(), **training):
     sine modes have HSS rank 10; the maps of rank 2 that fit them are local, explicit steps that are too long, and
     rollouts with them blow up.
     """
-    training = {"max_epochs": 1000, "batch_size": 256, "lr": 1e-3, "min_lr": 1e-5, "weight_decay": 1e-3, **training}
-    training = {"dtype": "float32", **training}
+    paper = {"max_epochs": 1000, "batch_size": 256, "lr": 1e-3, "min_lr": 1e-5, "weight_decay": 1e-3}
+    training = _training(paper, training)
     return {
         **_neural_hss(linear_start, rank=2, levels=3, depth=3, **training),
         "FNO": FNORegressor(width=32, modes=12, depth=fno_depth, **training),
@@ -187,12 +262,11 @@ def table_3(fno_depth=6, linear_start=(), **training):
 def table_4(**training):
     """Burgers' equation."""
     full_rank = {"lifting": "dense", "projection": "dense"}  # Section 3.2
-    training = {"max_epochs": 1500, "batch_size": 256, "lr": 5e-4, "min_lr": 1e-6, "weight_decay": 1e-3, **training}
-    training = {"dtype": "float32", **training}
+    paper = {"max_epochs": 1500, "batch_size": 256, "lr": 5e-4, "min_lr": 1e-6, "weight_decay": 1e-3}
+    training = _training(paper, training)
+    form = {"rank": 32, "levels": 3, "depth": 4, "embedding_dim": 1024, "architecture": "hss"}
     return {
-        "Neural-HSS": NeuralHSSRegressor(
-            rank=32, levels=3, depth=4, embedding_dim=1024, init="random", **full_rank, **training
-        ),
+        "Neural-HSS": NeuralHSSRegressor(init="random", **form, **full_rank, **training),
         "FNO": FNORegressor(width=64, modes=32, depth=6, **training),
         "ResNet": ResNetRegressor(width=150, depth=12, **training),
         "DeepONet": DeepONetRegressor(width=512, depth=4, **training),
@@ -205,8 +279,8 @@ def table_5(green_learning_width=128, **training):
     The linear start has one layer with leaves of half the axis: 37K numbers, as the paper prints for Neural-HSS. It is
     in float64, as the simple models are; all other networks are in float32.
     """
-    training = {"max_epochs": 500, "batch_size": 128, "lr": 8e-4, "min_lr": 1e-5, "weight_decay": 1e-5, **training}
-    training = {"dtype": "float32", **training}
+    paper = {"max_epochs": 500, "batch_size": 128, "lr": 8e-4, "min_lr": 1e-5, "weight_decay": 1e-5}
+    training = _training(paper, training)
     linear_start = {"levels": 1, "depth": 1, "dtype": "float64"}
     return {
         **_neural_hss(linear_start, rank=2, levels=2, outer_rank=8, depth=3, **training),
@@ -220,10 +294,11 @@ def table_5(green_learning_width=128, **training):
 
 def table_7(**training):
     """Navier-Stokes and Gray-Scott equations."""
-    training = {"max_epochs": 10, "batch_size": 64, "lr": 1e-3, "min_lr": 1e-5, "weight_decay": 0.0, **training}
-    training = {"dtype": "float32", **training}
+    paper = {"max_epochs": 10, "batch_size": 64, "lr": 1e-3, "min_lr": 1e-5, "weight_decay": 0.0}
+    training = _training(paper, training)
+    form = {"rank": 8, "levels": 2, "outer_rank": 8, "depth": 3, "architecture": "hss"}
     return {
-        "Neural-HSS": NeuralHSSRegressor(rank=8, levels=2, outer_rank=8, depth=3, init="random", **training),
+        "Neural-HSS": NeuralHSSRegressor(init="random", **form, **training),
         # 32 modes of both signs: 2.1M numbers, if complex ones count once.
         "FNO": FNORegressor(width=32, modes=16, depth=4, **training),
         "ResNet": ResNetRegressor(width=166, depth=4, **training),
@@ -235,14 +310,16 @@ def table_7(**training):
 def table_8(n_steps=16_000, n_train=256, batch_size=16, **training):
     """Three-dimensional Poisson equation: as many steps for every number of training samples, but whole epochs."""
     n_epochs = -(-n_steps // -(-n_train // batch_size))
-    training = {"max_epochs": n_epochs, "batch_size": batch_size, "min_lr": 1e-5, "weight_decay": 0.0, **training}
-    training = {"dtype": "float32", **training}
-    fast = {**training, "lr": 5e-3, "min_lr": 1e-3}
+    paper = {"max_epochs": n_epochs, "min_lr": 1e-5, "weight_decay": 0.0}
+    training["batch_size"] = batch_size
+    fast, slow, training = (
+        _training({**paper, **rates}, training) for rates in ({"lr": 5e-3, "min_lr": 1e-3}, {"lr": 1e-4}, {"lr": 1e-3})
+    )
     return {
         **_neural_hss(rank=4, levels=2, outer_rank=2, depth=1, **fast),
         "FNO": FNORegressor(width=14, modes=8, depth=2, **fast),
-        "ResNet": ResNetRegressor(width=48, depth=2, lr=1e-4, **training),
-        "DeepONet": DeepONetRegressor(width=128, depth=4, lr=1e-3, **training),
+        "ResNet": ResNetRegressor(width=48, depth=2, **slow),
+        "DeepONet": DeepONetRegressor(width=128, depth=4, **training),
     }
 
 

@@ -24,16 +24,21 @@ from tqdm.auto import tqdm
 import sklearn_hss
 from sklearn_hss.metrics import relative_l2_scorer
 
-RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "code")  # of `fit`
+RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters", "training", "code")  # of `fit`
 #: Sizes of networks, and of local laws, with the budget "smoke".
 SMALL = {"width": 8, "degree": 1, "radius": 1}
 
 
-class NoSuchModel(SystemExit):
-    """A script has none of the models that ``--models`` names."""
+#: What ``--budget`` takes; not all scripts have all. "smoke" are tiny networks; "cpu" has less data than the paper, and
+#: the settings of its networks; "trained" its data, and settings that are tuned; "paper" all that it has.
+BUDGETS = ("smoke", "cpu", "trained", "paper")
 
-    def __init__(self, models, known):
-        super().__init__(f"Of --models {models}, there is none here; there are: {', '.join(dict.fromkeys(known))}")
+
+class NothingToDo(SystemExit):
+    """A script has nothing of what the options ask for."""
+
+    def __init__(self, wanted, known):
+        super().__init__(f"Of {wanted}, there is none here; there are: {', '.join(dict.fromkeys(known))}")
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,15 @@ def fit(key, problem, estimator, n_train):
     Returns
     -------
     dict
-        What `RESULTS` names.
+        What `RESULTS` names. The error on training samples is that of as many as there are for testing.
     """
     X, y = problem.make()
     fitted = []
 
     def scorer(model, X, y=None):
         fitted.append(model)  # which learning_curve does not return
-        return problem.scorer(model, X, y)
+        some = slice(problem.n_test)  # of the training samples, there may be many
+        return problem.scorer(model, X[some], None if y is None else y[some])
 
     n_pool = len(X) - problem.n_test
     _, train, test, seconds, _ = learning_curve(
@@ -116,6 +122,7 @@ def fit(key, problem, estimator, n_train):
         "shifted_error": -problem.scorer(fitted[0], *problem.make_shifted()) if problem.make_shifted else np.nan,
         "fit_seconds": seconds[0, 0],
         "n_parameters": count_parameters(fitted[0]),
+        "training": training_of(fitted[0]),
         "code": code(),
     }
 
@@ -194,15 +201,38 @@ class Remembered(MetaEstimatorMixin, BaseEstimator):
         return self.estimator_.predict(X)
 
 
-def count_parameters(model):
-    """Number of fitted numbers of one of our estimators, or of a linear or kernel model of scikit-learn."""
-    for attribute in ("n_parameters_", "coef_", "dual_coef_"):
-        if hasattr(model, attribute):
-            return int(np.size(getattr(model, attribute))) if attribute != "n_parameters_" else model.n_parameters_
+def inside(model):
+    """The fitted model inside of searches, rollouts and pipelines."""
+    if any(hasattr(model, attribute) for attribute in ("n_parameters_", "coef_", "dual_coef_")):
+        return model
     for attribute in ("estimator_", "best_estimator_", "regressor_"):
         if hasattr(model, attribute):
-            return count_parameters(getattr(model, attribute))
-    return count_parameters(model[-1])  # of a pipeline
+            return inside(getattr(model, attribute))
+    return inside(model[-1])  # of a pipeline
+
+
+def count_parameters(model):
+    """Number of fitted numbers of one of our estimators, or of a linear or kernel model of scikit-learn."""
+    model = inside(model)
+    if hasattr(model, "n_parameters_"):
+        return model.n_parameters_
+    return int(np.size(model.coef_ if hasattr(model, "coef_") else model.dual_coef_))
+
+
+def training_of(model):
+    """Optimiser, rate and epochs of a network; nothing of other models."""
+    model = inside(model)
+    if not hasattr(model, "training_"):
+        return ""
+    if not model.n_iter_:
+        return "no training"
+    rate = "" if model.training_["optimizer"] == "lm" else f" {model.training_['lr']:g}"
+    return f"{model.training_['optimizer']}{rate}, {model.n_iter_} epochs of {model.training_['batch_size']}"
+
+
+def duration(n_epochs, batch_size, seconds):
+    """How long networks train: in words."""
+    return f"{seconds} s of training" if seconds else f"{n_epochs} epochs, batches of {batch_size}"
 
 
 def tasks(equation, data, problem, n_train, models):
@@ -229,28 +259,46 @@ class Study:
     def __init__(self, doc, budgets, arguments=None, backends=("loky",)):
         parser = argparse.ArgumentParser(description=doc.split("\n")[0])
         parser.add_argument(
-            "--budget", choices=budgets, default="cpu", help="smoke: tiny networks; paper: for a GPU; default: cpu"
+            "--budget",
+            choices=BUDGETS,
+            default="cpu",
+            help="smoke: tiny networks; trained: the paper's data and hours; paper: for a GPU; default: cpu",
         )
         parser.add_argument(
             "--seeds", type=int, help="number of seeds of the networks, on the same data; default: the budget's"
         )
         parser.add_argument("--models", nargs="+", default=None, help="names of the models to train; default: all")
+        parser.add_argument("--equations", nargs="+", default=None, help="equations, as tables have them; default: all")
         parser.add_argument("--n-jobs", type=int, default=2, help="number of fits at a time, default: 2")
         parser.add_argument("--output", type=Path, default=Path("paper-results"), help="folder of the results")
         parser.add_argument("--backend", choices=backends, default=backends[0], help="what runs fits side by side")
         options = parser.parse_args(arguments)
         self.backend = options.backend
         self.budget = options.budget
-        self.settings = budgets[options.budget]
+        if self.budget not in budgets:
+            raise NothingToDo(f"--budget {self.budget}", budgets)
+        self.settings = budgets[self.budget]
         if options.seeds is not None and options.seeds < 1:
             parser.error(f"argument --seeds: {options.seeds} must be at least 1")
         self.seeds = range(options.seeds or self.settings.get("seeds", 1))
-        self.n_jobs, self.models = options.n_jobs, options.models
+        self.n_jobs = min(options.n_jobs, self.settings.get("n_jobs", options.n_jobs))
+        self.models, self.equations = options.models, options.equations
         self.output = options.output / options.budget
         self.output.mkdir(parents=True, exist_ok=True)
         self.data_home = str(self.output / "data")
         # All fits are forgotten when the text of `fit` changes.
         self.fit = joblib.Memory(self.output / "fits", verbose=0).cache(fit, ignore=["problem", "estimator", "n_train"])
+
+    def wants(self, model, equation):
+        """Whether the options name both, or do not restrict them."""
+        return (not self.models or model in self.models) and (not self.equations or equation in self.equations)
+
+    def nothing_to_do(self, known):
+        """The error to raise where nothing is wanted; `known` are pairs of models and equations."""
+        models, equations = zip(*known, strict=True)
+        if self.equations and not set(self.equations) & set(equations):
+            return NothingToDo(f"--equations {self.equations}", equations)
+        return NothingToDo(f"--models {self.models}", models)
 
     def run(self, tasks):
         """Do all fits that an earlier run has not finished.
@@ -267,7 +315,7 @@ class Study:
         """
         jobs = []
         for task in tasks:
-            if self.models and task["model"] not in self.models:
+            if not self.wants(task["model"], task["equation"]):
                 continue
             parameters = task["estimator"].get_params()
             random = [name for name in parameters if name.endswith("random_state")]
@@ -275,14 +323,15 @@ class Study:
                 name: least
                 for name, value in parameters.items()
                 for ending, least in (SMALL.items() if self.budget == "smoke" else ())
-                if name.endswith(ending) and value is not None
+                # Without a width of their own, networks have a single channel; laws choose whatever is "auto".
+                if name.endswith(ending) and (isinstance(value, int) or (value == "auto" and ending != "width"))
             }
             trained = any(name.endswith("max_epochs") for name in parameters)
             for seed in self.seeds if trained else [0]:
                 estimator = clone(task["estimator"]).set_params(**dict.fromkeys(random, seed), **small)
                 jobs.append(({**task, "seed": seed}, estimator))
         if not jobs:
-            raise NoSuchModel(self.models, (task["model"] for task in tasks))
+            raise self.nothing_to_do([(task["model"], task["equation"]) for task in tasks])
         arguments = []
         for task, estimator in jobs:
             problem, n_train = task["problem"], task["n_train"]
@@ -329,7 +378,8 @@ class Study:
     def save(self, name, table):
         """Write `table` to ``<name>.csv``, with a comment that says where it comes from."""
         options = f"--budget {self.budget} --seeds {len(self.seeds)} --n-jobs {self.n_jobs}"
-        options += f" --models {' '.join(map(repr, self.models))}" if self.models else ""
+        for option, values in (("models", self.models), ("equations", self.equations)):
+            options += f" --{option} {' '.join(map(repr, values))}" if values else ""
         with open(self.output / f"{name}.csv", "w") as file:
             file.write(f"# {name}; examples/paper {options}; {versions()}\n")
             table.to_csv(file, index=False, float_format="%.4g")
@@ -375,6 +425,7 @@ def compare(table, published):
         train_error=("train_error", "mean"),
         shifted_error=("shifted_error", "mean"),
         fit_seconds=("fit_seconds", "mean"),
+        training=("training", lambda texts: "; ".join(texts.dropna().unique())),
         code=("code", "first"),
     ).reset_index()
     names = [(row.equation, row.model.split(",")[0]) for row in means.itertuples()]
@@ -399,7 +450,7 @@ def as_text(means):
             shifted = "" if np.isnan(row.shifted_error) else f"{row.shifted_error:.1e}"
             lines.append(
                 f"{row.model:<28} {row.parameters:>11,} {row.paper_parameters:>8} {row.error:>8.1e} {spread:>20} "
-                f"{paper[0]:>8} {paper[1]:>8} {shifted:>8} {row.fit_seconds:>8.1f}"
+                f"{paper[0]:>8} {paper[1]:>8} {shifted:>8} {row.fit_seconds:>8.1f}  {row.training}".rstrip()
             )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _settings import table_7
-from _study import NoSuchModel, Remembered, Study, pairs
+from _study import Remembered, Study, pairs
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_hss.datasets import make_gray_scott
@@ -96,8 +96,8 @@ def search(study, seed):
 
 def main(arguments=None):
     study = Study(__doc__, BUDGETS, arguments, backends=("loky", "dask"))
-    if study.models and "Neural-HSS" not in study.models:
-        raise NoSuchModel(study.models, ["Neural-HSS"])
+    if not study.wants("Neural-HSS", "Gray-Scott"):
+        raise study.nothing_to_do([("Neural-HSS", "Gray-Scott")])
     with backend(study.backend, study.n_jobs):
         tables = [search(study, seed) for seed in study.seeds]
     settings = study.settings

@@ -6,8 +6,11 @@ Table 1.
 
 import matplotlib.pyplot as plt
 from _study import Study, curves
-from table_1 import BUDGETS, equation_tasks
+from table_1 import BUDGETS as ALL_BUDGETS
+from table_1 import equation_tasks
 
+#: Training for each beta takes as much of a night as for beta = 1.
+BUDGETS = {name: settings for name, settings in ALL_BUDGETS.items() if name != "trained"}
 BETAS = (1.0, 1e-2, 1e-4)
 
 

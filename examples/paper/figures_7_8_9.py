@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from _settings import table_3, table_4, table_5, table_7
-from _study import NoSuchModel, Study
+from _study import Study
 from sklearn.base import clone
 from torch.utils.benchmark import Timer
 
@@ -37,7 +37,7 @@ def network(estimator, X, y):
 def main(arguments=None):
     study = Study(__doc__, BUDGETS, arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = []
+    rows, known = [], []
     for case in study.settings["cases"]:
         table, shape_in, shape_out, batch_size = CASES[case]
         batch_size = max(1, batch_size // study.settings["divisor"])
@@ -45,7 +45,8 @@ def main(arguments=None):
         for name, estimator in table(grid_shape=grid, batch_size=batch_size).items():
             if name == "Neural-HSS, linear start" or (len(grid) == 2 and name in study.settings["without"]):
                 continue
-            if study.models and name not in study.models:
+            known.append((name, case))
+            if not study.wants(name, case):
                 continue
             x, y = torch.randn(batch_size, *shape_in, device=device), torch.randn(batch_size, *shape_out, device=device)
             net = network(estimator, x[:1].cpu().numpy(), y[:1].cpu().numpy()).to(device)
@@ -65,11 +66,12 @@ def main(arguments=None):
                 flush=True,
             )
     if not rows:
-        raise NoSuchModel(study.models, table_5())
+        raise study.nothing_to_do(known)
     results = pd.DataFrame(rows)
     study.save("figures_7_8_9", results)
 
-    figure, axes = plt.subplots(2, len(study.settings["cases"]), figsize=(13, 5.5), squeeze=False, layout="constrained")
+    n_cases = results["equation"].nunique()
+    figure, axes = plt.subplots(2, n_cases, figsize=(13, 5.5), squeeze=False, layout="constrained")
     for column, (case, group) in zip(axes.T, results.groupby("equation", sort=False), strict=True):
         for axis, key in zip(column, ("forward", "forward + backward"), strict=True):
             axis.barh(group["model"][::-1], group[key][::-1] * 1e3)

@@ -15,7 +15,7 @@ import figures_7_8_9
 import pandas as pd
 import table_1
 import table_2
-from _study import NoSuchModel, Study, as_text
+from _study import NothingToDo, Study, as_text
 
 SCRIPTS = (table_1, table_2, figure_2, figure_3, figure_5, figure_6, figures_7_8_9)
 
@@ -27,7 +27,7 @@ def main(arguments=None):
         print(f"\n=== {script.__doc__.splitlines()[0]}", flush=True)
         try:
             tables.append(script.main(arguments))
-        except NoSuchModel as nothing_to_do:
+        except NothingToDo as nothing_to_do:
             print(nothing_to_do)
         except Exception:  # the others have results to show
             traceback.print_exc()

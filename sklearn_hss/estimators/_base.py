@@ -46,6 +46,7 @@ from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
+from ._noise import white_noise
 from ._score import FieldRegressorMixin
 from ._training import OPTIMIZERS, PAPER, Network, Training, document_training, resolve
 
@@ -55,6 +56,9 @@ __all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
+# Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found by
+# trial: there are fewer directions in which weights matter than weights.
+_VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU where seconds end the training.
@@ -103,6 +107,7 @@ class _Net(NeuralNet):
         self.inside = inside
         # Captured steps by the shapes of their batches; None where steps are not captured.
         self.schedule, self.autocast, self.graphs = None, False, None
+        self.shrinkage, self.shrunk = 0.0, None
         super().__init__(module, **arguments)
 
     def initialize_optimizer(self, triggered_directly=None):
@@ -133,7 +138,16 @@ class _Net(NeuralNet):
         loss = (losses if weight is None else losses * weight).mean()
         if training and self.penalty:
             loss = loss + self.penalty * self.module_.penalty()
+        if training and self.shrinkage:
+            loss = loss + self.shrinkage * torch.stack([p.square().sum() for p in self.weights()]).sum()
         return loss
+
+    def weights(self):
+        """All parameters but the slopes of activations, which are not small by nature."""
+        if self.shrunk is None:
+            groups = parameter_groups(self.module_)
+            self.shrunk = [p for group in groups if not group["slopes"] for p in group["params"]]
+        return self.shrunk
 
     def train_step(self, batch, **arguments):
         if self.training.needs_float64:
@@ -167,6 +181,8 @@ class _Net(NeuralNet):
         target, weight = y if isinstance(y, tuple) else (y, None)
         found = residuals(self.loss, self.module_(x), target, self.n_modes, self.inside)
         found = found * (len(x) ** -0.5 if weight is None else (weight / len(x)).sqrt()[:, None])
+        if self.shrinkage:
+            found = torch.cat([found.flatten(), *(self.shrinkage**0.5 * p.flatten() for p in self.weights())])
         if self.penalty:
             found = torch.cat([found.flatten(), self.penalty**0.5 * (self.module_.slopes - 1)])
         return found
@@ -189,7 +205,7 @@ class _Net(NeuralNet):
 
     def __getstate__(self):
         # What only serves a run of training is of no use, and cannot be loaded everywhere.
-        return {**super().__getstate__(), "graphs": None, "schedule": None, "inside": None}
+        return {**super().__getstate__(), "graphs": None, "schedule": None, "inside": None, "shrunk": None}
 
 
 @torch.no_grad()
@@ -617,9 +633,21 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         slope_rate = getattr(self, "slope_rate", "auto")
         grid = tuple(map(max, *(fields.grid for fields in self._shapes)))
         self._training = resolve(
-            {**wanted, "slope_rate": slope_rate}, self._network, grid, n_samples, self.n_parameters_, self.max_seconds
+            {**wanted, "slope_rate": slope_rate},
+            self._network,
+            grid,
+            n_samples,
+            self.n_parameters_,
+            self.max_seconds,
+            squares=self._precision_allowed == "float64" and not callable(self.loss),
         )
         self.training_ = {name: getattr(self._training, name) for name in (*names, "slope_rate")}
+
+    @property
+    def _precision_allowed(self):
+        """The type of the network, or the best one that it may still get."""
+        continued = hasattr(self.net_, "history") and len(self.net_.history) > 0
+        return self._precision if continued else self.dtype or "float64"
 
     def _set_scales(self, train, shapes):
         """Offsets and scales of inputs and targets, from the training samples."""
@@ -634,6 +662,21 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 offset, scale = standard_scales(array, fields.n_channels, train[3], inside=inside, by_point=by_point)
             found.append((offset, scale))
         (self.x_offset_, self.x_scale_), (self.y_offset_, self.y_scale_) = found
+        self.shrinkage_ = self._find_shrinkage(train[1] if train[3] is None else train[1][train[3]])
+
+    def _find_shrinkage(self, y):
+        """Variance of white noise in the scaled targets over that of all weights, if it is worth while."""
+        fields, inside = self._shapes[1], self._domain.outputs
+        default = self.settings == "auto" and self.loss == "l2"
+        # With many more equations than unknowns, noise is not learned.
+        if not default or len(y) * fields.size > 2 * self.n_parameters_:
+            return 0.0
+        sizes = np.sqrt(np.mean(np.square(y.reshape(len(y), len(self.y_scale_), -1) / self.y_scale_[:, None]), (0, 2)))
+        noise = white_noise(y, fields.grid, fields.n_channels, inside) / self.y_scale_
+        if not (noise > _VISIBLE * sizes).any():
+            return 0.0
+        weights = torch.cat([p.detach().flatten() for p in self.net_.weights()])
+        return float(_SHRINKAGE * np.mean(noise**2) / (len(y) * weights.double().square().mean()))
 
     def _cast(self, dtype):
         """Give the network another type."""
@@ -735,6 +778,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _set_loss(self, net):
         net.inside, net.loss, net.n_modes = self._inside(), self.loss, len(self._shapes[1].grid)
         net.batch_size, net.autocast, net.penalty = self._training.batch_size, self._precision == "bfloat16", 0.0
+        net.shrinkage = self.shrinkage_
 
     def _train(self, train, valid, partial):
         net, training = self.net_, self._training

@@ -80,6 +80,10 @@ _FITTED_ATTRIBUTES = """
     training_ : dict
         The values in use of `optimizer`, `lr`, `min_lr`, `max_epochs`, `batch_size`, `weight_decay`, `gradient_clip`
         and `scale`.
+    shrinkage_ : float
+        Factor of the sum of squares of all weights in the training loss: zero, unless the targets show noise (more than
+        a thousandth, by differences of high order along the grid) that so few data would let the network learn. Then it
+        is what makes the weights the most probable ones, for a normal prior with the variance of the initial weights.
     history_ : list of dict
         One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
         the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
@@ -201,7 +205,7 @@ def _steps(optimizer, n_modes):
     return {"lm": 60, "soap": 2000}.get(optimizer, 4000)
 
 
-def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds):
+def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares=True):
     """Values for all that is "auto".
 
     Parameters
@@ -213,6 +217,8 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds):
         The larger of the grids of input and output.
     n_samples, n_parameters : int
     max_seconds : float or None
+    squares : bool, default=True
+        Whether "lm" can be used.
 
     Returns
     -------
@@ -222,7 +228,7 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds):
     if wanted["settings"] == "paper":
         base = PAPER
     else:
-        optimizer = given.get("optimizer") or _choose_optimizer(network, grid, n_parameters)
+        optimizer = given.get("optimizer") or _choose_optimizer(network, grid, n_parameters, squares)
         base = _measured(optimizer, network, grid, n_samples)
         if "batch_size" in given:
             base = replace(base, batch_size=given["batch_size"])
@@ -232,7 +238,8 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds):
             n_batches = ceil(n_samples / min(base.batch_size, n_samples))
             base = replace(base, max_epochs=max(1, ceil(_steps(optimizer, len(grid)) / n_batches)))
     if "lr" in given and "min_lr" not in given:
-        base = replace(base, min_lr=given["lr"] / 100)
+        paper = wanted["settings"] == "paper"
+        base = replace(base, min_lr=min(base.min_lr, given["lr"]) if paper else given["lr"] / 100)
     return replace(base, **given)
 
 
@@ -246,10 +253,10 @@ def _equal(size, n_samples):
     return ceil(n_samples / ceil(n_samples / size))
 
 
-def _choose_optimizer(network, grid, n_parameters):
+def _choose_optimizer(network, grid, n_parameters, squares):
     if not network.structured:
         return "adamw"
-    return "lm" if len(grid) == 1 and n_parameters <= 200_000 else "soap"
+    return "lm" if squares and len(grid) == 1 and n_parameters <= 200_000 else "soap"
 
 
 def _measured(optimizer, network, grid, n_samples):

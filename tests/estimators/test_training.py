@@ -184,7 +184,7 @@ def test_the_papers_settings_are_one_word_away(poisson):
     assert model.training_ == expected
     assert (model.architecture_, model.n_iter_) == ("hss", 500)
     explicit = fitted(NETWORKS[0], *poisson, settings="paper", lr=1e-2, max_epochs=3)
-    assert (explicit.training_["lr"], explicit.training_["min_lr"], explicit.n_iter_) == (1e-2, 1e-4, 3)
+    assert (explicit.training_["lr"], explicit.training_["min_lr"], explicit.n_iter_) == (1e-2, 1e-5, 3)
 
 
 def test_batches_leave_no_small_rest(poisson):
