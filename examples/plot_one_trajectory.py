@@ -43,11 +43,11 @@ U_train, U_test = U[:20], U[20:]
 
 
 def networks(**training):
-    """Fourier neural operator and Neural-HSS with convolutions, as steps in time."""
+    """Fourier neural operator and Neural-HSS on patches of the grid, as steps in time."""
     training = {"random_state": 0, **training}
     return {
         "FNO": RolloutRegressor(FNORegressor(width=16, **training)),
-        "Neural-HSS": RolloutRegressor(NeuralHSSRegressor(architecture="convolutional", init="random", **training)),
+        "Neural-HSS": RolloutRegressor(NeuralHSSRegressor(architecture="patches", init="random", **training)),
     }
 
 

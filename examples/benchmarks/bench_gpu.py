@@ -5,7 +5,7 @@ Every row has a time, that of something else, and their ratio; below 1, the firs
 1. "fit": a training step of `fit` over one of a bare loop for the same network on the same device, with the data there,
    fused AdamW (or SOAP), and one launch after the other. "kernels" is how long the device computes in a step of the
    bare loop, "busy" that over the time of a step of `fit`. What is done once is left out: the time for few steps is
-   subtracted from that for many. A convolutional network also trains in bfloat16, over float32.
+   subtracted from that for many. Neural-HSS on patches also trains in bfloat16, over float32.
 2. HSS matrices of float64 over dense ones: product with 64 vectors, factorisation, solution.
 3. Generators of data on the device over the same on the CPU, with the threads that OMP_NUM_THREADS allows.
 
@@ -35,14 +35,14 @@ from sklearn_hss.datasets import make_gray_scott, make_helmholtz, make_navier_st
 from sklearn_hss.nn import SOAP
 
 HSS = {"architecture": "hss", "init": "random"}
-CONVOLUTIONAL = {"architecture": "convolutional", "init": "random"}
+PATCHES = {"architecture": "patches", "init": "random"}
 # Label, estimator, grid, batch size.
 FITS = [
     ("Neural-HSS", NeuralHSSRegressor(**HSS, optimizer="adamw"), 256, 256),
     ("Neural-HSS, SOAP", NeuralHSSRegressor(**HSS, optimizer="soap"), 256, 256),
     ("Neural-HSS", NeuralHSSRegressor(**HSS, optimizer="adamw"), (64, 64), 64),
     ("Neural-HSS, SOAP", NeuralHSSRegressor(**HSS, optimizer="soap"), (64, 64), 64),
-    ("Neural-HSS, convolutional", NeuralHSSRegressor(**CONVOLUTIONAL, optimizer="adamw"), (64, 64), 32),
+    ("Neural-HSS, patches", NeuralHSSRegressor(**PATCHES, optimizer="adamw"), (64, 64), 32),
     ("FNO", FNORegressor(), 256, 64),
     ("FNO", FNORegressor(), (64, 64), 32),
     ("ResNet", ResNetRegressor(), 256, 64),
@@ -53,7 +53,7 @@ FITS = [
 ]
 QUICK_FITS = [
     ("Neural-HSS, SOAP", NeuralHSSRegressor(**HSS, rank=1, levels=1, optimizer="soap"), 16, 4),
-    ("Neural-HSS, convolutional", NeuralHSSRegressor(**CONVOLUTIONAL, rank=1, levels=1, width=2, depth=1), (8, 8), 4),
+    ("Neural-HSS, patches", NeuralHSSRegressor(**PATCHES, rank=1, levels=1, width=2, depth=1), (8, 8), 4),
 ]
 STEPS, QUICK_STEPS = (20, 120), (2, 4)
 SIZES, QUICK_SIZES = (4096, 16384), (64,)
@@ -153,7 +153,7 @@ def training_steps(table, label, estimator, grid, batch_size, steps):
     size = "x".join(map(str, grid)) if isinstance(grid, tuple) else str(grid)
     times = fit_and_bare(table, estimator, grid, batch_size, steps)
     table.add(f"fit: {label}, {size}, batch {batch_size}", "bare loop", *times)
-    if "convolutional" in label:
+    if "patches" in label:
         coarse = copy.deepcopy(estimator).set_params(dtype="bfloat16")
         seconds = fit_and_bare(table, coarse, grid, batch_size, steps)[0]
         table.add("fit: the same in bfloat16", "float32", seconds, times[0])

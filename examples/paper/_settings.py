@@ -225,19 +225,10 @@ def _neural_hss(linear_start=(), **settings):
     }
 
 
-def convolutional(**settings):
-    """Neural-HSS for nonlinear problems: HSS matrices per channel in every second block of convolutions."""
-    form = {
-        "architecture": "convolutional",
-        "rank": 2,
-        "levels": "auto",
-        "outer_rank": 1,
-        "depth": 2,
-        "width": 16,
-        "embedding_dim": None,
-        "lifting": "auto",
-        "projection": "auto",
-    }
+def patches(**settings):
+    """Neural-HSS for nonlinear problems, on patches of the grid; its sizes are the default ones."""
+    form = dict.fromkeys(("rank", "levels", "outer_rank", "depth", "width", "lifting", "projection"), "auto")
+    form |= {"architecture": "patches", "embedding_dim": None}
     return NeuralHSSRegressor(**{**settings, **form})
 
 

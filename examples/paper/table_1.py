@@ -16,7 +16,7 @@ from _settings import (
     N_BURGERS,
     ON_ALL_DATA,
     burgers_law,
-    convolutional,
+    patches,
     simple_models,
     table_3,
     table_4,
@@ -113,7 +113,7 @@ def models(equation, n_points, n_train, seconds=None, **training):
         found = table_3(linear_start={"rank": 10, "levels": "auto", "depth": 1}, **training)
     else:
         found = table_4(**training)
-        found["Neural-HSS, convolutional"] = convolutional(**found["Neural-HSS"].get_params())
+        found["Neural-HSS, patches"] = patches(**found["Neural-HSS"].get_params())
     found |= simple_models(n_train * N_STEPS[equation], n_points)
     found = {name: time_stepping(model) for name, model in found.items()}
     return tuned(found, seconds, trajectory_l2_scorer, lm=equation == "heat") if seconds else found

@@ -14,8 +14,8 @@ from _settings import (
     LAW,
     N_GRAY_SCOTT,
     ON_ALL_DATA,
-    convolutional,
     gray_scott_law,
+    patches,
     simple_models,
     standardised,
     table_5,
@@ -174,7 +174,7 @@ def other_tasks(study, equation, n_points, n_train, n_test, n_epochs, batch_size
         arguments["n_points"], n_channels = grid, 1
         # Nearly linear, but for the mean field that `standardised` takes away.
         models["Neural-HSS, linear start"] = clone(models["Neural-HSS"]).set_params(init="linear")
-    models["Neural-HSS, convolutional"] = convolutional(**models["Neural-HSS"].get_params())
+    models["Neural-HSS, patches"] = patches(**models["Neural-HSS"].get_params())
     models |= simple_models(n_train, n_channels * n_points**2, grid)
     if equation.startswith("Navier"):
         models = {name: standardised(model, grid) for name, model in models.items()}

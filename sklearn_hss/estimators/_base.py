@@ -56,8 +56,8 @@ __all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
-# Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found by
-# trial: there are fewer directions in which weights matter than weights.
+# Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found
+# by trial: there are fewer directions in which weights matter than weights.
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12

@@ -31,9 +31,9 @@ def _channels(fields, n_channels, rows):
 def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=False):
     """Offsets and scales that standardise every channel.
 
-    The offset is the mean over samples and points; with `by_point`, the mean field, as far as it is not what the mean
-    of so few samples is by chance (the factor of James and Stein). The scale is the deviation from it. Where that is
-    zero, the scale is 1.
+    The offset is the mean over samples and points; with `by_point`, the mean field, where that explains more than half
+    of the variance: else it is in the way of networks that do the same everywhere. The scale is the deviation from it.
+    Where that is zero, the scale is 1.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=Fals
     offset = grand
     if by_point and n > 1:
         deviation = (mean - grand) * counts
-        chance = np.maximum(square / n - mean**2, 0).sum(1) / (n - 1)
-        energy = np.square(deviation).sum(1)
-        factor = np.clip(1 - chance / np.where(energy > 0, energy, 1), 0, 1)
-        offset = grand + factor[:, None] * deviation
+        within = np.maximum(square / n - mean**2, 0).sum(1)
+        # What the mean of so few samples is by chance does not count.
+        explained = np.square(deviation).sum(1) - within / (n - 1)
+        offset = grand + np.where(explained > within, 1.0, 0.0)[:, None] * deviation
     # The mean of (u - offset)².
     variance = (square / n - 2 * offset * mean + offset**2 * counts).sum(1) / n_points
     scale = np.sqrt(np.maximum(variance, 0))

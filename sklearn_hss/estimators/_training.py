@@ -44,8 +44,8 @@ _TRAINING_PARAMETERS = """
         Largest norm of the gradient; longer ones are scaled down to it. None: any.
     scale : {"auto", "max", "standard", None}, default="auto"
         What is done to every channel of inputs and targets, and undone in `predict`. "max" divides by the largest
-        magnitude in the training data, as the paper does. "standard" subtracts the mean of the inputs, and the mean
-        field of the targets as far as it stands out, and divides by the standard deviation. "auto" is "max" for
+        magnitude in the training data, as the paper does. "standard" subtracts the mean, or the mean field of the
+        targets if that explains most of their variance, and divides by the standard deviation. "auto" is "max" for
         networks that are linear, at their start at least, else "standard".
     validation_fraction : float or None, default=None
         Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
