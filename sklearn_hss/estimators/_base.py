@@ -584,7 +584,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
-            self._start_error = math.inf if partial else self._initialise(self.net_.module_, *taken(train), seen)
+            X, y, sample_weight = taken(train)
+            start = math.inf if partial else self._initialise(self.net_.module_, X, y, sample_weight, seen)
+            self._start_error = start
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 self._cast("float64" if self._training.needs_float64 else "float32")
             self.net_.training = self._training

@@ -56,7 +56,7 @@ def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=Fals
         counts = inside.reshape(n_channels, -1).astype(float)
     # Divided by the largest magnitude first: squares may exceed the range of the numbers.
     unit = max_scales(fields, n_channels, rows)
-    n, total, square = 0, 0.0, 0.0
+    n, total, square = 0, np.zeros_like(counts), np.zeros_like(counts)
     for channels in _channels(fields, n_channels, rows):
         scaled = channels / unit[:, None] * counts
         n, total, square = n + len(scaled), total + scaled.sum(0), square + np.square(scaled).sum(0)

@@ -98,7 +98,7 @@ _OF_HSS = {
     "slope_penalty": 0.0,
 }
 #: Values of "auto" by architecture; None leaves them to the module, which knows the grid.
-_ARCHITECTURES = {
+_ARCHITECTURES: dict[str, dict] = {
     "hss": {
         "depth": 3,
         "outer_rank": 8,

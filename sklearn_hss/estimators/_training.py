@@ -157,7 +157,7 @@ class Training:
 
     def make_optimizer(self, groups):
         """Optimiser of the groups of :func:`sklearn_hss.nn.parameter_groups`."""
-        make = OPTIMIZERS.get(self.optimizer, self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
+        make: Callable = OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
         if self.needs_float64:
             # Its steps have no rates, and slopes at kinks do not suit a quadratic model.
             return make([group for group in groups if not group["slopes"]] or groups, lr=self.lr)
@@ -260,26 +260,23 @@ def _choose_optimizer(network, grid, n_parameters, squares):
 
 
 def _measured(optimizer, network, grid, n_samples):
-    """Values from bench_optimizers.py."""
-    n_points = prod(grid)
-    common = {"max_epochs": None, "scale": "max" if network.structured or network.linear else "standard"}
-    if optimizer == "lm":
-        return Training(
-            optimizer, 1.0, 1.0, batch_size=_equal(128, n_samples), weight_decay=0.0, gradient_clip=None, **common
-        )
-    if optimizer == "soap":
-        lr = 1e-2 if len(grid) == 1 else 2e-2
-        size = _equal(min(max(40_000 // n_points, 8), 256), n_samples)
-        return Training(
-            optimizer, lr, lr / 100, batch_size=size, weight_decay=0.0, gradient_clip=None, slope_rate=1e-3, **common
-        )
-    return Training(
-        optimizer,
-        network.lr,
-        network.lr / 100,
+    """Values that benchmarks found to be good: bench_trained.py on linear problems, bench_nonlinear.py on others."""
+    n_points, linear = prod(grid), network.structured or network.linear
+    found = Training(
+        optimizer=optimizer,
+        lr=network.lr,
+        min_lr=network.lr / 100,
+        max_epochs=None,
         batch_size=_equal(16, n_samples),
         weight_decay=1e-3,
         gradient_clip=1.0,
+        scale="max" if linear else "standard",
         slope_rate=1e-3 if network.structured else 1.0,
-        **common,
     )
+    if optimizer == "lm":
+        found = replace(found, lr=1.0, min_lr=1.0, batch_size=_equal(128, n_samples), weight_decay=0.0)
+    if optimizer == "soap":
+        lr = 1e-2 if len(grid) == 1 else 2e-2
+        size = min(max(40_000 // n_points, 8), 256)
+        found = replace(found, lr=lr, min_lr=lr / 100, batch_size=_equal(size, n_samples), weight_decay=0.0)
+    return found if optimizer == "adamw" else replace(found, gradient_clip=None)

@@ -89,7 +89,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._growth = 2.0
 
     @torch.no_grad()
-    def step(self, closure):
+    def step(self, closure):  # type: ignore[override]
         """Make a step.
 
         Parameters
