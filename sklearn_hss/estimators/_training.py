@@ -157,7 +157,7 @@ class Training:
 
     def make_optimizer(self, groups):
         """Optimiser of the groups of :func:`sklearn_hss.nn.parameter_groups`."""
-        make: Callable = OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
+        make: Any = OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
         if self.needs_float64:
             # Its steps have no rates, and slopes at kinks do not suit a quadratic model.
             return make([group for group in groups if not group["slopes"]] or groups, lr=self.lr)
