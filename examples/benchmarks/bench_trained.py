@@ -41,7 +41,7 @@ PROBLEMS = {
 MODELS = {
     "Neural-HSS": NeuralHSSRegressor(init="random", architecture="hss"),
     "FNO": FNORegressor(),
-    "ResNet": ResNetRegressor(dilations=(1, 2, 4, 8)),
+    "ResNet": ResNetRegressor(),
     "DeepONet": DeepONetRegressor(),
 }
 #: Optimisers and rates that are tried, without a rate those of "lm".

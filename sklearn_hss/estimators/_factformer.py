@@ -5,6 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 from .._parameters import Count
 from ..nn import FactFormer
 from ._base import BaseNeuralRegressor, document_training, field_arguments
+from ._training import Network
 
 
 @document_training
@@ -120,6 +121,10 @@ class FactFormerRegressor(BaseNeuralRegressor):
         self.verbose = verbose
         self.grid_shape = grid_shape
         self.mask = mask
+
+    @property
+    def _network(self):
+        return Network(lr=2e-3)
 
     def _make_module(self, inputs, outputs):
         if len(inputs.grid) > 3:

@@ -24,9 +24,9 @@ class FNORegressor(BaseNeuralRegressor):
         three dimensions.
     modes : int, tuple of int or "auto", default="auto"
         Number of Fourier modes that are kept in every dimension. "auto" is the paper's, 12 in one dimension and 8 in
-        several, or less where the grid has fewer.
+        several, or less where the grid has fewer; without ``settings="paper"`` at most a third of its points.
     depth : int or "auto", default="auto"
-        Number of layers. "auto" is the paper's: 6, 4 and 2.
+        Number of layers. "auto" is 4, 4 and 2 in one, two and three dimensions, with ``settings="paper"`` 6, 4 and 2.
     coordinates : bool, default=True
         Whether the places of the points are further input channels.
     {training_parameters}
@@ -127,14 +127,17 @@ class FNORegressor(BaseNeuralRegressor):
         if n_modes > 3:
             raise ValueError(f"FNORegressor is for fields of one to three dimensions; X has the grid {inputs.grid}.")
         modes = self.modes
+        paper = self.settings == "paper"
         if modes == "auto":
-            modes = tuple(min(12 if n_modes == 1 else 8, most) for most in largest_modes(inputs.grid))
+            third = (n if paper else max(n // 3, 1) for n in inputs.grid)
+            most = map(min, largest_modes(inputs.grid), third)
+            modes = tuple(min(12 if n_modes == 1 else 8, m) for m in most)
         modes = (modes,) * n_modes if isinstance(modes, Integral) else tuple(modes)
         arguments = {
             **field_arguments(inputs, outputs),
             "width": (32, 16, 14)[n_modes - 1] if self.width == "auto" else self.width,
             "modes": modes,
-            "depth": (6, 4, 2)[n_modes - 1] if self.depth == "auto" else self.depth,
+            "depth": (6 if paper else 4, 4, 2)[n_modes - 1] if self.depth == "auto" else self.depth,
             "coordinates": self.coordinates,
         }
         return FNO, arguments, {"modes_": modes}

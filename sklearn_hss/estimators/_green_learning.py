@@ -154,7 +154,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     @property
     def _network(self):
-        return Network(linear=True)
+        return Network(linear=True, lr=2e-3)
 
     def _make_module(self, inputs, outputs):
         for name, fields in (("X", inputs), ("y", outputs)):

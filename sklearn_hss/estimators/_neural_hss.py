@@ -438,7 +438,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _network(self):
         form = self._module_form
         structured = self.architecture_ == "hss" and form["activation"] == "leaky_relu" and form["width"] is None
-        return Network(structured=structured, lr=4e-3)
+        return Network(structured=structured)
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)

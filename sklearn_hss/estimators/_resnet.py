@@ -17,14 +17,16 @@ class ResNetRegressor(BaseNeuralRegressor):
     Parameters
     ----------
     width : int or "auto", default="auto"
-        Number of channels. "auto" is that of the paper's tables for elliptic problems: 48, 64 and 48 in one, two and
-        three dimensions.
+        Number of channels. "auto" is 24 in one dimension and 16 in several; with ``settings="paper"`` that of the
+        paper's tables for elliptic problems: 48, 64 and 48 in one, two and three dimensions.
     depth : int or "auto", default="auto"
-        Number of blocks, each of two convolutions. "auto" is the paper's: 12, 4 and 2.
+        Number of blocks, each of two convolutions. "auto" is 4; with ``settings="paper"`` 12, 4 and 2.
     kernel_size : int, default=3
         Number of points per dimension that a convolution reaches, odd.
-    dilations : tuple of int, default=(1,)
-        Distances of these points, block after block and then from the first again. ``(1, 2, 4, 8)`` sees much farther.
+    dilations : tuple of int or "auto", default="auto"
+        Distances of these points, block after block and then from the first again. "auto" is ``(1, 2, 4, 8)`` in one
+        dimension and ``(1, 2, 4)`` in several, as far as the grid has so many points; with ``settings="paper"``
+        ``(1,)``.
     padding_mode : {"zeros", "circular", "reflect", "replicate"}, default="zeros"
         What the fields are continued with beyond the boundary; "circular" is for periodic ones.
     {training_parameters}
@@ -58,7 +60,7 @@ class ResNetRegressor(BaseNeuralRegressor):
         "width": [Count(1), StrOptions({"auto"})],
         "depth": [Count(1), StrOptions({"auto"})],
         "kernel_size": [Count(1)],
-        "dilations": [tuple, list],
+        "dilations": [tuple, list, StrOptions({"auto"})],
         "padding_mode": [StrOptions({"zeros", "circular", "reflect", "replicate"})],
     }
 
@@ -68,7 +70,7 @@ class ResNetRegressor(BaseNeuralRegressor):
         depth="auto",
         *,
         kernel_size=3,
-        dilations=(1,),
+        dilations="auto",
         padding_mode="zeros",
         settings="auto",
         optimizer="auto",
@@ -124,12 +126,18 @@ class ResNetRegressor(BaseNeuralRegressor):
     def _make_module(self, inputs, outputs):
         # The module refuses more dimensions than three.
         i = min(len(inputs.grid), 3) - 1
+        paper = self.settings == "paper"
+        widths, depths = ((48, 64, 48), (12, 4, 2)) if paper else ((24, 16, 16), (4, 4, 4))
+        dilations = self.dilations
+        if dilations == "auto":
+            most = (1, 2, 4) if i else (1, 2, 4, 8)
+            dilations = most[:1] if paper else tuple(d for d in most if d == 1 or d < min(inputs.grid))
         arguments = {
             **field_arguments(inputs, outputs),
-            "width": (48, 64, 48)[i] if self.width == "auto" else self.width,
-            "depth": (12, 4, 2)[i] if self.depth == "auto" else self.depth,
+            "width": widths[i] if self.width == "auto" else self.width,
+            "depth": depths[i] if self.depth == "auto" else self.depth,
             "kernel_size": self.kernel_size,
-            "dilations": tuple(self.dilations),
+            "dilations": tuple(dilations),
             "padding_mode": self.padding_mode,
         }
         return ResNet, arguments, {}

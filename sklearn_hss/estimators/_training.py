@@ -198,7 +198,7 @@ class Network:
 
     structured: bool = False
     linear: bool = False
-    lr: float = 2e-3
+    lr: float = 4e-3
 
 
 def _steps(optimizer, n_modes):

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from skorch.callbacks import Callback, EpochScoring
 
 from sklearn_hss import NeuralHSSRegressor
 from sklearn_hss.datasets import make_poisson
+from sklearn_hss.estimators._neural_hss import ridge_error
+from sklearn_hss.estimators._noise import white_noise
 from sklearn_hss.metrics import relative_l2_error
-from sklearn_hss.nn import HSSLinear, NeuralHSS
+from sklearn_hss.nn import HSSLinear, NeuralHSS, PatchHSS
 
 
 def fast(**parameters):
@@ -593,5 +597,117 @@ def test_inputs_that_are_zero():
     model = NeuralHSSRegressor(architecture="hss", max_epochs=1, random_state=0).fit(0 * F, U)
     assert not model.predict(0 * F).any()
     # Networks with an offset predict the mean.
-    model = NeuralHSSRegressor(max_seconds=0.5, random_state=0).fit(0 * F, U)
-    assert relative_l2_error(np.tile(U.mean(axis=0), (40, 1)), model.predict(0 * F)) < 0.3
+    model = NeuralHSSRegressor(max_epochs=30, random_state=0).fit(0 * F, U)
+    assert np.ptp(model.predict(0 * F), axis=0).max() < 1e-6 * np.abs(U).max()
+    assert relative_l2_error(np.tile(U.mean(axis=0), (40, 1)), model.predict(0 * F)) < 0.9
+
+
+# The architecture by the data
+
+
+def test_linear_data_get_the_papers_network():
+    F, U = linear_data()
+    for n_samples in (15, 40):  # fewer samples than points: only a structured fit can tell
+        model = NeuralHSSRegressor(init="random", max_epochs=1, random_state=0).fit(F[:n_samples], U[:n_samples])
+        assert model.architecture_ == "hss"
+        assert "a linear map has an error of" in model.reason_
+        assert isinstance(model.net_.module_, NeuralHSS)
+
+
+@pytest.mark.parametrize("grid", [(32,), (10, 9), (4, 5, 4)])
+def test_nonlinear_data_get_patches(grid):
+    F = np.random.RandomState(0).standard_normal((40, *grid)).cumsum(axis=-1)
+    model = NeuralHSSRegressor(max_epochs=2, random_state=0).fit(F, np.abs(F))
+    assert model.architecture_ == "patches"
+    assert isinstance(model.net_.module_, PatchHSS)
+    assert model.predict(F).shape == F.shape
+    assert model.slopes_.shape == (0,)
+    assert (model.rank_, model.init_) == (2, "random")
+    assert isinstance(model.levels_, int)
+    with pytest.raises(ValueError, match="mask"):  # warm starts keep the choice
+        model.set_params(warm_start=True, mask=np.ones(grid, dtype=bool)).fit(F, np.abs(F))
+    model.set_params(mask=None).fit(F, np.abs(F))
+    assert model.n_iter_ == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"activation": "gelu"}, "activation='gelu' is given"),
+        ({"bias": True}, "bias=True is given"),
+        ({"width": None}, "width=None is given"),
+        ({"settings": "paper"}, "settings='paper'"),
+        ({"architecture": "hss"}, "architecture='hss'"),
+    ],
+)
+def test_what_is_set_wins(poisson, parameters, reason):
+    model = NeuralHSSRegressor(init="random", max_epochs=1, random_state=0, **parameters)
+    model.fit(poisson[0], np.abs(poisson[1]))
+    assert (model.architecture_, model.reason_) == ("hss", reason)
+
+
+@pytest.mark.parametrize("parameters", [{"activation": "gelu"}, {"init": "linear"}, {"slope_penalty": 1.0}])
+def test_patches_refuse_what_they_do_not_have(poisson, parameters):
+    with pytest.raises(ValueError, match="does not apply to architecture='patches'"):
+        NeuralHSSRegressor(architecture="patches", **parameters).fit(*poisson)
+
+
+def test_sizes_of_patches_can_be_set(poisson):
+    sizes = {"width": 6, "depth": 1, "kernel_size": 5, "patch_size": 4, "hss_channels": 2, "rank": 1, "levels": 1}
+    model = NeuralHSSRegressor(architecture="patches", max_epochs=1, random_state=0, **sizes).fit(*poisson)
+    module = model.net_.module_
+    assert (module.patch, module.grid, model.levels_) == ((4,), (8,), 1)
+    assert module.blocks[0].first.weight.shape == (6, 6, 5)
+
+
+def test_ridge_error_is_that_of_leaving_out_each():
+    rng = np.random.RandomState(0)
+    X, Y = rng.standard_normal((12, 5)), rng.standard_normal((12, 3))
+    largest = np.linalg.eigvalsh(X @ X.T)[-1]
+    errors = []
+    for alpha in largest * np.logspace(-12, 0, 7):
+        predicted = cross_val_predict(Ridge(alpha=alpha, fit_intercept=False), X, Y, cv=LeaveOneOut())
+        errors.append(relative_l2_error(Y, predicted))
+    assert ridge_error(X, Y) == pytest.approx(min(errors), rel=1e-6)
+
+
+# Noise
+
+
+def test_white_noise_is_seen_and_smooth_fields_are_not():
+    rng = np.random.RandomState(0)
+    x = np.arange(64) / 64
+    smooth = np.sin(2 * np.pi * (x + rng.uniform(size=(20, 1))))[:, :, None] * np.cos(2 * np.pi * x[:40])
+    noise = rng.standard_normal(smooth.shape)
+    flat = lambda fields: fields.reshape(len(fields), -1)  # noqa: E731
+    assert white_noise(flat(smooth), (64, 40)) < 1e-6
+    np.testing.assert_allclose(white_noise(flat(smooth + 0.01 * noise), (64, 40)), 0.01, rtol=0.1)
+    two = np.stack([smooth, smooth + 0.1 * noise], axis=1)
+    found = white_noise(flat(two), (64, 40), 2)
+    assert found[0] < 1e-6
+    assert found[1] == pytest.approx(0.1, rel=0.1)
+    inside = np.zeros((64, 40), dtype=bool)
+    inside[:30, :30] = True
+    dirty = np.where(inside, smooth, 7 * noise)
+    assert white_noise(flat(dirty), (64, 40), inside=inside.ravel()) < 1e-6
+    assert white_noise(np.ones((3, 5)), (5,)) == 0
+
+
+@pytest.mark.parametrize("optimizer", ["soap", "lm"])
+def test_few_noisy_samples_shrink_the_weights(optimizer):
+    F, U = make_poisson(110, 128, random_state=0)
+    noisy = U[:10] + 0.02 * U.std() * np.random.RandomState(1).standard_normal((10, 128))
+    settings = {"init": "random", "architecture": "hss", "optimizer": optimizer, "random_state": 0}
+    settings |= {"max_epochs": 30 if optimizer == "lm" else 500}
+    errors = {}
+    for label, loss in (("shrunk", "l2"), ("free", "relative_l2")):
+        model = NeuralHSSRegressor(**settings, loss=loss).fit(F[:10], noisy)
+        errors[label] = relative_l2_error(U[10:], model.predict(F[10:]))
+        assert (model.shrinkage_ > 0) == (label == "shrunk")
+    assert errors["shrunk"] < errors["free"]
+    assert NeuralHSSRegressor(**{**settings, "max_epochs": 1}).fit(F[:10], U[:10]).shrinkage_ == 0
+    many = (
+        np.tile(F, (30, 1)),
+        np.tile(U, (30, 1)) + 0.02 * U.std() * np.random.RandomState(1).standard_normal((3300, 128)),
+    )
+    assert NeuralHSSRegressor(**{**settings, "max_epochs": 1}).fit(*many).shrinkage_ == 0
