@@ -378,6 +378,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.mask = mask
 
     def _look_at(self, X, y, sample_weight, rows):
+        if self.architecture != "patches":
+            self._structure()  # refuses ranks and levels that do not fit the grid
         self.architecture_ = "hss"  # of which a linear fit is tried
         self.architecture_, self.reason_, *seen = self._choose_architecture(X, y, rows)
         return seen

@@ -96,7 +96,13 @@ class SOAP(torch.optim.Optimizer):
         self._stacks = {}
 
     def add_param_group(self, param_group):
-        """Add a group of parameters, a dict, as to every torch optimiser."""
+        """Add a group of parameters, as to every torch optimiser.
+
+        Parameters
+        ----------
+        param_group : dict
+            With ``params`` and settings of its own.
+        """
         super().add_param_group(param_group)
         self._stacks = {}
 

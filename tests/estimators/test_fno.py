@@ -34,15 +34,20 @@ def test_learns_and_predicts_in_the_units_of_the_data(data):
 )
 def test_defaults_are_those_of_the_paper_or_what_the_grid_allows(grid, width, modes, depth):
     X = np.random.RandomState(0).standard_normal((3, *grid))
-    model = FNORegressor(max_epochs=1).fit(X, X)
+    model = FNORegressor(settings="paper", max_epochs=1).fit(X, X)
     net = model.net_.module_
     assert (net.lifting.out_channels, model.modes_, len(net.spectral)) == (width, modes, depth)
+
+
+def test_modes_without_the_papers_settings_are_a_third_of_the_points():
+    X = np.random.RandomState(0).standard_normal((3, 16, 64))
+    assert FNORegressor(max_epochs=1).fit(X, X).modes_ == (5, 8)
 
 
 def test_complex_weights_count_as_two_numbers():
     X = np.random.RandomState(0).standard_normal((3, 256))
     assert FNORegressor(depth=4, max_epochs=1).fit(X, X).n_parameters_ == 102_657
-    assert FNORegressor(max_epochs=1).fit(X, X).n_parameters_ == 153_921
+    assert FNORegressor(settings="paper", max_epochs=1).fit(X, X).n_parameters_ == 153_921
 
 
 @pytest.mark.parametrize("shape", [(2, 12, 10), (24,), (6, 8, 7)])

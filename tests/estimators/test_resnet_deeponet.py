@@ -60,9 +60,16 @@ def test_learns_poisson(model, bound):
 )
 def test_structure_of_the_paper(regressor, grid, expected):
     X = white(2, *grid)
-    model = regressor(max_epochs=1, random_state=0).fit(X, X)
+    model = regressor(settings="paper", max_epochs=1, random_state=0).fit(X, X)
     assert model.n_parameters_ == expected
     assert model.predict(X).shape == X.shape
+
+
+@pytest.mark.parametrize(("grid", "dilations"), [((64,), [1, 2, 4, 8]), ((5,), [1, 2, 4, 1]), ((1, 9), [1, 1, 1, 1])])
+def test_dilations_fit_the_grid(grid, dilations):
+    X = white(4, *grid)
+    model = ResNetRegressor(max_epochs=1, random_state=0).fit(X, X)
+    assert [block[0].dilation[-1] for block in model.net_.module_.blocks] == dilations
 
 
 @each
