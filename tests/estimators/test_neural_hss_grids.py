@@ -17,7 +17,8 @@ from sklearn_hss.metrics import relative_l2_error, relative_l2_scorer
 
 
 def model(**parameters):
-    return NeuralHSSRegressor(**{"max_epochs": 2, "init": "random", "random_state": 0, **parameters})
+    fixed = {"settings": "paper", "architecture": "hss", "max_epochs": 2, "init": "random", "random_state": 0}
+    return NeuralHSSRegressor(**{**fixed, **parameters})
 
 
 def white(*shape, seed=0):
@@ -104,7 +105,7 @@ def test_shapes_and_channels(shape, target, grid_shape):
 
 def test_predictions_are_those_of_the_module():
     X, Y = white(4, 2, 12, 16), white(4, 12, 16, seed=1)
-    fitted = model(grid_shape=(12, 16), width=3).fit(X, Y)
+    fitted = model(grid_shape=(12, 16), width=3, dtype="float64").fit(X, Y)
     with torch.no_grad():
         scaled = torch.from_numpy(X / np.abs(X).max(axis=(0, 2, 3), keepdims=True))
         expected = fitted.net_.module_(scaled).numpy() * np.abs(Y).max()
@@ -157,8 +158,8 @@ def test_recompute_changes_nothing(fields):
 def test_validation_and_weights(fields):
     F, U = fields
     weight = np.tile([1, 2], 8)
-    weighted = model(max_epochs=5).fit(F, U, sample_weight=weight)
-    copied = model(max_epochs=5).fit(np.repeat(F, weight, axis=0), np.repeat(U, weight, axis=0))
+    weighted = model(max_epochs=5, dtype="float64").fit(F, U, sample_weight=weight)
+    copied = model(max_epochs=5, dtype="float64").fit(np.repeat(F, weight, axis=0), np.repeat(U, weight, axis=0))
     np.testing.assert_allclose(weighted.predict(F), copied.predict(F), rtol=1e-7, atol=1e-8 * np.abs(U).max())
     validated = model(max_epochs=5, validation_fraction=0.25, early_stopping=True).fit(F, U)
     assert all("valid_loss" in row for row in validated.history_)
@@ -252,6 +253,9 @@ def test_steps_of_the_default_size_improve_the_start_from_a_law():
     assert losses[-1] < losses[0]
     assert max(losses) < 2 * losses[0]
     assert largest_generator(fitted) < 30
+    preconditioned = model(init="linear", levels=1, outer_rank=4, max_epochs=15, settings="auto").fit(F, U)
+    assert preconditioned.training_["optimizer"] == "soap"
+    assert preconditioned.history_[-1]["train_loss"] < losses[-1]
 
 
 def test_a_law_in_kronecker_products():
