@@ -444,7 +444,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         Returns
         -------
         float
-            Estimate of the mean relative error that it then has; infinity if it was left as it was.
+            Estimate of the mean relative error, noise apart, that it then has; infinity if it was left as it was.
         """
         return math.inf
 

@@ -17,6 +17,7 @@ from ..nn._hss_linear import check_rank_and_levels
 from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
 from ._batches import max_scales
 from ._linear_map import weighted_rows
+from ._noise import white_noise
 from ._training import Network, is_auto
 
 
@@ -118,6 +119,8 @@ _ARCHITECTURES: dict[str, dict] = {
         "hss_channels": 8,
     },
 }
+# Part of an error that is white noise from which on nothing else is reckoned with.
+_WHITE = 0.7
 # Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
 _LINEAR, _ENOUGH = 0.1, 1000
 
@@ -215,8 +218,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     init : {"auto", "linear", "random"}, default="auto"
         Weights before training. "random" is the paper's. "linear" fits the linear map that suits the data best, as
         :class:`HSSRegressor` does, cut to `rank`, `levels` and `outer_rank`, and makes it one of the layers; the others
-        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, there is no
-        training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
+        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, or leaves nothing
+        but white noise, there is no training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
         "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
         dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same. Where
         the samples obey a local law, as on domains that are no boxes and with any coefficients, layers of several
@@ -502,6 +505,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             module.load_state_dict(before)
             return math.inf
         self.init_ = "linear"
+        left = (U - predictions.nan_to_num()).numpy()
+        grid, inside = self._shapes[1].grid, self._domain.outputs
+        size = np.sqrt(np.mean(np.square(left if inside is None else left[:, inside])))
+        if white_noise(left, grid, inside=inside)[0] > _WHITE * size > 0:
+            return 0.0  # training could but learn the noise
         # Few samples may be reproduced without being understood, so the error on those held out counts, too.
         return max(error, found.held_out_error if verified else 1.0)
 

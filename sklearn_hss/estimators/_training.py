@@ -277,6 +277,8 @@ def _measured(optimizer, network, grid, n_samples):
         found = replace(found, lr=1.0, min_lr=1.0, batch_size=_equal(128, n_samples), weight_decay=0.0)
     if optimizer == "soap":
         lr = 1e-2 if len(grid) == 1 else 2e-2
-        size = min(max(40_000 // n_points, 8), 256)
-        found = replace(found, lr=lr, min_lr=lr / 100, batch_size=_equal(size, n_samples), weight_decay=0.0)
+        # Small batches are ahead at first, and have more noise in the end; many samples are worth a long training.
+        least = min(max(40_000 // n_points, 8), 256)
+        size = min(max(least, n_samples // 128), 4 * least)
+        found = replace(found, lr=lr, min_lr=lr / 1000, batch_size=_equal(size, n_samples), weight_decay=0.0)
     return found if optimizer == "adamw" else replace(found, gradient_clip=None)
