@@ -218,8 +218,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     init : {"auto", "linear", "random"}, default="auto"
         Weights before training. "random" is the paper's. "linear" fits the linear map that suits the data best, as
         :class:`HSSRegressor` does, cut to `rank`, `levels` and `outer_rank`, and makes it one of the layers; the others
-        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, or leaves nothing
-        but white noise, there is no training; otherwise training goes on from it, and it is what remains if training has not lowered the loss.
+        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, or leaves
+        nothing but white noise, there is no training; otherwise training goes on from it, and it is what remains if
+        training has not lowered the loss.
         "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
         dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same. Where
         the samples obey a local law, as on domains that are no boxes and with any coefficients, layers of several
