@@ -59,6 +59,8 @@ _AUTO = StrOptions({"auto"})
 # Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found
 # by trial: there are fewer directions in which weights matter than weights.
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
+# Numbers in the data above which float32 is faster.
+_MANY_NUMBERS = 10**5
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU where seconds end the training.
@@ -588,7 +590,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             start = math.inf if partial else self._initialise(self.net_.module_, X, y, sample_weight, seen)
             self._start_error = start
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
-                self._cast("float64" if self._training.needs_float64 else "float32")
+                many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
+                if self._training.needs_float64 or many:
+                    self._cast("float64" if self._training.needs_float64 else "float32")
             self.net_.training = self._training
             self.net_.initialize_optimizer()
         else:
@@ -661,7 +665,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 scale = max_scales(array, fields.n_channels, train[3])
             elif kind == "standard":
                 by_point = array is train[1]
-                offset, scale = standard_scales(array, fields.n_channels, train[3], inside=inside, by_point=by_point)
+                offset, scale = standard_scales(
+                    array, fields.n_channels, train[3], weight=train[2], inside=inside, by_point=by_point
+                )
             found.append((offset, scale))
         (self.x_offset_, self.x_scale_), (self.y_offset_, self.y_scale_) = found
         self.shrinkage_ = self._find_shrinkage(train[1] if train[3] is None else train[1][train[3]])

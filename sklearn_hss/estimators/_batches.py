@@ -28,7 +28,7 @@ def _channels(fields, n_channels, rows):
         yield channels.reshape(len(channels), n_channels or 1, -1)
 
 
-def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=False):
+def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, by_point=False):
     """Offsets and scales that standardise every channel.
 
     The offset is the mean over samples and points; with `by_point`, the mean field, where that explains more than half
@@ -41,6 +41,8 @@ def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=Fals
     n_channels : int or None
     rows : ndarray of int, default=None
         Those to use; all if None.
+    weight : ndarray of shape (n_samples,), default=None
+        Weights of these samples.
     inside : ndarray of bool and shape (n_values,), default=None
         Values that count; the offset is zero at the others.
     by_point : bool, default=False
@@ -56,10 +58,13 @@ def standard_scales(fields, n_channels, rows=None, *, inside=None, by_point=Fals
         counts = inside.reshape(n_channels, -1).astype(float)
     # Divided by the largest magnitude first: squares may exceed the range of the numbers.
     unit = max_scales(fields, n_channels, rows)
-    n, total, square = 0, np.zeros_like(counts), np.zeros_like(counts)
+    n, total, square = 0.0, np.zeros_like(counts), np.zeros_like(counts)
+    start = 0
     for channels in _channels(fields, n_channels, rows):
         scaled = channels / unit[:, None] * counts
-        n, total, square = n + len(scaled), total + scaled.sum(0), square + np.square(scaled).sum(0)
+        w = np.ones(len(scaled)) if weight is None else weight[start : start + len(scaled)]
+        start, n = start + len(scaled), n + w.sum()
+        total, square = total + np.tensordot(w, scaled, 1), square + np.tensordot(w, scaled**2, 1)
     n_points = np.maximum(counts.sum(1), 1)
     mean = total / n
     grand = (mean.sum(1) / n_points)[:, None] * counts

@@ -418,9 +418,14 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             (array[some].reshape(len(some), len(scale), -1) / scale[:, None]).reshape(len(some), -1).astype(np.float64)
             for array, scale in zip((X, y), scales, strict=True)
         )
+        # Copies of a sample count once, as they do not help to predict it, and as a weight of two does.
+        distinct = np.sort(np.unique(F, axis=0, return_index=True)[1])
+        F, U = F[distinct], U[distinct]
+        if len(F) < 4:
+            return "hss", f"{len(F)} different samples cannot tell"
         error, seen = ridge_error(F, U), []
         # With more samples than numbers in an input, ridge regression has seen all there is.
-        if error > _LINEAR and len(some) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
+        if error > _LINEAR and len(F) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
             found = self._try_linear_fit(F, U, None)
             seen = [F, U, found]
             if found is not None and math.isfinite(found.held_out_error):

@@ -65,7 +65,7 @@ def test_types(fields, dtype):
     F, U = (a.astype(dtype) for a in fields)
     model = fast().fit(F, U)
     assert model.predict(F).dtype == dtype
-    assert next(model.net_.module_.parameters()).dtype == torch.float32
+    assert next(model.net_.module_.parameters()).dtype == (torch.float32 if dtype == np.float32 else torch.float64)
 
 
 def test_random_state(fields):

@@ -96,7 +96,7 @@ def test_shapes(model, shape, target, grid_shape, dtype):
     prediction = model.predict(X)
     assert prediction.shape == Y.shape
     assert prediction.dtype == dtype
-    assert next(model.net_.module_.parameters()).dtype == torch.float32
+    assert next(model.net_.module_.parameters()).dtype == getattr(torch, np.dtype(dtype).name)
     assert np.isfinite(prediction).all()
 
 

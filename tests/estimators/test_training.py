@@ -107,9 +107,9 @@ def test_another_optimizer_may_go_on(poisson):
     before = model.history_[-1]["train_loss"]
     model.set_params(optimizer="lm", max_epochs=3).fit(*poisson)
     assert model.history_[-1]["train_loss"] < before
-    single = fitted(NETWORKS[0], *poisson, optimizer="adamw", warm_start=True)
+    single = fitted(NETWORKS[0], *poisson, optimizer="adamw", warm_start=True, dtype="float32")
     with pytest.raises(ValueError, match="optimizer='lm' needs a network in float64"):
-        single.set_params(optimizer="lm").fit(*poisson)
+        single.set_params(optimizer="lm", dtype=None).fit(*poisson)
 
 
 def test_levenberg_marquardt_reaches_what_adamw_does_not():
