@@ -102,6 +102,8 @@ BENCHMARKS = [
         {"SECONDS": 0.1, "PROBE": 0.05, "SEEDS": (0,), "N_TRAJECTORIES": 20, "N_COEFFICIENTS": 50, "N_FORCES": 20},
         (),
     ),
+    ("bench_nothing_set", {}, (["-u'' + 2000 u^3 = f", "unseen: smooth, 90 points"], 0.05)),
+    ("bench_trained", {"N_TEST": 4}, (["1-D Poisson, N = 100"], ["auto", "FNO"], 1, None, 0.01)),
     (
         "bench_training",
         {"FITS": [(FNORegressor(width=4, modes=4, depth=1), 16, 8, 4, 1, 1.15)], "STEPS": [((32,), 2)]},

@@ -152,8 +152,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     matrices, each followed by a LeakyReLU with a learnable slope. It has O(n rank) parameters for fields of n points.
     In several dimensions, every layer is a sum of `outer_rank` Kronecker products of such matrices (eq. 1). Training
     minimises the squared error summed over the grid and averaged over the samples (Appendix G), on fields divided by
-    their largest magnitude, with AdamW and a cosine learning-rate schedule; the defaults are those of Table 9.
-    Predictions and scores are in the units of the data.
+    their largest magnitude, by Levenberg-Marquardt in one dimension and SOAP in several; ``settings="paper"`` has the
+    AdamW of Table 9. Predictions and scores are in the units of the data.
 
     That network suits linear equations. Where no linear map fits the data, `architecture` chooses another one, in which
     HSS matrices connect patches of the grid beside convolutions, :class:`sklearn_hss.nn.PatchHSS`.
