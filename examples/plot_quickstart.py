@@ -4,10 +4,10 @@ Quickstart: a surrogate of the 1-D Poisson equation
 ====================================================
 
 Right-hand sides f and solutions u of -u'' = f are given on 256 points. Six models learn the map from f to u from 10
-to 1,000 such pairs: the linear HSS map; Neural-HSS, which starts from that; Neural-HSS with random initial weights, trained
-by Levenberg-Marquardt, and with the settings of its paper (Table 9); ridge regression; and plain least squares. All are
-tested on new right-hand sides of the same kind (sine modes 1 to 10), and on two kinds that the training data do not
-contain: modes 11 to 40, and smooth Gaussian random fields.
+to 1,000 such pairs: the linear HSS map; Neural-HSS, which starts from that; Neural-HSS with random initial weights,
+trained by Levenberg-Marquardt, and with the settings of its paper (Table 9); ridge regression; and plain least
+squares. All are tested on new right-hand sides of the same kind (sine modes 1 to 10), and on two kinds that the
+training data do not contain: modes 11 to 40, and smooth Gaussian random fields.
 
 Takes about two minutes on two cores.
 """
