@@ -658,8 +658,12 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _set_scales(self, train, shapes):
         """Offsets and scales of inputs and targets, from the training samples."""
         kind = self._training.scale
+        of_inputs = self._domain.inputs
+        if of_inputs is None and self.mask_ is not None and shapes[0].grid == shapes[1].grid:
+            # Found from the targets, the domain is that of the inputs as well, if nothing else is known.
+            of_inputs = np.tile(self.mask_.ravel(), shapes[0].n_channels or 1)
         found = []
-        for array, fields, inside in zip(train[:2], shapes, (self._domain.inputs, self._domain.outputs), strict=True):
+        for array, fields, inside in zip(train[:2], shapes, (of_inputs, self._domain.outputs), strict=True):
             offset, scale = np.zeros((1, 1)), np.ones(1)
             if kind == "max":
                 scale = max_scales(array, fields.n_channels, train[3])

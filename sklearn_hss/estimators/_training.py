@@ -256,7 +256,7 @@ def is_auto(value):
 def _sizes_of_batches(network, n_samples):
     """Of AdamW: all samples where they are few, whatever their weights; small batches for nonlinear problems."""
     if n_samples <= 64:
-        return 64
+        return n_samples
     return _equal(256 if network.structured else 16, n_samples)
 
 
