@@ -293,7 +293,7 @@ def test_paper_tunes_networks(paper):
     assert (best.optimizer, best.lr) == rates[np.argmin(errors)]
     assert best.max_seconds == 8000
     again = clone(network).set_params(optimizer=best.optimizer, lr=best.lr).fit(X, y)  # on all samples
-    assert study.training_of(model) == f"adamw {best.lr:g}, 20 epochs of 15"
+    assert study.training_of(model) == f"adamw {best.lr:g}, 20 epochs of 30"
     np.testing.assert_allclose(relative_l2_error(again.predict(X), model.predict(X)), 0, atol=1e-4)
 
 
