@@ -206,7 +206,7 @@ class _Net(NeuralNet):
         self.history.record(prefix + "_batch_count", n_batches)
 
     def __getstate__(self):
-        # What only serves a run of training is of no use, and cannot be loaded everywhere.
+        # Parts that only serve a run of training are of no use, and cannot be loaded everywhere.
         return {**super().__getstate__(), "graphs": None, "schedule": None, "inside": None, "shrunk": None}
 
 
@@ -832,7 +832,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             progress.close()
             if len(net.history) > n_before and "train_loss" not in net.history[-1]:
                 net.history.pop()  # an epoch that was not finished
-            # What only served this run goes, so that the net can be pickled, and loaded where there is no GPU.
+            # Parts that only served this run go, so that the net can be pickled, and loaded where there is no GPU.
             net.train_split, net.callbacks, net.schedule, net.graphs = None, users, None, None
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)

@@ -189,7 +189,7 @@ _TINY = 32
 
 @dataclass(frozen=True)
 class Network:
-    """What the values of "auto" depend on, apart from the data.
+    """Properties of a network that the values of "auto" depend on, beside the data.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ LOSSES = ("l2", "relative_l2", "h1")
 
 
 def residuals(loss, prediction, target, n_modes, inside=None):
-    """What a loss is the sum of squares of.
+    """Residuals of a loss, which is the sum of their squares.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What all neural regressors share in training: optimisers, losses, budgets, values that are "auto"."""
+"""Training of all neural regressors: optimisers, losses, budgets, values that are "auto"."""
 
 import time
 import warnings
