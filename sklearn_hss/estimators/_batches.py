@@ -72,6 +72,8 @@ def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, 
     if by_point and n > 1:
         deviation = (mean - grand) * counts
         within = np.maximum(square / n - mean**2, 0).sum(1)
+        # Less the share that the mean of so few samples has by chance.
+        explained = np.square(deviation).sum(1) - within / (n - 1)
         offset = grand + np.where(explained > within, 1.0, 0.0)[:, None] * deviation
     # The mean of (u - offset)².
     variance = (square / n - 2 * offset * mean + offset**2 * counts).sum(1) / n_points
