@@ -1,4 +1,4 @@
-"""What a GPU gains, in one table of five minutes at most: ``python bench_gpu.py``.
+"""Gains of a GPU, in one table of five minutes at most: ``python bench_gpu.py``.
 
 Every row has a time, that of something else, and their ratio; below 1, the first is faster.
 

@@ -1,4 +1,6 @@
-"""Networks with nothing set, 20 seconds each, on nonlinear problems: ``python bench_nothing_set.py``, half an hour.
+"""Networks with nothing set, 20 seconds each, on nonlinear problems: ``python bench_nothing_set.py``.
+
+A quarter of an hour on one core.
 
 The networks were designed and their defaults chosen on the first three problems. The last three, coefficients of
 -div(a grad u) = f to solutions u, were made after that. Beside them, ridge and kernel ridge regression, tuned by

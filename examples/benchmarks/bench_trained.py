@@ -1,9 +1,10 @@
 """Networks from random weights on linear equations, trained as well as they can be: ``python bench_trained.py``.
 
-Every network trains for the same seconds, with the optimiser and the rate out of `CANDIDATES` that were best on a fifth
-of the training samples after a quarter of these seconds; then with all samples, from several seeds. "auto" is
-Neural-HSS with nothing set but ``init="random"``. One thread each; an hour and a half for everything with three seeds,
-so `--problems` and `--models` choose parts, and `--cache` keeps what has been done.
+Every network trains for the same seconds, with the optimiser and the rate out of `CANDIDATES` that were best on a
+fifth of the training samples after a quarter of these seconds; then with all samples, from several seeds. "auto" is
+Neural-HSS with nothing set but ``init="random"``. One thread each. Everything takes hours, so `--problems` and
+`--models` choose parts, and `--cache` keeps what has been done; problems of half an hour a fit run where they are
+named.
 """
 
 import argparse
@@ -44,7 +45,7 @@ MODELS = {
     "ResNet": ResNetRegressor(),
     "DeepONet": DeepONetRegressor(),
 }
-#: Optimisers and rates that are tried, without a rate those of "lm".
+#: Optimisers and rates that are tried; for Neural-HSS in one dimension "lm" as well.
 CANDIDATES = [
     *({"optimizer": "adamw", "lr": lr} for lr in (1e-3, 3e-3, 1e-2)),
     *({"optimizer": "soap", "lr": lr} for lr in (3e-3, 1e-2, 3e-2)),

@@ -390,9 +390,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     def _choose_architecture(self, X, y, rows):
         """The architecture, why, and perhaps fields and the linear fit of them."""
-        changed = (name for name, default in _OF_HSS.items() if getattr(self, name) != default)
-        given = [f"{name}={getattr(self, name)!r}" for name in changed]
-        given += ["width=None"] if self.width is None else []
+        given = self._given_for_hss()
         if self.architecture != "auto":
             refused = [*given, *(["init='linear'"] if self.init == "linear" else [])]
             if self.architecture == "patches" and refused:
@@ -433,6 +431,12 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         text = f"a linear map has an error of {error:.2g} on samples that were held out"
         return ("hss" if error <= _LINEAR else "patches"), text, *seen
 
+    def _given_for_hss(self):
+        """Parameters that are set and that only the paper's network has, as text."""
+        changed = (name for name, default in _OF_HSS.items() if getattr(self, name) != default)
+        given = [f"{name}={getattr(self, name)!r}" for name in changed]
+        return [*given, "width=None"] if self.width is None else given
+
     def _structure(self):
         names = ("rank", "levels", "embedding_dim", "lifting", "projection")
         grids = (fields.grid for fields in self._shapes)
@@ -453,6 +457,14 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)
+        others = self._given_for_hss() if self.architecture_ == "patches" else []
+        if self.architecture not in ("auto", self.architecture_):
+            others = [f"architecture={self.architecture!r}"]
+        if others:  # the choice was made by the fit that is to be continued
+            raise ValueError(
+                f"{others[0]} does not go with architecture={self.architecture_!r} of the earlier fit, which cannot be "
+                "continued with it; start again with warm_start=False, or set it back."
+            )
         self._module_form = self._form()
         if self.architecture_ == "patches":
             rank = 2 if is_auto(self.rank) else self.rank

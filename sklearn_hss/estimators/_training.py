@@ -79,8 +79,8 @@ _TRAINING_PARAMETERS = """
 """
 _FITTED_ATTRIBUTES = """
     training_ : dict
-        The values in use of `optimizer`, `lr`, `min_lr`, `max_epochs`, `batch_size`, `weight_decay`, `gradient_clip`
-        and `scale`.
+        The values in use of `optimizer`, `lr`, `min_lr`, `max_epochs`, `batch_size`, `weight_decay`,
+        `gradient_clip`, `scale` and `slope_rate`.
     shrinkage_ : float
         Factor of the sum of squares of all weights in the training loss: zero, unless the targets show noise (more than
         a thousandth, by differences of high order along the grid) that so few data would let the network learn. Then it
@@ -183,6 +183,8 @@ PAPER = Training(
 )
 
 
+# Number of steps where nobody sets epochs or seconds, if not 4000.
+_STEPS = {"lm": 60, "soap": 2000}
 # Points per dimension below which nothing is gained by better optimisers than AdamW.
 _TINY = 32
 
@@ -204,10 +206,6 @@ class Network:
     structured: bool = False
     linear: bool = False
     lr: float = 4e-3
-
-
-def _steps(optimizer, n_modes):
-    return {"lm": 60, "soap": 2000}.get(optimizer, 4000)
 
 
 def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares=True):
@@ -241,7 +239,7 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares
             base = replace(base, max_epochs=None)
         else:
             n_batches = ceil(n_samples / min(base.batch_size, n_samples))
-            base = replace(base, max_epochs=max(1, ceil(_steps(optimizer, len(grid)) / n_batches)))
+            base = replace(base, max_epochs=max(1, ceil(_STEPS.get(optimizer, 4000) / n_batches)))
     if "lr" in given and "min_lr" not in given:
         paper = wanted["settings"] == "paper"
         base = replace(base, min_lr=min(base.min_lr, given["lr"]) if paper else given["lr"] / 100)

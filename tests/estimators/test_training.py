@@ -121,7 +121,6 @@ def test_levenberg_marquardt_reaches_what_adamw_does_not():
         )
         errors[optimizer] = relative_l2_error(U[100:], model.fit(F[:100], U[:100]).predict(F[100:]))
     assert errors["lm"] < 0.1 * errors["adamw"]
-    print(errors)
 
 
 # Losses
