@@ -591,7 +591,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self._start_error = start
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
-                if self._training.needs_float64 or many:
+                if self._training.needs_float64 or many or self._network.single:
                     self._cast("float64" if self._training.needs_float64 else "float32")
             self.net_.training = self._training
             self.net_.initialize_optimizer()

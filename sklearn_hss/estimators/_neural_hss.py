@@ -18,7 +18,7 @@ from ._base import _AUTO, BaseNeuralRegressor, document_training, field_argument
 from ._batches import max_scales
 from ._linear_map import weighted_rows
 from ._noise import white_noise
-from ._training import Network, is_auto
+from ._training import Network, has_fields, is_auto
 
 
 def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):
@@ -168,8 +168,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     architecture : {"auto", "hss", "patches"}, default="auto"
         "hss" is the paper's network, :class:`sklearn_hss.nn.NeuralHSS`; "patches" is
         :class:`sklearn_hss.nn.PatchHSS`. "auto" is "hss" where a linear map has an error of at most 0.1 on samples that
-        were held out, and where the grid has more than three dimensions, a parameter is set that only the paper's
-        network has, ``init="linear"`` or ``settings="paper"``; else "patches". `architecture_` and `reason_` report the
+        were held out, and where the grid has more than three dimensions or fewer than 16 points along each, a parameter
+        is set that only the paper's network has, ``init="linear"`` or ``settings="paper"``; else "patches". `architecture_` and `reason_` report the
         choice. The parameters below that are "auto" have values that suit the architecture.
     outer_rank : int or "auto", default="auto"
         Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
@@ -405,6 +405,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         n_modes = len(self._shapes[0].grid)
         if n_modes > 3:
             return "hss", f"there are no convolutions in {n_modes} dimensions"
+        if not has_fields(self._shapes[0].grid):
+            return "hss", f"a grid of {' x '.join(map(str, self._shapes[0].grid))} points has no patches"
         rows = np.arange(len(X)) if rows is None else rows
         if len(rows) < 4:
             return "hss", f"{len(rows)} samples cannot tell"
@@ -453,7 +455,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _network(self):
         form = self._module_form
         structured = self.architecture_ == "hss" and form["activation"] == "leaky_relu" and form["width"] is None
-        return Network(structured=structured)
+        return Network(structured=structured, single=self.architecture_ == "patches")
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)

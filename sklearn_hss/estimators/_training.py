@@ -62,7 +62,7 @@ _TRAINING_PARAMETERS = """
         Where to train and predict. "auto" is CUDA where available, else the CPU.
     dtype : {"float32", "float64", "bfloat16"} or None, default=None
         Precision of the network. None follows data of up to 10^5 numbers and trains in float32, which is faster, on
-        more; in float64 with "lm". With "bfloat16", parameters are float32 and torch's autocast chooses what is
+        more, and :class:`~sklearn_hss.nn.PatchHSS` on any; in float64 with "lm". With "bfloat16", parameters are float32 and torch's autocast chooses what is
         computed in which type.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
@@ -183,8 +183,10 @@ PAPER = Training(
 )
 
 
-# Number of steps where nobody sets epochs or seconds, if not 4000.
-_STEPS = {"lm": 60, "soap": 2000}
+# Number of steps where nobody sets epochs or seconds.
+_STEPS = {"lm": 60, "soap": 2000, "adamw": 4000}
+# The same on grids of fewer than _FEW points per dimension, which are tables rather than fields.
+_FEW, _STEPS_ON_FEW = 16, 1000
 # Points per dimension below which nothing is gained by better optimisers than AdamW.
 _TINY = 32
 
@@ -199,12 +201,15 @@ class Network:
         Whether the network is a product of HSS matrices with activations that start as the identity.
     linear : bool
         Whether it is linear for other reasons.
+    single : bool
+        Whether float32 suits it whatever the data, because what it does is never exact, and much slower in float64.
     lr : float
         Learning rate of AdamW that suits it.
     """
 
     structured: bool = False
     linear: bool = False
+    single: bool = False
     lr: float = 4e-3
 
 
@@ -239,11 +244,17 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares
             base = replace(base, max_epochs=None)
         else:
             n_batches = ceil(n_samples / min(base.batch_size, n_samples))
-            base = replace(base, max_epochs=max(1, ceil(_STEPS.get(optimizer, 4000) / n_batches)))
+            n_steps = _STEPS.get(optimizer, _STEPS["adamw"]) if has_fields(grid) else _STEPS_ON_FEW
+            base = replace(base, max_epochs=max(1, ceil(n_steps / n_batches)))
     if "lr" in given and "min_lr" not in given:
         paper = wanted["settings"] == "paper"
         base = replace(base, min_lr=min(base.min_lr, given["lr"]) if paper else given["lr"] / 100)
     return replace(base, **given)
+
+
+def has_fields(grid):
+    """Whether there are points enough for local structure."""
+    return max(grid) >= _FEW
 
 
 def is_auto(value):
