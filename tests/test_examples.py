@@ -44,9 +44,9 @@ def quick_or_slow(name, *values):
 def test_example(path, monkeypatch, tmp_path):
     train = BaseNeuralRegressor._train
 
-    def short_train(self, train_data, valid_data, partial):
+    def short_train(self, train_data, valid_data, partial, checkpoints=None):
         self._training = replace(self._training, max_epochs=2)
-        train(self, train_data, valid_data, partial)
+        train(self, train_data, valid_data, partial, checkpoints)
 
     monkeypatch.setattr(BaseNeuralRegressor, "_train", short_train)
     monkeypatch.setenv("MPLBACKEND", "Agg")

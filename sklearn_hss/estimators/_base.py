@@ -2,9 +2,11 @@
 
 import dis
 import math
+import os
 import threading
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import asdict
 from numbers import Real
 
@@ -46,6 +48,7 @@ from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
+from ._checkpoints import Checkpoints, fingerprint, parse_interval
 from ._noise import white_noise
 from ._score import FieldRegressorMixin
 from ._training import OPTIMIZERS, PAPER, Network, Training, document_training, resolve
@@ -109,6 +112,7 @@ class _Net(NeuralNet):
         self.inside = inside
         # Captured steps by the shapes of their batches; None where steps are not captured.
         self.schedule, self.autocast, self.graphs = None, False, None
+        self.checkpoints = None
         self.shrinkage, self.shrunk = 0.0, None
         super().__init__(module, **arguments)
 
@@ -192,8 +196,13 @@ class _Net(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **arguments):
         if iterator is None:
             return
+        checkpoints = self.checkpoints if training else None
         total, n_samples, n_batches = 0.0, 0, 0
+        if checkpoints is not None:
+            iterator, (total, n_samples, n_batches) = checkpoints.begin_epoch(self, iterator)
         for batch in iterator:
+            if checkpoints is not None:
+                checkpoints.visit(self, total, n_samples, n_batches)
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **arguments)
             self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -207,7 +216,14 @@ class _Net(NeuralNet):
 
     def __getstate__(self):
         # Parts that only serve a run of training are of no use, and cannot be loaded everywhere.
-        return {**super().__getstate__(), "graphs": None, "schedule": None, "inside": None, "shrunk": None}
+        return {
+            **super().__getstate__(),
+            "graphs": None,
+            "schedule": None,
+            "inside": None,
+            "shrunk": None,
+            "checkpoints": None,
+        }
 
 
 @torch.no_grad()
@@ -217,8 +233,14 @@ def mean_loss(net, fields):
     return sum(float(net.get_loss(net.infer(x), y)) * len(x) for x, y in batches) / len(fields)
 
 
+def _tensors(net):
+    return [*net.module_.parameters(), *net.module_.buffers()]
+
+
 class _Schedule(Callback):
     """Cosine schedule of the learning rate over steps or seconds, whichever are closer to their end."""
+
+    state_names = ()  # a checkpoint has its progress
 
     def __init__(self, training, n_epochs, max_seconds, constant=False):
         self.training, self.n_epochs, self.max_seconds, self.constant = training, n_epochs, max_seconds, constant
@@ -226,6 +248,15 @@ class _Schedule(Callback):
     def on_train_begin(self, net, **kwargs):
         self.start_, self.n_steps_, self.rate_ = time.monotonic(), 0, self.training.lr
         self.launched_: deque = deque()
+
+    @property
+    def progress(self):
+        """Steps and seconds so far, which a continued run begins with."""
+        return [self.n_steps_, time.monotonic() - self.start_]
+
+    @progress.setter
+    def progress(self, value):
+        self.n_steps_, self.start_ = value[0], time.monotonic() - value[1]
 
     @property
     def _elapsed(self):
@@ -271,12 +302,14 @@ class _Schedule(Callback):
 class _DivergenceGuard(Callback):
     """Stops a run whose loss or weights are no longer finite, with the last weights that were known to be good."""
 
+    state_names = ("unproven_", "good_")
+
     def __init__(self, advice):
         self.advice = advice
 
     def on_train_begin(self, net, **kwargs):
         # Collected once, because searching the module takes longer than copying its tensors.
-        self.tensors_ = [*net.module_.parameters(), *net.module_.buffers()]
+        self.tensors_ = _tensors(net)
         self.unproven_ = self.good_ = self._copies()
 
     def on_epoch_begin(self, net, **kwargs):
@@ -309,22 +342,26 @@ class _DivergenceGuard(Callback):
 class _StartKept(Callback):
     """Goes back to the weights from before the training, if it has made the loss larger."""
 
+    state_names = ("start_", "loss_")
+
     def __init__(self, fields):
         self.fields = fields
 
     def on_train_begin(self, net, **kwargs):
-        self.start_ = [(p, p.detach().clone()) for p in (*net.module_.parameters(), *net.module_.buffers())]
+        self.start_ = [tensor.detach().clone() for tensor in _tensors(net)]
         self.loss_ = mean_loss(net, self.fields)
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
         if not mean_loss(net, self.fields) <= self.loss_:
-            for tensor, copy in self.start_:
+            for tensor, copy in zip(_tensors(net), self.start_, strict=True):
                 tensor.copy_(copy)
 
 
 class _GradientClipping(Callback):
     """skorch's GradientNormClipping, without searching the module for its parameters at every step."""
+
+    state_names = ()
 
     def __init__(self, max_norm):
         self.max_norm = max_norm
@@ -339,18 +376,30 @@ class _GradientClipping(Callback):
 class _Progress(Callback):
     """Progress bar over the epochs, or over the seconds where these end the training, with losses and time left."""
 
+    state_names = ("n_before_",)
+
     def __init__(self, label, n_epochs, max_seconds):
         self.label, self.n_epochs, self.max_seconds = label, n_epochs, max_seconds
 
     def on_train_begin(self, net, **kwargs):
         total, unit = (self.max_seconds, "s") if self.n_epochs is None else (self.n_epochs, "epoch")
         self.bar_, self.start_ = tqdm(total=total, desc=self.label, unit=unit, dynamic_ncols=True), time.monotonic()
+        self.n_before_ = len(net.history)
+
+    def on_resume(self, net):
+        """Show what was done by the run that a checkpoint was written by."""
+        self.start_ -= net.schedule.progress[1]
+        self.bar_.update(len(net.history) - 1 - self.n_before_ if self.n_epochs is not None else self._passed)
+        self.bar_.refresh()
+
+    @property
+    def _passed(self):
+        return min(round(time.monotonic() - self.start_, 1), self.max_seconds) - self.bar_.n
 
     def on_epoch_end(self, net, **kwargs):
         losses = {key: net.history[-1].get(key) for key in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({key: f"{loss:.2e}" for key, loss in losses.items() if loss is not None}, refresh=False)
-        passed = min(round(time.monotonic() - self.start_, 1), self.max_seconds) if self.n_epochs is None else None
-        self.bar_.update(1 if passed is None else passed - self.bar_.n)
+        self.bar_.update(1 if self.n_epochs is not None else self._passed)
 
     def __getstate__(self):
         return {key: value for key, value in vars(self).items() if key != "bar_"}
@@ -385,6 +434,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "n_iter_no_change": [Count(1)],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_every": [Count(1), str],
         "device": [str, torch.device],
         "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
         "random_state": ["random_state"],
@@ -393,6 +444,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "mask": ["array-like", StrOptions({"auto"}), None],
     }
 
+    # Attributes that `_look_at` and `_initialise` set, which takes time that a continued fit need not spend again.
+    _choices: tuple[str, ...] = ()
+
+    net_: _Net
     _target_shape: tuple[int, ...]
     _shapes: tuple[FieldShape, FieldShape]
     _domain: Domain
@@ -512,12 +567,12 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # The caller may be in a context without gradients, which training needs.
         with python_waits(), torch.inference_mode(False), torch.enable_grad():
             with unchanged_on_error(self):
-                train, valid = self._prepare(X, y, sample_weight, restart, min_samples, partial)
+                train, valid, checkpoints = self._prepare(X, y, sample_weight, restart, min_samples, partial)
             try:
                 if restart and self._start_error <= _NOTHING_LEFT:
                     self._keep_start(train, valid)
                 else:
-                    self._train(train, valid, partial)
+                    self._train(train, valid, partial, checkpoints)
             except FloatingPointError:
                 raise  # the last good weights are kept
             except BaseException:
@@ -564,15 +619,24 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             shapes = inputs, output_shape(shape, inputs, grid_shape)
         else:
             shapes = self._shapes
+        checkpoints, known = None, None
+        if self.checkpoint is not None and not partial:
+            weights = None if restart else _tensors(self.net_)
+            found = fingerprint(self, {"X": X, "y": y, "sample_weight": sample_weight}, weights)
+            checkpoints = Checkpoints(self.checkpoint, self.checkpoint_every, found)
+            known = checkpoints.state
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
 
         rng = check_random_state(self.random_state)
-        seeds = rng.randint(np.iinfo(np.int32).max, size=3)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=3) if known is None else known["seeds"]
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
         seen = None
         if restart:
             self._shapes, self._domain = shapes, domain
-            seen = self._look_at(*train)
+            if known is None:
+                seen = self._look_at(*train)
+            else:
+                self.__dict__.update(known["choices"])
         module, arguments, fitted = self._make_module(*shapes)
         if restart:
             self._dtype = np.dtype({"bfloat16": "float32"}.get(self.dtype, self.dtype) or X.dtype)
@@ -586,9 +650,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
-            X, y, sample_weight = taken(train)
-            start = math.inf if partial else self._initialise(self.net_.module_, X, y, sample_weight, seen)
-            self._start_error = start
+            if known is not None:
+                self.__dict__.update(known["choices"])
+                self._start_error = known["start_error"]
+            elif partial:
+                self._start_error = math.inf
+            else:
+                X, y, sample_weight = taken(train)
+                self._start_error = self._initialise(self.net_.module_, X, y, sample_weight, seen)
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
                 if self._training.needs_float64 or many or self._network.single:
@@ -608,9 +677,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             if changed:
                 self.net_.initialize_optimizer()
             self._move(device)
-        return train, valid
+        if checkpoints is not None:
+            choices = {name: value for name, value in vars(self).items() if name in self._choices}
+            checkpoints.facts = {"seeds": list(map(int, seeds)), "start_error": self._start_error, "choices": choices}
+        return train, valid, checkpoints
 
     def _check_training(self, partial):
+        parse_interval(self.checkpoint_every)
         rates = (self.min_lr, self.lr)
         if not partial and not any(isinstance(rate, str) for rate in rates) and self.min_lr > self.lr:
             raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; lower min_lr, too.")
@@ -792,7 +865,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         net.batch_size, net.autocast, net.penalty = self._training.batch_size, self._precision == "bfloat16", 0.0
         net.shrinkage = self.shrinkage_
 
-    def _train(self, train, valid, partial):
+    def _train(self, train, valid, partial, checkpoints=None):
         net, training = self.net_, self._training
         n_epochs, max_seconds = (1, None) if partial else (training.max_epochs, self.max_seconds)
         train, valid = (None if data is None else self._fields(data).keep() for data in (train, valid))
@@ -811,7 +884,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
         self._set_loss(net)
         net.train_split = None if valid is None else predefined_split(valid)
-        net.callbacks, net.max_epochs = own[:-1] + users + own[-1:], _FOREVER if n_epochs is None else n_epochs
+        n_total = _FOREVER if n_epochs is None else n_epochs
+        net.callbacks, net.max_epochs = own[:-1] + users + own[-1:], n_total
         net.penalty, net.stopped_by_callback_ = self._penalty, False
         net.initialize_callbacks()
         if not partial:
@@ -821,23 +895,32 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 group["lr"] = training.lr * group.get("factor", 1.0)
                 if "weight_decay" in group:
                     group["weight_decay"] = training.weight_decay
-        net.schedule = schedule
+        net.schedule, net.checkpoints = schedule, checkpoints
         # One epoch does not pay for captures, and a function of the user may have a state or wait for the device.
         if can_capture(net.device) and not (partial or training.needs_float64 or callable(net.loss)):
             net.graphs = {}
         n_before = len(net.history)
+        finished = checkpoints is not None and checkpoints.begin(net)
         try:
-            net.partial_fit(train)
+            if not finished:
+                net.max_epochs = n_total - (len(net.history) - n_before)
+                with nullcontext() if checkpoints is None else checkpoints.catching_signals():
+                    net.partial_fit(train)
         finally:
             progress.close()
             if len(net.history) > n_before and "train_loss" not in net.history[-1]:
                 net.history.pop()  # an epoch that was not finished
             # Parts that only served this run go, so that the net can be pickled, and loaded where there is no GPU.
-            net.train_split, net.callbacks, net.schedule, net.graphs = None, users, None, None
+            net.train_split, net.callbacks, net.schedule, net.graphs, net.checkpoints = None, users, None, None, None
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)
-        if self.n_iter_ - n_before < net.max_epochs and not net.stopped_by_callback_:
-            warn_user("Training interrupted by user.", ConvergenceWarning)
+        if finished:
+            return
+        if self.n_iter_ - n_before < n_total and not net.stopped_by_callback_:
+            goes_on = "" if checkpoints is None else f" The same call continues it, from {checkpoints.folder}."
+            warn_user(f"Training interrupted by user.{goes_on}", ConvergenceWarning)
+        elif checkpoints is not None:
+            checkpoints.write(net)
 
     def _set_history(self, net):
         rows = [

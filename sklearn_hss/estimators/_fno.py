@@ -88,6 +88,8 @@ class FNORegressor(BaseNeuralRegressor):
         n_iter_no_change=50,
         warm_start=False,
         callbacks=None,
+        checkpoint=None,
+        checkpoint_every="60s",
         device="auto",
         dtype=None,
         random_state=None,
@@ -115,6 +117,8 @@ class FNORegressor(BaseNeuralRegressor):
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -169,8 +169,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         "hss" is the paper's network, :class:`sklearn_hss.nn.NeuralHSS`; "patches" is
         :class:`sklearn_hss.nn.PatchHSS`. "auto" is "hss" where a linear map has an error of at most 0.1 on samples that
         were held out, and where the grid has more than three dimensions or fewer than 16 points along each, a parameter
-        is set that only the paper's network has, ``init="linear"`` or ``settings="paper"``; else "patches". `architecture_` and `reason_` report the
-        choice. The parameters below that are "auto" have values that suit the architecture.
+        is set that only the paper's network has, ``init="linear"`` or ``settings="paper"``; else "patches".
+        `architecture_` and `reason_` report the choice. The parameters below that are "auto" have values that suit the
+        architecture.
     outer_rank : int or "auto", default="auto"
         Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
         projection.
@@ -330,6 +331,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         n_iter_no_change=50,
         warm_start=False,
         callbacks=None,
+        checkpoint=None,
+        checkpoint_every="60s",
         device="auto",
         dtype=None,
         random_state=None,
@@ -374,12 +377,16 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
         self.grid_shape = grid_shape
         self.mask = mask
+
+    _choices = ("architecture_", "reason_", "init_", "rank_", "levels_")
 
     def _look_at(self, X, y, sample_weight, rows):
         if self.architecture != "patches":

@@ -58,12 +58,20 @@ _TRAINING_PARAMETERS = """
         Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
     callbacks : list of skorch callbacks, default=None
         Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
+    checkpoint : str, path or None, default=None
+        Folder in which `fit` keeps what the same call of `fit` needs to continue an interrupted training, and ends as
+        it would have without the interrupt, bit by bit on the same machine. What was finished is only read. Another
+        call's folder is refused. With a path that ends in ``/*``, every call has a folder of its own in there, told
+        apart by its data and parameters, as searches need it. Ctrl-C and SIGTERM write a last file, between two steps.
+        Callbacks continue with their plain attributes. Unlike `fit`, `partial_fit` keeps nothing.
+    checkpoint_every : int or str, default="60s"
+        Number of epochs, or seconds as in "30s", between files in there.
     device : str or torch.device, default="auto"
         Where to train and predict. "auto" is CUDA where available, else the CPU.
     dtype : {"float32", "float64", "bfloat16"} or None, default=None
         Precision of the network. None follows data of up to 10^5 numbers and trains in float32, which is faster, on
-        more, and :class:`~sklearn_hss.nn.PatchHSS` on any; in float64 with "lm". With "bfloat16", parameters are float32 and torch's autocast chooses what is
-        computed in which type.
+        more, and :class:`~sklearn_hss.nn.PatchHSS` on any; in float64 with "lm". With
+        "bfloat16", parameters are float32 and torch's autocast chooses what is computed in which type.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
     verbose : int, default=0

@@ -71,12 +71,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         super().__init__(params, {**numbers, "decay": decay, "n_tries": n_tries, "blocks": "last"})
         self._begin()
 
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self._begin()
-
     def _begin(self):
-        """Know nothing of earlier steps, as after loading."""
+        """Know nothing of earlier steps."""
         self._stacks = [s for group in self.param_groups for s in stacks_of(group["params"], group["blocks"])]
         # In the order of the stacks, so that these are views of vectors of all entries.
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
@@ -87,6 +83,50 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._generator = torch.Generator(self._parameters[0].device).manual_seed(0)
         self._damping: Any = None
         self._growth = 2.0
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "progress": self._progress}
+
+    def __setstate__(self, state):
+        progress = state.pop("progress", None)
+        super().__setstate__(state)
+        self._begin()
+        if progress is not None:
+            self._progress = progress
+
+    def state_dict(self):
+        """State of the optimiser, what it knows of the curvature among it.
+
+        Returns
+        -------
+        dict
+            To be saved.
+        """
+        return {**super().state_dict(), "progress": self._progress}
+
+    def load_state_dict(self, state_dict):
+        """Continue from a state.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What :meth:`state_dict` returned.
+        """
+        super().load_state_dict(state_dict)
+        self._progress = state_dict["progress"]
+
+    @property
+    def _progress(self):
+        own = {"damping": self._damping, "growth": self._growth, "generator": self._generator.get_state()}
+        return {**own, "grams": [dict(known) for known in self._grams]}
+
+    @_progress.setter
+    def _progress(self, progress):
+        device = self._parameters[0].device
+        self._growth, damping = progress["growth"], progress["damping"]
+        self._damping = None if damping is None else damping.to(device, copy=True)
+        self._generator.set_state(progress["generator"].cpu())
+        self._grams = [{side: gram.to(device) for side, gram in known.items()} for known in progress["grams"]]
 
     @torch.no_grad()
     def step(self, closure):  # type: ignore[override]

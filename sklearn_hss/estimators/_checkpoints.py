@@ -1,0 +1,350 @@
+"""Files from which an interrupted training continues as if nothing had happened."""
+
+import hashlib
+import io
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch.callbacks import EpochTimer
+from skorch.history import History
+
+from .._files import delete_abandoned, partial_name
+from .._warnings import warn_user
+
+# What a file begins with: its kind and the number of its format.
+_HEADER = b"sklearn_hss checkpoint 1\n"
+_DIGEST = hashlib.sha256().digest_size
+# The newest file and the one before it, for when the newest is damaged.
+_NEWEST, _PREVIOUS = "newest.checkpoint", "previous.checkpoint"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Parameters of an estimator that change nothing of what a fit computes.
+_WITHOUT_EFFECT = {"checkpoint", "checkpoint_every", "verbose"}
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def parse_interval(every):
+    """Epochs or seconds of `checkpoint_every`, the other one None.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a positive integer nor a number of seconds such as "30s".
+    """
+    seconds = None
+    if isinstance(every, str) and every.endswith("s"):
+        with suppress(ValueError):
+            seconds = float(every[:-1])
+    if isinstance(every, str) and not (seconds is not None and 0 <= seconds < np.inf):
+        raise ValueError(
+            f"checkpoint_every={every!r} is no time; use a number of seconds such as '30s', or an integer of epochs."
+        )
+    return (None, seconds) if isinstance(every, str) else (int(every), None)
+
+
+def fingerprint(estimator, arrays, weights=None):
+    """All that the result of a fit depends on, as short texts by name.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralRegressor
+    arrays : dict of str to array-like or None
+        Data.
+    weights : list of Tensor, default=None
+        Those that training continues from, if it does not begin with new ones.
+    """
+    parameters = estimator.get_params(deep=False).items()
+    texts = {name: _text(value) for name, value in parameters if name not in _WITHOUT_EFFECT}
+    texts = {"estimator": type(estimator).__name__, **texts}
+    for name, array in {**arrays, **({} if weights is None else {"the weights": weights})}.items():
+        texts[f"values of {name}"] = _hash(array)
+    return texts
+
+
+def _text(value):
+    if isinstance(value, np.ndarray):
+        return f"an array with hash {_hash(value)}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return type(value).__name__  # it is in another state at every call, and the file has what was drawn
+    if hasattr(value, "__qualname__"):  # functions and classes have an address in their text
+        return f"{value.__module__}.{value.__qualname__}"
+    text = repr(value)
+    return type(value).__qualname__ if " at 0x" in text else text
+
+
+def _hash(value):
+    if value is None:
+        return "none"
+    digest = hashlib.sha256()
+    for array in value if isinstance(value, list) else [value]:
+        array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        for start in range(0, len(array) if array.ndim else 0, 256):  # what is on disk may not fit into memory
+            digest.update(np.ascontiguousarray(array[start : start + 256]).data)
+        if not array.ndim:
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plain(value):
+    """Copy of tensors, numbers, texts and containers of them; TypeError for anything else."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_plain(item) for item in value])
+    if type(value) in _PLAIN:
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _restored(old, new):
+    """The value `new`, in the memory of `old` where there are tensors of the same shape, as others may share it."""
+    if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and old.shape == new.shape:
+        with torch.no_grad():
+            return old.copy_(new)
+    if isinstance(old, np.ndarray) and isinstance(new, torch.Tensor):
+        return new.numpy()
+    if type(old) is type(new) is list and len(old) == len(new):
+        return [_restored(*pair) for pair in zip(old, new, strict=True)]
+    return new
+
+
+class Checkpoints:
+    """The checkpoints of one run of training: two files in a folder, the newest one and the one before it.
+
+    They are written between two batches, when the time has come or after an interrupt, so that nothing in them is
+    half-done. Writing is atomic, and a hash tells whether a file is what was written. The file holds tensors, numbers
+    and texts, and reading it runs no code.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder, or one for each fingerprint if it ends in ``*``.
+    every : int or str
+        Epochs, or seconds as in "30s".
+    found : dict of str to str
+        The :func:`fingerprint` of the run.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds the run of another call, or `every` is no interval.
+    """
+
+    def __init__(self, path, every, found):
+        path = Path(path)
+        if path.name == "*":
+            path = path.with_name(f"{found['estimator']}-{hashlib.sha256(repr(found).encode()).hexdigest()[:16]}")
+        self.folder, self.fingerprint = path, found
+        self.every = parse_interval(every)
+        self.signal, self.failed = None, False
+        self.facts: dict = {}
+        self.written_ = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            delete_abandoned(self.folder / _NEWEST)
+            partial = partial_name(self.folder / _NEWEST)
+            partial.touch()
+            partial.unlink()
+        except OSError as error:
+            self._warn(error)
+        self.state = self._read()
+
+    def _warn(self, error):
+        if not self.failed:
+            warn_user(
+                f"No checkpoint could be written to {self.folder} ({error}); the training goes on without.", UserWarning
+            )
+        self.failed = True
+
+    def _read(self):
+        """The state of the newest file that is not damaged, or None."""
+        for name in (_NEWEST, _PREVIOUS):
+            try:
+                content = (self.folder / name).read_bytes()
+            except OSError:  # not there, in most cases
+                continue
+            payload = content[len(_HEADER) + _DIGEST :]
+            if (
+                content[: len(_HEADER)] == _HEADER
+                and hashlib.sha256(payload).digest() == content[len(_HEADER) :][:_DIGEST]
+            ):
+                state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+                self._refuse_others(state["fingerprint"])
+                return state
+            warn_user(f"The checkpoint {self.folder / name} is damaged and not used.", UserWarning)
+        return None
+
+    def _refuse_others(self, theirs):
+        if theirs == self.fingerprint:
+            return
+        for name in dict.fromkeys((*self.fingerprint, *theirs)):
+            ours, other = self.fingerprint.get(name, "none"), theirs.get(name, "none")
+            if ours != other:
+                difference = name if name.startswith("values of") else f"{name}={other}, not {ours}"
+                other = "other " if name.startswith("values of") else ""
+                raise ValueError(
+                    f"checkpoint={str(self.folder)!r} holds the training of another call, with {other}{difference}; "
+                    "repeat that call, delete the folder, or name another one (one that ends in '/*' gives every call "
+                    "a folder of its own)."
+                )
+
+    def begin(self, net):
+        """Give the net what was read of the history, or of the end of the training.
+
+        Returns
+        -------
+        bool
+            Whether it is the end.
+        """
+        self.n_before = len(net.history)
+        if self.state is None:
+            return False
+        net.history = History()
+        for row in self.state["history"]:
+            net.history.append({**row, "batches": []})
+        if self.state["finished"]:
+            net.module_.load_state_dict(self.state["module"])
+            net.optimizer_.load_state_dict(self.state["optimizer"])
+            net.iterator_train__rng.set_state(_rng_of(self.state["rng"]))
+        return self.state["finished"]
+
+    def begin_epoch(self, net, iterator):
+        """Restore what was read, if the run has just begun.
+
+        Returns
+        -------
+        iterator : iterable
+            Batches that are left of the epoch.
+        counts : tuple
+            Sum of losses, number of samples and number of batches so far in this epoch.
+        """
+        counts = (0.0, 0, 0)
+        if self.state is not None:
+            state, self.state = self.state, None
+            iterator.rng.set_state(_rng_of(state["rng"]))
+            self._restore(net, state)
+            counts = tuple(state["epoch"]["counts"])
+            net.history.record("lr", state["epoch"]["lr"])
+        self.rng_state = iterator.rng.get_state()
+        return islice(iterator, counts[2], None), counts
+
+    def visit(self, net, *counts):
+        """Write a file if it is time to; called before every batch with the counts of :meth:`begin_epoch`."""
+        if self.signal is None and not self._is_time(net, counts[2]):
+            return
+        self.write(net, counts)
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is not None:  # what would have ended the process does it now
+            number, self.signal = self.signal, None
+            signal.signal(number, self.handlers[number])
+            os.kill(os.getpid(), number)
+
+    def _is_time(self, net, n_batches):
+        epochs, seconds = self.every
+        if epochs is None:
+            return time.monotonic() - self.written_ >= seconds
+        n_done = len(net.history) - 1 - self.n_before
+        return n_batches == 0 and n_done > 0 and n_done % epochs == 0
+
+    def write(self, net, counts=None):
+        """Write a file: between two batches with the counts of the epoch, or at the end of the training."""
+        finished = counts is None
+        rows = [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
+        state = {
+            "fingerprint": self.fingerprint,
+            "finished": finished,
+            **self.facts,
+            "module": net.module_.state_dict(),
+            "optimizer": net.optimizer_.state_dict(),
+            "history": rows if finished else rows[:-1],
+            "rng": _rng_state(net.iterator_train__rng.get_state() if finished else self.rng_state),
+        }
+        if not finished:
+            state["epoch"] = {"counts": list(counts), "lr": rows[-1]["lr"]}
+            state["schedule"] = net.schedule.progress
+            state["callbacks"] = {name: _callback_state(callback) for name, callback in net.callbacks_}
+        buffer = io.BytesIO()
+        torch.save(_plain(state), buffer)
+        payload = buffer.getbuffer()
+        newest = self.folder / _NEWEST
+        partial = partial_name(newest)
+        try:
+            with open(partial, "wb") as file:
+                file.write(_HEADER + hashlib.sha256(payload).digest())
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            if newest.exists():
+                os.replace(newest, self.folder / _PREVIOUS)
+            os.replace(partial, newest)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            self._warn(error)
+        self.written_ = time.monotonic()
+
+    def _restore(self, net, state):
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        net.schedule.progress = state["schedule"]
+        for name, callback in net.callbacks_:
+            for key, value in state["callbacks"].get(name, {}).items():
+                setattr(callback, key, _restored(getattr(callback, key, None), value))
+            if hasattr(callback, "on_resume"):
+                callback.on_resume(net)
+
+    @contextmanager
+    def catching_signals(self):
+        """Context in which Ctrl-C and SIGTERM wait for the end of the batch; a second one does not."""
+        self.handlers: dict = {}
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number, frame):
+            if self.signal is not None and callable(self.handlers[number]):
+                self.handlers[number](number, frame)
+            self.signal = number
+
+        try:
+            for number in _SIGNALS:
+                self.handlers[number] = signal.signal(number, note)
+            yield
+        finally:
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+
+
+def _callback_state(callback):
+    """Attributes of a callback that a file can hold; those in `state_names`, if it has such, and no times of epochs."""
+    names = getattr(callback, "state_names", () if isinstance(callback, EpochTimer) else vars(callback))
+    state = {}
+    for name in names:
+        with suppress(TypeError):
+            state[name] = _plain(getattr(callback, name))
+    return state
+
+
+def _rng_state(state):
+    kind, keys, *rest = state
+    return {"kind": kind, "keys": keys.astype(np.int64), "rest": list(rest)}
+
+
+def _rng_of(state):
+    return (state["kind"], state["keys"].numpy().astype(np.uint32), *state["rest"])
