@@ -1,5 +1,41 @@
 """The `device` parameter of estimators and generators. Torch is imported when it is needed."""
 
+import threading
+from contextlib import contextmanager
+
+_LOCK = threading.Lock()
+# Number of threads in `full_float32`, and torch's setting from before the first of them.
+_STATE = {"n_inside": 0, "before": None}
+
+
+@contextmanager
+def full_float32(device):
+    """Context in which convolutions in float32 on a GPU do not round their factors to the ten bits of TF32.
+
+    That is torch's default for matrix products, but not for convolutions. The setting is global, so the last of
+    several threads sets it back.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    """
+    import torch
+
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    with _LOCK:
+        if _STATE["n_inside"] == 0:
+            _STATE["before"], torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+        _STATE["n_inside"] += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _STATE["n_inside"] -= 1
+            if _STATE["n_inside"] == 0:
+                torch.backends.cudnn.allow_tf32 = _STATE["before"]
+
 
 def resolve_device(device):
     """Turn the `device` parameter into a torch device that can be used here.

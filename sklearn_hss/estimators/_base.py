@@ -22,7 +22,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
-from .._devices import resolve_device
+from .._devices import full_float32, resolve_device
 from .._endings import python_waits
 from .._fields import (
     Domain,
@@ -904,7 +904,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         try:
             if not finished:
                 net.max_epochs = n_total - (len(net.history) - n_before)
-                with nullcontext() if checkpoints is None else checkpoints.catching_signals():
+                signals = nullcontext() if checkpoints is None else checkpoints.catching_signals()
+                with full_float32(net.device), signals:
                     net.partial_fit(train)
         finally:
             progress.close()
@@ -959,7 +960,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
-        prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
+        with full_float32(self.net_.device):
+            prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
         channels = prediction.reshape(len(X), len(self.y_scale_), -1)
         channels *= self.y_scale_[:, None].astype(X.dtype)
         channels += self.y_offset_.astype(X.dtype)

@@ -16,6 +16,7 @@ from sklearn_hss import (
     NeuralHSSRegressor,
     ResNetRegressor,
 )
+from sklearn_hss._devices import full_float32
 from sklearn_hss.estimators import _base
 from sklearn_hss.nn import _graphs
 
@@ -295,3 +296,19 @@ def test_cuda_and_back(fields):
     model.set_params(device="cpu").fit(F, U)
     assert next(model.net_.module_.parameters()).device.type == "cpu"
     assert losses(model)[-1] < there
+
+
+def test_no_tf32_in_convolutions():
+    """torch's default rounds the factors of convolutions in float32 to ten bits on a GPU."""
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for kept in (True, False):
+            torch.backends.cudnn.allow_tf32 = kept
+            with full_float32("cpu"):
+                assert torch.backends.cudnn.allow_tf32 is kept
+            with pytest.raises(KeyError), full_float32(torch.device("cuda")), full_float32("cuda:0"):
+                assert torch.backends.cudnn.allow_tf32 is False
+                raise KeyError
+            assert torch.backends.cudnn.allow_tf32 is kept
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
