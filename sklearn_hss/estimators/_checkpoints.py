@@ -85,12 +85,11 @@ def _hash(value):
         return "none"
     digest = hashlib.sha256()
     for array in value if isinstance(value, list) else [value]:
-        array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        for start in range(0, len(array) if array.ndim else 0, 256):  # what is on disk may not fit into memory
+        array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+        array = np.atleast_1d(array) if np.ndim(array) == 0 or not hasattr(array, "dtype") else array
+        digest.update(f"{np.dtype(array.dtype).str} {array.shape}".encode())
+        for start in range(0, len(array), 256):  # what is on disk may not fit into memory
             digest.update(np.ascontiguousarray(array[start : start + 256]).data)
-        if not array.ndim:
-            digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 
 
