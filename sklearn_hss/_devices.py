@@ -4,8 +4,8 @@ import threading
 from contextlib import contextmanager
 
 _LOCK = threading.Lock()
-# Number of threads in `full_float32`, and torch's setting from before the first of them.
-_STATE = {"n_inside": 0, "before": None}
+# torch's settings from before `full_float32`, one for every thread that is in it.
+_BEFORE: list[bool] = []
 
 
 @contextmanager
@@ -25,16 +25,15 @@ def full_float32(device):
         yield
         return
     with _LOCK:
-        if _STATE["n_inside"] == 0:
-            _STATE["before"], torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-        _STATE["n_inside"] += 1
+        _BEFORE.append(_BEFORE[0] if _BEFORE else torch.backends.cudnn.allow_tf32)
+        torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         with _LOCK:
-            _STATE["n_inside"] -= 1
-            if _STATE["n_inside"] == 0:
-                torch.backends.cudnn.allow_tf32 = _STATE["before"]
+            before = _BEFORE.pop()
+            if not _BEFORE:
+                torch.backends.cudnn.allow_tf32 = before
 
 
 def resolve_device(device):
