@@ -24,7 +24,9 @@ import re
 import sys
 import types
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -74,7 +76,7 @@ _OF_SKLEARN = (_MetadataRequester, Kernel, BaseOptimizer)
 # Packages of scikit-learn whose modules have effects, or nothing to keep.
 _NOT_OF_SKLEARN = {"conftest", "datasets", "experimental", "externals", "tests", "utils"}
 _SPARSE = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("coords",)}
-_KINDS_OF_NUMBERS = "biufcSUmM"
+_NUMBERS = "biufcSUmM"
 _PREFIX = b"sklearn_hss sha256 "
 _DIGITS = 64
 _BLOCK = 1 << 20
@@ -210,9 +212,7 @@ def load(path):
                     return _LOADERS[version](metadata, archive)
         # The description may be anything, and so may be the errors of constructors.
         except Exception as error:
-            raise ValueError(
-                f"{path} does not hold an estimator that sklearn_hss.save has written: {error!r}"
-            ) from error
+            raise ValueError(f"{path} holds no estimator that sklearn_hss.save has written: {error!r}.") from error
     raise ValueError(
         f"{path} was written in format {version} by {author:.100}; this version, {__version__}, reads formats up to "
         f"{_FORMAT}: upgrade sklearn_hss."
@@ -254,7 +254,7 @@ def _name(thing):
     if module.startswith(f"{__package__}."):
         return name
     # Private modules move.
-    for place in (module.split("._")[0], "torch.optim", module):
+    for place in ("torch.optim", module.split("._")[0], module):
         if getattr(sys.modules.get(place), name, None) is thing:
             return f"{place}.{name}"
     return ""
@@ -335,7 +335,7 @@ class _Writer:
 
     def _array(self, array):
         """Number of an array, and the layout of its memory, on which rounding depends."""
-        layout = {"array": len(self.arrays)}
+        layout: dict[str, Any] = {"array": len(self.arrays)}
         if not array.flags.c_contiguous:
             once = array[tuple(slice(None) if stride else slice(0, 1) for stride in array.strides)]
             if once.shape != array.shape:  # numbers that are repeated take no memory
@@ -347,68 +347,88 @@ class _Writer:
 
     def _node(self, x, path, index):
         kind = type(x)
-        if kind in (tuple, list, set, frozenset, torch.Size) or (issubclass(kind, tuple) and _is_known(kind)):
-            if kind is list:
-                self._open.discard(index)
-            name = kind.__name__ if kind is not torch.Size else "torch.Size"
-            return {"kind": name, "items": self._values(x, path)}
+        if kind in (list, dict) or (_is_known(kind) and _is_filled(kind)):
+            self._open.discard(index)  # their parts may refer to them
+        node = self._plain(x, path)
+        if node is None and isinstance(x, np.ndarray | np.generic | np.dtype | np.random.RandomState):
+            node = self._of_numpy(x, path)
+        if node is None and isinstance(x, torch.Tensor | torch.dtype | torch.device):
+            node = self._of_torch(x)
+        if node is None and sp.issparse(x) and x.format in _SPARSE:
+            parts = {name: self.value(getattr(x, name), path) for name in ("data", *_SPARSE[x.format])}
+            matrix = isinstance(x, sp.spmatrix)
+            node = {"kind": "sparse", "format": x.format, "matrix": matrix, "shape": list(x.shape), "parts": parts}
+        if node is None:
+            node = self._named(x, path)
+        if node is None:
+            raise TypeError(
+                f"{path} is {x!r:.100}, of type {kind.__module__}.{kind.__qualname__}. Files hold numbers, containers, "
+                "and estimators of sklearn_hss and scikit-learn, but no code and no other objects. Set it to something "
+                "else before saving and back after loading, or pickle the estimator, for the same versions of all "
+                "packages."
+            )
+        return node
+
+    def _plain(self, x, path):
+        """Python's own types."""
+        kind = type(x)
         if kind is dict:
-            self._open.discard(index)
-            items = [
-                (self.value(k, f"{path}, key {k!r:.50}"), self.value(v, f"{path}[{k!r:.50}]")) for k, v in x.items()
-            ]
-            return {"kind": "dict", "items": items}
-        if kind in (float, complex):
-            return {"kind": kind.__name__, "value": repr(x)}
-        if kind is bytes:
-            return {"kind": "bytes", "hex": x.hex()}
+            places = [f"{path}[{key!r:.50}]" for key in x]
+            keys, values = (list(map(self.value, part, places)) for part in (x, x.values()))
+            return {"kind": "dict", "items": list(zip(keys, values, strict=True))}
+        if kind in (list, tuple, set, frozenset) or (issubclass(kind, tuple) and _is_known(kind)):
+            return {"kind": kind.__name__, "items": self._values(x, path)}
         if kind in (slice, range):
             return {"kind": kind.__name__, "items": self._values((x.start, x.stop, x.step), path)}
-        if isinstance(x, np.generic) and x.dtype.kind in _KINDS_OF_NUMBERS:
-            return {"kind": "number", "dtype": x.dtype.str, "hex": x.tobytes().hex()}
-        if isinstance(x, np.dtype) and (x.kind in _KINDS_OF_NUMBERS or x.kind == "O"):
-            return {"kind": "dtype", "name": x.str}
+        if kind in (float, complex):
+            return {"kind": kind.__name__, "text": repr(x)}
+        return {"kind": "bytes", "text": x.hex()} if kind is bytes else None
+
+    def _of_numpy(self, x, path):
+        kind = type(x)
+        if isinstance(x, np.random.RandomState):
+            state = x.get_state(legacy=False)
+            return {"kind": "RandomState", "state": self.value(state, path)} if "MT19937" in state.values() else None
+        if isinstance(x, np.dtype):
+            return {"kind": "dtype", "name": x.str} if x.kind in f"{_NUMBERS}O" else None
+        if isinstance(x, np.generic) and x.dtype.kind in _NUMBERS:
+            return {"kind": "number", "dtype": x.dtype.str, "text": x.tobytes().hex()}
         if kind is np.ma.MaskedArray:
             return {"kind": "masked", "items": self._values((x.data, np.ma.getmaskarray(x)), path)}
-        if kind in (np.ndarray, np.memmap) and x.dtype.kind in _KINDS_OF_NUMBERS:
+        if kind in (np.ndarray, np.memmap) and x.dtype.kind in _NUMBERS:
             return {"kind": "array", **self._array(x)}
         if kind is np.ndarray and x.dtype.kind == "O":
             return {"kind": "objects", "shape": list(x.shape), "items": self._values(x.ravel().tolist(), path)}
-        if isinstance(x, np.random.RandomState):
-            state = x.get_state(legacy=False)
-            if state["bit_generator"] == "MT19937":
-                return {"kind": "RandomState", "state": self.value(state, path)}
-        if kind is torch.Tensor and x.layout is torch.strided:
-            return self._tensor(x)
-        if kind is torch.dtype:
-            return {"kind": "torch.dtype", "name": str(x).removeprefix("torch.")}
-        if kind is torch.device:
-            return {"kind": "torch.device", "name": str(x)}
-        if sp.issparse(x) and x.format in _SPARSE:
-            parts = {name: self.value(getattr(x, name), path) for name in ("data", *_SPARSE[x.format])}
-            matrix = isinstance(x, sp.spmatrix)
-            return {"kind": "sparse", "format": x.format, "matrix": matrix, "shape": list(x.shape), "parts": parts}
-        if isinstance(x, type | types.FunctionType | np.ufunc) and _is_known(x):
-            return {"kind": "name", "name": _name(x)}
-        if _is_known(kind) and _is_filled(kind):
-            self._open.discard(index)
-            state = x._state_in_files() if hasattr(x, "_state_in_files") else x.__getstate__() or {}
-            if type(state) is dict and all(type(key) is str for key in state):
-                attributes = {key: self.value(part, f"{path}.{key}") for key, part in state.items()}
-                return {"kind": "attributes", "class": _name(kind), "values": attributes}
-        elif _is_known(kind) and _parts(kind):
-            arguments = {key: self.value(getattr(x, key), f"{path}.{key}") for key in _parts(kind)}
-            return {"kind": "arguments", "class": _name(kind), "values": arguments}
-        raise TypeError(
-            f"{path} is {x!r:.100}, of type {kind.__module__}.{kind.__qualname__}. Files hold numbers, containers, and "
-            "estimators of sklearn_hss and scikit-learn, but no code and no other objects. Set it to something else "
-            "before saving and back after loading, or pickle the estimator, for the same versions of all packages."
-        )
+        return None
+
+    def _of_torch(self, x):
+        if isinstance(x, torch.dtype | torch.device):
+            return {"kind": f"torch.{type(x).__name__}", "name": str(x).removeprefix("torch.")}
+        return self._tensor(x) if type(x) is torch.Tensor and x.layout is torch.strided else None
+
+    def _named(self, x, path):
+        """Classes and functions, and objects of classes, with known names."""
+        if isinstance(x, type | types.FunctionType | np.ufunc):
+            return {"kind": "name", "name": _name(x)} if _is_known(x) else None
+        kind = type(x)
+        if not _is_known(kind):
+            return None
+        if _is_filled(kind):
+            how, state = "attributes", (getattr(x, "_state_in_files", None) or x.__getstate__)() or {}
+        else:
+            how, state = "arguments", {key: getattr(x, key) for key in _parts(kind)}
+        if type(state) is not dict or (how == "arguments" and not state):
+            return None
+        return {
+            "kind": how,
+            "class": _name(kind),
+            "values": {str(key): self.value(part, f"{path}.{key}") for key, part in state.items()},
+        }
 
     def _tensor(self, x):
         with torch.inference_mode(False):
             numbers = x.detach().cpu().resolve_conj().resolve_neg()
-        node = {"kind": "tensor"}
+        node: dict[str, Any] = {"kind": "tensor"}
         if x.dtype is torch.bfloat16:
             numbers, node["dtype"] = numbers.view(torch.int16), "bfloat16"
         node.update(self._array(numbers.numpy()))
@@ -450,69 +470,62 @@ class _Reader:
 
     def _make(self, node, index):
         kind = node["kind"]
+        found: Any
         if kind == "list":
             found = self._made[index] = []
             found.extend(self._values(node["items"]))
-            return found
-        if kind == "dict":
+        elif kind == "dict":
             found = self._made[index] = {}
-            for key, value in node["items"]:
-                found[self.value(key)] = self.value(value)
-            return found
-        if kind in _SIMPLE:
-            return _SIMPLE[kind](self._values(node["items"]))
-        if kind == "Groups":
-            return _find(kind)(self._values(node["items"]))
-        if kind in ("float", "complex"):
-            return {"float": float, "complex": complex}[kind](node["value"])
-        if kind == "bytes":
-            return bytes.fromhex(node["hex"])
-        if kind == "number":
-            return np.frombuffer(bytes.fromhex(node["hex"]), _dtype(node["dtype"]), count=1)[0]
-        if kind == "dtype":
-            return _dtype(node["name"])
-        if kind == "masked":
-            return np.ma.MaskedArray(*self._values(node["items"]))
-        if kind == "array":
-            return np.broadcast_to(self._array(node), node["shape"]) if "shape" in node else self._array(node)
-        if kind == "objects":
-            found = np.empty(len(node["items"]), dtype=object)
-            found[:] = self._values(node["items"])
-            return found.reshape(node["shape"])
-        if kind == "RandomState":
-            return _random_state(self.value(node["state"]))
-        if kind == "tensor":
-            return self._tensor(node)
-        if kind == "torch.dtype":
-            found = getattr(torch, node["name"], None)
-            if not isinstance(found, torch.dtype):
-                raise ValueError(f"{node['name']!r} is no type of torch")
-            return found
-        if kind == "torch.device":
-            return torch.device(node["name"])
-        if kind == "sparse":
-            return self._sparse(node)
-        if kind == "name":
-            return _find(node["name"])
-        if kind not in ("attributes", "arguments"):
-            raise ValueError(f"objects of kind {kind!r} are not known")
-        found = _find(node["class"])
-        if not isinstance(found, type) or (kind == "attributes") != _is_filled(found):
-            raise ValueError(f"{node['class']!r} is no class of such objects")
-        if kind == "arguments":
-            parts, values = set(_parts(found)), node["values"]
-            if not parts or not set(values) <= parts:
-                raise ValueError(f"{found.__name__} has other parts")
-            return found(**{key: self.value(x) for key, x in values.items()})
-        filled = self._made[index] = found.__new__(found)
-        state = {key: self.value(x) for key, x in node["values"].items()}
-        if hasattr(filled, "__setstate__"):
-            filled.__setstate__(state)
+            found.update((self.value(key), self.value(value)) for key, value in node["items"])
+        elif kind in _OF_ITEMS:
+            found = _OF_ITEMS[kind](*self._values(node["items"]))
+        elif kind in _OF_TEXT:
+            found = _OF_TEXT[kind](node["text"])
+        elif kind in _OF_NAMES:
+            found = _OF_NAMES[kind](node["name"])
+        elif kind in ("array", "objects", "number", "RandomState", "tensor", "sparse", "attributes", "arguments"):
+            found = getattr(self, f"_{kind}")(node, index)
         else:
-            vars(filled).update(state)
-        return filled
+            raise ValueError(f"objects of kind {kind!r} are not known")
+        return found
 
-    def _array(self, node):
+    def _arguments(self, node, index):
+        kind, values = _find(node["class"]), node["values"]
+        parts = _parts(kind) if isinstance(kind, type) and not _is_filled(kind) else []
+        if not parts or not set(values) <= set(parts):
+            raise ValueError(f"{node['class']!r} is no class with the arguments {list(values)}")
+        return kind(**{key: self.value(x) for key, x in values.items()})
+
+    def _attributes(self, node, index):
+        kind: Any = _find(node["class"])
+        if not isinstance(kind, type) or not _is_filled(kind):
+            raise ValueError(f"{node['class']!r} is no class that is kept by its attributes")
+        found = self._made[index] = object.__new__(kind)
+        state = {key: self.value(x) for key, x in node["values"].items()}
+        getattr(found, "__setstate__", vars(found).update)(state)
+        return found
+
+    def _number(self, node, index):
+        return np.frombuffer(bytes.fromhex(node["text"]), _dtype(node["dtype"]), count=1)[0]
+
+    def _objects(self, node, index):
+        found = np.empty(len(node["items"]), dtype=object)
+        found[:] = self._values(node["items"])
+        return found.reshape(node["shape"])
+
+    def _RandomState(self, node, index):
+        found, state = np.random.RandomState(), self.value(node["state"])
+        # NumPy does not look at the place, and would read anywhere.
+        if state["bit_generator"] != "MT19937" or not 0 <= state["state"]["pos"] <= len(state["state"]["key"]):
+            raise ValueError("a generator of random numbers has no such state")
+        found.set_state(state)
+        return found
+
+    def _array(self, node, index):
+        return np.broadcast_to(self._stored(node), node["shape"]) if "shape" in node else self._stored(node)
+
+    def _stored(self, node):
+        """Array without repetitions."""
         name = f"{int(node['array'])}.npy"
         size = self._archive.getinfo(name).file_size
         with self._archive.open(name) as file:
@@ -521,16 +534,19 @@ class _Reader:
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
             # Before memory is taken.
             count = math.prod(shape)
-            if fortran_order or dtype.kind not in _KINDS_OF_NUMBERS or count > size or min(shape, default=0) < 0:
+            if fortran_order or dtype.kind not in _NUMBERS or count > size or min(shape, default=0) < 0:
                 raise ValueError(f"{name} holds other things than numbers")
             if count * dtype.itemsize != size - file.tell():
                 raise ValueError(f"{name} has not the size of its numbers")
         with self._archive.open(name) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-        return array.transpose(np.argsort(node["order"])) if "order" in node else array
+        order = node.get("order", list(range(array.ndim)))
+        if sorted(order) != list(range(array.ndim)):
+            raise ValueError(f"{order} is no order of the dimensions of {name}")
+        return array.transpose(np.argsort(order)) if order else array
 
-    def _tensor(self, node):
-        tensor = torch.from_numpy(self._array(node))
+    def _tensor(self, node, index):
+        tensor = torch.from_numpy(self._stored(node))
         if "dtype" in node:
             tensor = tensor.view({"bfloat16": torch.bfloat16}[node["dtype"]])
         if "device" in node:
@@ -539,40 +555,47 @@ class _Reader:
             tensor = tensor.expand(node["shape"])
         return tensor.requires_grad_() if node.get("requires_grad") else tensor
 
-    def _sparse(self, node):
+    def _sparse(self, node, index):
         form = node["format"]
         data, *indices = (self.value(node["parts"][name]) for name in ("data", *_SPARSE[form]))
         kind = getattr(sp, f"{form}_{'matrix' if node['matrix'] else 'array'}")
         found = kind((data, *indices), shape=tuple(node["shape"]))
-        if form != "coo":
-            found.check_format(full_check=True)  # products trust the indices, and would read anywhere
+        if form != "coo":  # products trust indices, and would read anywhere; SciPy looks at those of COO itself
+            found.check_format(full_check=True)
         return found
-
-
-# Containers of which the parts must be there first.
-_SIMPLE = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "torch.Size": torch.Size,
-    "slice": lambda items: slice(*items),
-    "range": lambda items: range(*items),
-}
 
 
 def _dtype(name):
     dtype = np.dtype(name) if re.fullmatch(r"[<>|=]?[a-zA-Z]\d*(\[\d*[a-zA-Z]+\])?", name) else None
-    if dtype is None or dtype.kind not in _KINDS_OF_NUMBERS + "O":
+    if dtype is None or dtype.kind not in f"{_NUMBERS}O":
         raise ValueError(f"{name!r} is no type of numbers")
     return dtype
 
 
-def _random_state(state):
-    found = np.random.RandomState()
-    if state["bit_generator"] != "MT19937" or not 0 <= state["state"]["pos"] <= len(state["state"]["key"]):
-        raise ValueError("a generator of random numbers has no such state")
-    found.set_state(state)
+def _dtype_of_torch(name):
+    found = getattr(torch, name)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name!r} is no type of torch")
     return found
+
+
+# Objects that are made when their parts, or text, or names are there.
+_OF_ITEMS: dict[str, Callable] = {
+    "Groups": lambda *items: _find("Groups")(items),
+    "frozenset": lambda *items: frozenset(items),
+    "masked": np.ma.MaskedArray,
+    "range": range,
+    "set": lambda *items: set(items),
+    "slice": slice,
+    "tuple": lambda *items: items,
+}
+_OF_TEXT: dict[str, Callable] = {"bytes": bytes.fromhex, "complex": complex, "float": float}
+_OF_NAMES: dict[str, Callable] = {
+    "dtype": _dtype,
+    "name": _find,
+    "torch.device": torch.device,
+    "torch.dtype": _dtype_of_torch,
+}
 
 
 def _load_1(metadata, archive):

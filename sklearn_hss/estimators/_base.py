@@ -253,7 +253,7 @@ class _Net(NeuralNet):
         net.history.extend(state["history"])
         net.callbacks = state["callbacks"]
         net.callbacks_ = [*net.callbacks_, *state["callbacks"]]
-        vars(self).update(vars(net))
+        self.__dict__.update(net.__dict__)
 
 
 def new_net(module, arguments, device, rng, seed=0):
