@@ -500,7 +500,8 @@ class _Reader:
         kind: Any = _find(node["class"])
         if not isinstance(kind, type) or not _is_filled(kind):
             raise ValueError(f"{node['class']!r} is no class that is kept by its attributes")
-        found = self._made[index] = object.__new__(kind)
+        found: Any = object.__new__(kind)
+        self._made[index] = found
         state = {key: self.value(x) for key, x in node["values"].items()}
         getattr(found, "__setstate__", vars(found).update)(state)
         return found
