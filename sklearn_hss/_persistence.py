@@ -38,11 +38,11 @@ from sklearn.gaussian_process.kernels import Kernel
 from sklearn.neural_network._stochastic_optimizers import BaseOptimizer
 from sklearn.utils._metadata_requests import _MetadataRequester
 
-from . import __version__
 from ._devices import available
 from ._files import complete_file, refuse_folder
 
 _FORMAT = 1
+_VERSION = sys.modules[__package__].__version__  # no import, since what is above imports this
 
 # Our classes that occur in fitted estimators, by module.
 _PLACES = {
@@ -141,7 +141,7 @@ def save(model, path):
     }
     metadata = {
         "format": _FORMAT,
-        "written_by": f"{__package__} {__version__}",
+        "written_by": f"{__package__} {_VERSION}",
         "versions": versions,
         "model": reference,
         "objects": writer.nodes,
@@ -168,6 +168,7 @@ def load(path):
     Parameters
     ----------
     path : str or path-like
+        Name of the file.
 
     Returns
     -------
@@ -191,9 +192,9 @@ def load(path):
     >>> import sklearn_hss
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "scaler.hss")
-    ...     sklearn_hss.save(sklearn_hss.FieldScaler(method="max"), path)
+    ...     sklearn_hss.save(sklearn_hss.FieldScaler(method="standard"), path)
     ...     sklearn_hss.load(path)
-    FieldScaler(method='max')
+    FieldScaler(method='standard')
     """
     refuse_folder(Path(path))
     with open(path, "rb") as file:
@@ -214,7 +215,7 @@ def load(path):
         except Exception as error:
             raise ValueError(f"{path} holds no estimator that sklearn_hss.save has written: {error!r}.") from error
     raise ValueError(
-        f"{path} was written in format {version} by {author:.100}; this version, {__version__}, reads formats up to "
+        f"{path} was written in format {version} by {author:.100}; this version, {_VERSION}, reads formats up to "
         f"{_FORMAT}: upgrade sklearn_hss."
     )
 
