@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import datasets, estimators, exceptions, linalg, metrics, nn, plotting, preprocessing
+    from ._persistence import load, save
     from .estimators import (
         DeepONetRegressor,
         FactFormerRegressor,
@@ -42,10 +43,12 @@ _MODULE_OF = {
     "estimators": None,
     "exceptions": None,
     "linalg": None,
+    "load": "_persistence",
     "metrics": None,
     "nn": None,
     "plotting": None,
     "preprocessing": None,
+    "save": "_persistence",
 }
 
 __all__ = [
@@ -67,10 +70,12 @@ __all__ = [
     "estimators",
     "exceptions",
     "linalg",
+    "load",
     "metrics",
     "nn",
     "plotting",
     "preprocessing",
+    "save",
 ]
 
 

@@ -64,3 +64,20 @@ def resolve_device(device):
         usable = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ValueError(f"device={device!r} cannot be used here; use 'auto' or one of {usable}.") from error
     return resolved
+
+
+def available(device):
+    """Device that something was on when it was kept, or the CPU where there is none of the kind.
+
+    Parameters
+    ----------
+    device : str
+
+    Returns
+    -------
+    torch.device
+    """
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return resolve_device("cpu")

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 
 def partial_name(path):
@@ -23,6 +23,56 @@ def partial_name(path):
     Path
     """
     return path.with_name(f"{path.name}.partial-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+@contextmanager
+def complete_file(path):
+    """Context that writes a file beside `path`, and puts it in its place at the end; on an error, nothing has changed.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    file
+        Binary, to write and read.
+
+    Raises
+    ------
+    OSError
+        With `path`, if the file cannot be written; of a kind of its own for a folder that is not there, or is there
+        in place of the file.
+    """
+    refuse_folder(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into; make it first.")
+    delete_abandoned(path)
+    # Not by `tempfile`, whose files only their owner may read.
+    temporary = partial_name(path)
+    try:
+        with open(temporary, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise OSError(error.errno, f"{error.strerror or error}; nothing was written", str(path)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def refuse_folder(path):
+    """Raise IsADirectoryError if there is a folder where a file is meant."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; give the name of a file.")
+
+
+def _remove(temporary):
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def delete_abandoned(path):

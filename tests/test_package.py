@@ -58,6 +58,8 @@ def test_public_names():
         "sklearn_hss.ResNetRegressor",
         "sklearn_hss.ResidualRegressor",
         "sklearn_hss.RolloutRegressor",
+        "sklearn_hss.load",
+        "sklearn_hss.save",
         "sklearn_hss.datasets.load_diffusionpde",
         "sklearn_hss.datasets.load_the_well",
         "sklearn_hss.datasets.make_burgers",

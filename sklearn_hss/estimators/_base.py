@@ -22,7 +22,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
-from .._devices import full_float32, resolve_device
+from .._devices import available, full_float32, resolve_device
 from .._endings import python_waits
 from .._fields import (
     Domain,
@@ -48,6 +48,7 @@ from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
+from ._callbacks import light_callback
 from ._checkpoints import Checkpoints, fingerprint, parse_interval
 from ._noise import white_noise
 from ._score import FieldRegressorMixin
@@ -215,15 +216,82 @@ class _Net(NeuralNet):
         self.history.record(prefix + "_batch_count", n_batches)
 
     def __getstate__(self):
-        # Parts that only serve a run of training are of no use, and cannot be loaded everywhere.
+        return self.plain_state()
+
+    def plain_state(self, optimizer=True, keeps=lambda callback: True):
+        """What cannot be made anew, in plain data and tensors on the CPU, which load anywhere.
+
+        Parameters
+        ----------
+        optimizer : bool, default=True
+            Whether the state of the optimiser belongs to it.
+        keeps : callable, default=None
+            Whether a callback of the user does.
+        """
         return {
-            **super().__getstate__(),
-            "graphs": None,
-            "schedule": None,
-            "inside": None,
-            "shrunk": None,
-            "checkpoints": None,
+            "module": self.module,
+            "arguments": self.get_params_for("module"),
+            "dtype": next(self.module_.parameters()).dtype,
+            "tensors": _on_cpu(dict(self.module_.state_dict())),
+            "optimizer": _on_cpu(self.optimizer_.state_dict()) if optimizer else None,
+            "training": self.training,
+            "device": str(self.device),
+            "rng": self.iterator_train__rng,
+            "batch_size": self.batch_size,
+            "autocast": self.autocast,
+            "history": list(self.history),
+            "callbacks": [pair for pair in self.callbacks_ if not isinstance(pair[1], EpochTimer) and keeps(pair[1])],
         }
+
+    def __setstate__(self, state):
+        arguments, tensors = state["arguments"], state["tensors"]
+        # Without memory, because the sizes in a file may be anything.
+        with torch.device("meta"):
+            shapes = {name: tensor.shape for name, tensor in state["module"](**arguments).state_dict().items()}
+        if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError(f"The weights are not those of {state['module'].__name__}({arguments}).")
+        with torch.inference_mode(False), torch.enable_grad():
+            net = new_net(state["module"], arguments, available(state["device"]), state["rng"])
+            # Made as it was at first, since buffers that are computed in another type have other rounding errors.
+            net.module_.to(state["dtype"])
+            net.module_.load_state_dict(tensors)
+            net.training, net.batch_size, net.autocast = (state[key] for key in ("training", "batch_size", "autocast"))
+            net.initialize_optimizer()
+            if state["optimizer"] is not None:
+                net.optimizer_.load_state_dict(state["optimizer"])
+        net.history.extend(state["history"])
+        net.callbacks = state["callbacks"]
+        net.callbacks_ = [*net.callbacks_, *state["callbacks"]]
+        self.__dict__.update(net.__dict__)
+
+
+def new_net(module, arguments, device, rng, seed=0):
+    """Initialised net for a module class, its arguments, and the RandomState that orders samples."""
+    net = _Net(
+        module,
+        criterion=torch.nn.Identity,  # the loss is _Net.get_loss
+        training=PAPER,
+        iterator_train=Batches,
+        iterator_train__rng=rng,
+        iterator_valid=Batches,
+        callbacks__print_log=None,
+        device=device,
+        verbose=0,
+        **{f"module__{name}": value for name, value in arguments.items()},
+    )
+    with _INITIALISATION_LOCK, torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also touch the generators of every GPU.
+        torch.default_generator.manual_seed(int(seed))
+        return net.initialize()
+
+
+def _on_cpu(state):
+    """A copy of nested containers with their tensors on the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 @torch.no_grad()
@@ -643,7 +711,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self._precision = self.dtype or self._dtype.name
             self._mask, self._start_row = mask, []
             self.mask_ = domain_mask(domain, shapes[1])
-            self.net_ = self._make_net(module, arguments, device, seeds[1:])
+            self.net_ = new_net(
+                module,
+                {**arguments, "dtype": getattr(torch, self._dtype.name)},
+                device,
+                np.random.RandomState(seeds[2]),
+                seeds[1],
+            )
             self.n_parameters_ = count_parameters(self.net_.module_)
             self._resolve(len(y) if train[3] is None else len(train[3]))
             self._set_scales(train, shapes)
@@ -767,7 +841,6 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         """Give the network another type."""
         self._dtype, self._precision = np.dtype(dtype), dtype
         self.net_.module_.to(getattr(torch, dtype))
-        self.net_.module__dtype = getattr(torch, dtype)
 
     def _check_continuation(self, arguments):
         """Refuse to go on with a net that is not the one that the parameters now describe."""
@@ -814,25 +887,6 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             weight = sample_weight if rows is None or sample_weight is None else sample_weight[rows]
             data.append((X, y, None if weight is None else weight / weight.mean(), rows))
         return data[0], data[1] if len(data) > 1 else None
-
-    def _make_net(self, module, arguments, device, seeds):
-        net = _Net(
-            module,
-            criterion=torch.nn.Identity,  # the loss is _Net.get_loss
-            training=PAPER,
-            iterator_train=Batches,
-            iterator_train__rng=np.random.RandomState(seeds[1]),
-            iterator_valid=Batches,
-            callbacks__print_log=None,
-            device=device,
-            verbose=0,
-            module__dtype=getattr(torch, self._dtype.name),
-            **{f"module__{name}": value for name, value in arguments.items()},
-        )
-        with _INITIALISATION_LOCK, torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also touch the generators of every GPU.
-            torch.default_generator.manual_seed(int(seeds[0]))
-            return net.initialize()
 
     def _fields(self, data):
         return Fields(
@@ -940,6 +994,31 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return " or ".join(
             [f"an lr below {self._training.lr:g}", *(option for option, helps in options.items() if helps)]
         )
+
+    def __getstate__(self):
+        # Until it is fitted, an estimator is sent to other processes to be fitted there, with all callbacks.
+        return self._state(light_callback if hasattr(self, "net_") else lambda callback: True)
+
+    def _state_in_files(self):
+        """As in pickles, but without callbacks, which are code."""
+        if self.callbacks:
+            warn_user(f"callbacks={self.callbacks!r} are left out of files; set them again after loading.", UserWarning)
+        return self._state(lambda callback: False)
+
+    def _state(self, keeps):
+        state = {**super().__getstate__()}
+        if self.callbacks:
+            state["callbacks"] = [c for c in self.callbacks if keeps(c[1] if isinstance(c, tuple) else c)] or None
+        if "net_" in state:
+            state["net_"] = self.net_.plain_state(self.warm_start, keeps)
+        return state
+
+    def __setstate__(self, state):
+        if "net_" in state:
+            net = _Net.__new__(_Net)
+            net.__setstate__(state["net_"])
+            state = {**state, "net_": net}
+        super().__setstate__(state)
 
     def predict(self, X):
         """Predict the fields that belong to new inputs.

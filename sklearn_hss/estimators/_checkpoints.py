@@ -15,7 +15,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from skorch.history import History
 
-from .._files import delete_abandoned, partial_name
+from .._files import complete_file
 from .._warnings import warn_user
 
 # What a file begins with: its kind and the number of its format.
@@ -155,10 +155,9 @@ class Checkpoints:
         self.written_ = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            delete_abandoned(self.folder / _NEWEST)
-            partial = partial_name(self.folder / _NEWEST)
-            partial.touch()
-            partial.unlink()
+            with complete_file(self.folder / "test"):
+                pass
+            (self.folder / "test").unlink()
         except OSError as error:
             self._warn(error)
         self.state = self._read()
@@ -282,19 +281,13 @@ class Checkpoints:
         torch.save(_plain(state), buffer)
         payload = buffer.getbuffer()
         newest = self.folder / _NEWEST
-        partial = partial_name(newest)
         try:
-            with open(partial, "wb") as file:
+            with complete_file(newest) as file:
                 file.write(_HEADER + hashlib.sha256(payload).digest())
                 file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            if newest.exists():
-                os.replace(newest, self.folder / _PREVIOUS)
-            os.replace(partial, newest)
+                if newest.exists():
+                    os.replace(newest, self.folder / _PREVIOUS)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             self._warn(error)
         self.written_ = time.monotonic()
 

@@ -6,14 +6,13 @@ that hold nothing but "text".
 """
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .._files import delete_abandoned, partial_name
+from .._files import complete_file, refuse_folder
 from ._cluster_tree import ClusterTree
 
 _FORMAT, _FIRST_FORMAT = "sklearn_hss.LinearMap 1", "sklearn_hss.HSSMatrix 1"
@@ -23,20 +22,8 @@ def save(A, path):
     """Write `A` beside `path`, then put it in its place, so that a killed process leaves no half-written file."""
     arrays = {"format": np.array(_FORMAT)}
     arrays["map"] = np.array(json.dumps(_describe(A, "", arrays)))
-    path = Path(path)
-    _refuse_folder(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into; make it first.")
-    delete_abandoned(path)
-    # Not by `tempfile`, whose files only their owner may read.
-    temporary = partial_name(path)
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with complete_file(Path(path)) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _describe(part, name, arrays):
@@ -57,7 +44,7 @@ def _describe(part, name, arrays):
 
 def load(path, device, kinds):
     """Map in a file, of the classes `kinds`, by their names."""
-    _refuse_folder(Path(path))
+    refuse_folder(Path(path))
     try:
         with np.load(path, allow_pickle=False) as file:
             version = str(file["format"]) if "format" in file else None
@@ -91,8 +78,3 @@ def _build(description, file, device, kinds):
         parts = {key: _build(part, file, device, kinds) for key, part in description.items() if key != "kind"}
         return kinds[description["kind"]](**parts)
     return description
-
-
-def _refuse_folder(path):
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; give the name of a file.")
