@@ -193,7 +193,7 @@ PAPER = Training(
 
 # Number of steps where nobody sets epochs or seconds.
 _STEPS = {"lm": 60, "soap": 2000, "adamw": 4000}
-# The same on grids of fewer than _FEW points per dimension, which are tables rather than fields.
+# The same on grids of fewer than _FEW points, which are tables rather than fields.
 _FEW, _STEPS_ON_FEW = 16, 1000
 # Points per dimension below which nothing is gained by better optimisers than AdamW.
 _TINY = 32
@@ -262,7 +262,7 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares
 
 def has_fields(grid):
     """Whether there are points enough for local structure."""
-    return max(grid) >= _FEW
+    return prod(grid) >= _FEW
 
 
 def is_auto(value):
