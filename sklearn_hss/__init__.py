@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import datasets, estimators, exceptions, linalg, metrics, nn, plotting, preprocessing
     from .estimators import (
+        ConformalFieldRegressor,
         DeepONetRegressor,
         FactFormerRegressor,
         FNORegressor,
@@ -25,6 +26,7 @@ __version__ = "0.1.0.dev0"
 
 # Importing torch takes a second, so everything is imported on first use.
 _MODULE_OF = {
+    "ConformalFieldRegressor": "estimators",
     "DeepONetRegressor": "estimators",
     "FNORegressor": "estimators",
     "FactFormerRegressor": "estimators",
@@ -49,6 +51,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "ConformalFieldRegressor",
     "DeepONetRegressor",
     "FNORegressor",
     "FactFormerRegressor",
