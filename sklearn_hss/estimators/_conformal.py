@@ -512,9 +512,11 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
 
         Returns
         -------
-        lower, upper : ndarrays of shape (n_samples, \\*target)
-            The ends, in the shape and units of predictions, and in the floating-point type of `X`. Where a prediction
-            is infinite or NaN, nothing is known, and they are minus infinity and infinity.
+        lower : ndarray of shape (n_samples, \\*target)
+            The lower ends, in the shape and units of predictions, and in the floating-point type of `X`. Where a
+            prediction is infinite or NaN, nothing is known: minus infinity.
+        upper : ndarray of shape (n_samples, \\*target)
+            The upper ends, likewise; infinity where nothing is known.
         """
         check_is_fitted(self)
         X = self._read_inputs(X)
