@@ -198,6 +198,10 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     _input_shape: tuple[int, ...]
     _target_shape: tuple[int, ...]
     _domain: Domain
+    # Values that bands are about; None if all are.
+    _counted: np.ndarray | None
+    # Of trajectories; None after a fit to pairs.
+    _n_times: int | None
 
     def __init__(
         self,
@@ -304,7 +308,8 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         if y is None and self._has_rollouts():
             return self._read_trajectories(X, mask)
         X, y = read_pairs(self, X, y, mask)
-        if len(self._input_shape) > 1 and not takes_fields(self.estimator):
+        self._as_fields = takes_fields(self.estimator)
+        if len(self._input_shape) > 1 and not self._as_fields:
             refuse_lost_grid("estimator", self.estimator, self._input_shape)
         self._counted = self._domain.outputs
         return X, y
@@ -318,6 +323,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         rows = check_array(rows, **STATES, input_name="X", estimator=self).reshape(n, n_times, -1)
         fields = FieldShape(tuple(state)) if grid is None else on_grid(tuple(state), grid, "X")
         self._n_times, self._input_shape, self._target_shape = n_times, tuple(state), (n_times, *state)
+        self._as_fields = True
         self._input_fields = self._target_fields = fields
         self.mask_ = domain_mask(domain, fields)
         # First states are given, so that nothing is to be said about them.
@@ -437,14 +443,12 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
             return estimator
         if self._n_times is not None:
             return estimator.fit(y.reshape(len(y), *self._target_shape))
-        fields = takes_fields(self.estimator)
         # Many regressors take a single target in one dimension only.
-        shape = self._target_shape if fields or not self._target_shape else (-1,)
+        shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
         return estimator.fit(self._inputs(X), y.reshape(len(y), *shape))
 
     def _inputs(self, X):
-        fields = self._n_times is not None or takes_fields(self.estimator)
-        return X.reshape(len(X), *self._input_shape) if fields else X
+        return X.reshape(len(X), *self._input_shape) if self._as_fields else X
 
     def _predicted(self, estimator, X):
         """Rows of predictions, or rollouts, zero outside of the domain."""
