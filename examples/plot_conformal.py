@@ -30,7 +30,7 @@ from sklearn_hss.exceptions import PoorFitWarning
 warnings.simplefilter("ignore", PoorFitWarning)  # no map explains the noise, which is what the bands are about
 
 n_train, n_test = 60, 300
-x = np.linspace(0, 1, 64)
+x = np.arange(64) / 64
 F, U = make_poisson(n_train + n_test, 64, modes=(1, 5), random_state=0, verbose=0)
 noise = 0.15 * U.std() * (0.3 + 2 * x**2) * np.random.RandomState(0).standard_normal(U.shape)
 U = U + noise * (np.abs(U).max(axis=0) > 1e-12)
@@ -85,7 +85,7 @@ axis.fill_between(x, *(end[0] for end in bands["band"]), color=light, label="ban
 axis.fill_between(x, *(end[0] for end in bands["pointwise"]), color=blue, alpha=0.6, label="band for a point, 90 %")
 axis.plot(x, U[test][0], ".", color=orange, markersize=5, label="truth, with noise")
 axis.plot(x, predicted[0], color="black", linewidth=1, label="prediction")
-axis.set(xlabel="x", ylabel="u", title="A new solution and its bands, from 60 samples", xlim=(0, 1))
+axis.set(xlabel="x", ylabel="u", title="A new solution and its bands, from 60 samples", xlim=(0, x[-1]))
 axis.legend(loc="best", frameon=False)
 
 size = np.abs(U2[240]).max()
