@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from . import datasets, estimators, exceptions, linalg, metrics, nn, plotting, preprocessing
     from ._persistence import load, save
     from .estimators import (
+        ConformalFieldRegressor,
         DeepONetRegressor,
         FactFormerRegressor,
         FNORegressor,
@@ -26,6 +27,7 @@ __version__ = "0.1.0.dev0"
 
 # Importing torch takes a second, so everything is imported on first use.
 _MODULE_OF = {
+    "ConformalFieldRegressor": "estimators",
     "DeepONetRegressor": "estimators",
     "FNORegressor": "estimators",
     "FactFormerRegressor": "estimators",
@@ -52,6 +54,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "ConformalFieldRegressor",
     "DeepONetRegressor",
     "FNORegressor",
     "FactFormerRegressor",

@@ -107,6 +107,7 @@ class ExtrapolationWarning(HSSWarning):
 
     Given by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`, for
     fields of several dimensions. The message says how the operator is completed; predictions are as good as that guess.
+    Their method `support_distance` tells how much of each input lies outside.
     Also given by :meth:`sklearn_hss.LocalOperatorRegressor.sample`, for forcings of which the samples tell too little.
     Train with inputs that resemble those of which the outputs are wanted.
 

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from sklearn_hss import (
+    ConformalFieldRegressor,
     DeepONetRegressor,
     FactFormerRegressor,
     FieldScaler,
@@ -35,8 +36,9 @@ LINEAR = [HSSRegressor(random_state=0), HSSTransformer(random_state=0)]
 # Maps fields to fields of the same shape.
 LOCAL = LocalOperatorRegressor(random_state=0)
 RESIDUAL = ResidualRegressor(NETWORKS[1], NETWORKS[0], only_if_better=False)
-MAPS = [*NETWORKS, *LINEAR, LOCAL, RESIDUAL]
-REGRESSORS = [*NETWORKS, LINEAR[0], LOCAL, RESIDUAL]
+CONFORMAL = ConformalFieldRegressor(NETWORKS[1], method="split", alpha=0.5, random_state=0)
+MAPS = [*NETWORKS, *LINEAR, LOCAL, RESIDUAL, CONFORMAL]
+REGRESSORS = [*NETWORKS, LINEAR[0], LOCAL, RESIDUAL, CONFORMAL]
 # FactFormer is for two dimensions and more.
 FLAT_MAPS = [model for model in MAPS if not isinstance(model, FactFormerRegressor)]
 OTHERS = [RolloutRegressor(Ridge()), FieldScaler()]

@@ -59,6 +59,11 @@ def test_example(path, monkeypatch, tmp_path):
 
 
 BENCHMARKS = [
+    (
+        "bench_conformal",
+        {"N_SPLITS": 3, "CALIBRATION": (20, 30, 50), "SECONDS": 0.05},
+        (["heat, five steps, noise 1 %"],),
+    ),
     ("bench_datasets", {"FRACTION": 0.002}, ()),
     ("bench_fit", {"N_POINTS": 128, "SAMPLES": (8,)}, (["--table", "poisson"],)),
     # A problem in one dimension, three in two and one in three.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from entrances import NETWORKS, RESIDUAL, apply, name_of, problem
+from entrances import CONFORMAL, NETWORKS, RESIDUAL, apply, name_of, problem
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import Ridge
@@ -17,7 +17,7 @@ WHOLE = problem(12, (6, 7))
 MASK = WHOLE.mask
 # Least squares are quick where, as on an L-shape, no special form is right.
 LINEAR = [Map(solver="least_squares", random_state=0) for Map in (HSSRegressor, HSSTransformer)]
-MAPS, REGRESSORS = [*NETWORKS, *LINEAR, RESIDUAL], [*NETWORKS, LINEAR[0], RESIDUAL]
+MAPS, REGRESSORS = [*NETWORKS, *LINEAR, RESIDUAL, CONFORMAL], [*NETWORKS, LINEAR[0], RESIDUAL, CONFORMAL]
 X, Y = (np.where(MASK, fields, 0) for fields in (WHOLE.X, WHOLE.Y))
 
 

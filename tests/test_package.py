@@ -45,6 +45,7 @@ def public_methods():
 
 def test_public_names():
     assert set(public_objects()) == {
+        "sklearn_hss.ConformalFieldRegressor",
         "sklearn_hss.DeepONetRegressor",
         "sklearn_hss.FactFormerRegressor",
         "sklearn_hss.FieldScaler",

@@ -1,5 +1,6 @@
 """Estimators with scikit-learn's interface."""
 
+from ._conformal import ConformalFieldRegressor
 from ._deeponet import DeepONetRegressor
 from ._factformer import FactFormerRegressor
 from ._fno import FNORegressor
@@ -14,6 +15,7 @@ from ._resnet import ResNetRegressor
 from ._rollout import RolloutRegressor
 
 __all__ = [
+    "ConformalFieldRegressor",
     "DeepONetRegressor",
     "FNORegressor",
     "FactFormerRegressor",

@@ -88,6 +88,8 @@ class LinearFieldMap(BaseEstimator):
     _vanishing: np.ndarray
     _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
+    # Rows of a local law that the samples leave open, as flat fields.
+    _open: np.ndarray | None
     _channel_scales: list[torch.Tensor] | None
     # Set by RolloutRegressor: factor that makes outputs inputs.
     _repeated: float | None = None
@@ -227,32 +229,96 @@ class LinearFieldMap(BaseEstimator):
         self.n_parameters_ = operator.n_parameters
         self.completion_, self._seen = found.completion, found.seen
         self._vanishing = found.vanishing.flatten().numpy()
+        rows = getattr(found.fitted, "undetermined", None)
+        self._open = None if rows is None or self._seen is not None else rows.ravel()
 
     def _apply(self, X, product=None):
         """Predictions, by the operator or another function of flat fields in columns."""
-        check_is_fitted(self, "operator_")
-        X, shape = as_rows(X)
-        check_same_fields(shape, self._input_shape, "X")
-        X = self._domain.fill_inputs(X)
-        refuse_nan(X, "X", self.mask)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = self._read_inputs(X)
         if self._seen is not None:
-            self._warn_of_unseen(X, self._seen)
+            self._warn_of_unseen(X)
         fields = (product or self.operator_.__matmul__)(X.T.astype(np.float64))
         if self._intercept is not None:
             fields += self._intercept[:, None]
         return self._domain.finish(np.ascontiguousarray(fields.T, dtype=X.dtype))
 
-    def _warn_of_unseen(self, X, seen):
-        fields = torch.from_numpy(X.astype(np.float64)).view(-1, *self.operator_.grid_in)
+    def _read_inputs(self, X):
+        check_is_fitted(self, "operator_")
+        X, shape = as_rows(X)
+        check_same_fields(shape, self._input_shape, "X")
+        X = self._domain.fill_inputs(X)
+        refuse_nan(X, "X", self.mask)
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+
+    def support_distance(self, X):
+        """How much of every input lies outside of what the training samples have determined.
+
+        It is the number that the warning of predictions is about, for every sample, and depends on the fit:
+
+        - a map that is known on the span of the training inputs alone, as that of ridge regression and of general sums
+          of Kronecker products: the part outside of that span. In several dimensions, the span is that of all products
+          of what the inputs occupy along each axis;
+        - a local law: the part at points, or channels of points, whose rows of the law the samples leave open, because
+          they vanish there or are too few, so that rows with the same neighbours decide;
+        - other maps, inverses and hierarchical matrices among them, have a form that the samples determine for all
+          inputs, if it is the right one: zero. `held_out_error_` tells how right it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
+            Input fields, on the grid seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Fractions of the squared size of the inputs: 0 where nothing lies outside, as for inputs that are zero, and
+            1 where everything does. float64.
+
+        Raises
+        ------
+        ValueError
+            If the fields are not like those of the fit.
+
+        See Also
+        --------
+        ConformalFieldRegressor : Bands around predictions for inputs that are like those of the training.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_hss import HSSRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> F = rng.standard_normal((10, 3)) @ np.eye(3, 30)  # they reach three of thirty points
+        >>> U = F @ rng.standard_normal((30, 30))
+        >>> model = HSSRegressor(form="forward", solver="least_squares", random_state=0).fit(F, U)
+        >>> model.support_distance(np.eye(30)[[0, 3]]).round(6)
+        array([0., 1.])
+        """
+        return self._unseen(self._read_inputs(X))
+
+    def _unseen(self, X):
+        """Fractions of the squared size of rows that lie outside of what the samples determined."""
+        rows = torch.from_numpy(X.astype(np.float64))
         if self._channel_scales is not None:
-            fields = fields / self._channel_scales[0]
-        inside = multilinear(fields, [P.mT for P in seen]).flatten(1).square().sum(1)
-        share = float((inside / fields.flatten(1).square().sum(1).clamp_min(1e-300)).mean())
-        if share < 0.5:
+            scales = self._channel_scales[0].view(-1, 1)
+            rows = (rows.view(len(rows), len(scales), -1) / scales).flatten(1)
+        # Of magnitude one: squares of very large or small values would leave the range of the type.
+        rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(1e-300)
+        if self._seen is not None:
+            inside = multilinear(rows.view(-1, *self.operator_.grid_in), [P.mT for P in self._seen])
+            outside = rows - multilinear(inside, self._seen).flatten(1)
+        elif self._open is not None:
+            outside = rows * torch.from_numpy(self._open)
+        else:
+            return np.zeros(len(rows))
+        return (outside.square().sum(1) / rows.square().sum(1).clamp_min(1e-300)).numpy()
+
+    def _warn_of_unseen(self, X):
+        share = float(self._unseen(X).mean())
+        if share > 0.5:
             warn_user(
-                f"{1 - share:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
-                f"there, the operator is completed: {self.completion_}.",
+                f"{share:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
+                f"there, the operator is completed: {self.completion_}. support_distance(X) tells for which inputs.",
                 ExtrapolationWarning,
             )
 

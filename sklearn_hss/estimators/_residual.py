@@ -3,31 +3,15 @@
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._containers import as_plain
-from .._fields import (
-    Domain,
-    FieldShape,
-    as_rows,
-    check_mask,
-    check_same_fields,
-    check_weight,
-    domain_mask,
-    input_shape,
-    inside_domain,
-    masked_grid,
-    output_shape,
-    refuse_nan,
-    rounding_unit,
-)
+from .._fields import Domain, FieldShape, as_rows, check_mask, check_weight, rounding_unit
 from .._parameters import unchanged_on_error
 from .._warnings import quiet, warn_user
 from ..exceptions import DivergenceWarning, UnverifiedFitWarning
 from ._batches import max_scales
-from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
+from ._nested import check_takes, read_inputs, read_pairs, refuse_lost_grid, takes_fields
 from ._score import FieldRegressorMixin
 
 # One sample in so many is held out, to see whether the correction helps.
@@ -38,7 +22,6 @@ _JUDGED = 3
 _HELPS = 0.05
 # Residuals of so many rounding errors are nothing to learn from.
 _EXACT = 100.0
-_CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
 
 
 class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
@@ -212,27 +195,9 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _check_data(self, X, y, weight):
         """Rows of inputs and targets, weights, and the rounding error of the numbers as they came."""
         mask, weight = check_mask(self.mask), as_plain(weight, "sample_weight")
-        (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
-        grid = masked_grid(mask, nested_grid_shape(self), x_shape)
-        rounding = max(rounding_unit(X, y) or 0, np.finfo(np.float64).eps)
-        X, y, self._domain = inside_domain(mask, X, y, (x_shape, y_shape), grid, weight)
-        X, y = validate_data(
-            self, X, y, validate_separately=(_CHECKS, {**_CHECKS, "ensure_2d": False, "estimator": self})
-        )
-        check_consistent_length(X, y)
-        self._input_shape = x_shape or X.shape[1:]
-        self._target_shape = y.shape[1:] if y_shape is None else y_shape
-        self._input_fields = input_shape(self._input_shape, grid)
-        # Without a grid that is known, values of one channel, as many as there are.
-        self._target_fields = (
-            FieldShape(self._target_shape or (1,))
-            if grid is None
-            else output_shape(self._target_shape, self._input_fields, grid)
-        )
-        self.mask_ = domain_mask(self._domain, self._target_fields)
-        self._knows_grid = grid is not None
+        rounding = max(rounding_unit(as_rows(X)[0], as_rows(y, "y")[0]) or 0, np.finfo(np.float64).eps)
+        X, y = read_pairs(self, X, y, mask, weight)
         self._check_nested()
-        y = y.reshape(len(y), -1).astype(X.dtype, copy=False)
         if weight is not None:
             weight = check_weight(weight, X, X.dtype)
         return X, y, weight, rounding
@@ -366,12 +331,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         ndarray of shape (n_samples, \\*target)
             Predictions of the shape of the targets in `fit`, in the floating-point type of `X`.
         """
-        check_is_fitted(self)
-        X, shape = as_rows(X)
-        check_same_fields(shape, FieldShape(self._input_shape), "X")
-        X = self._domain.fill_inputs(X)
-        refuse_nan(X, "X", self.mask)
-        X = validate_data(self, X, reset=False, **_CHECKS)
+        X = read_inputs(self, X, self.mask)
         predicted = self._of_law(self.law_, X)
         if self.corrected_:
             finite = np.isfinite(predicted).all(axis=1)
