@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections import deque
+from copy import deepcopy
 from dataclasses import asdict
 from numbers import Real
 
@@ -44,6 +45,7 @@ from .._warnings import warn_user
 from ..nn._counting import count_parameters
 from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
+from ..nn._scaled import ScaledNetwork
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
 from ._noise import white_noise
@@ -55,6 +57,8 @@ __all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
+# Threads that share a model find its network on one device, and not half on another.
+_MOVE_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
 # Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found
 # by trial: there are fewer directions in which weights matter than weights.
@@ -399,6 +403,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     _mask: np.ndarray | str | None
     _training: Training
     _precision: str
+    _device: str | torch.device
     _start_error: float
     _start_row: list[dict]
 
@@ -577,7 +582,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         if restart:
             self._dtype = np.dtype({"bfloat16": "float32"}.get(self.dtype, self.dtype) or X.dtype)
             self._precision = self.dtype or self._dtype.name
-            self._mask, self._start_row = mask, []
+            self._mask, self._start_row, self._device = mask, [], self.device
             self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = self._make_net(module, arguments, device, seeds[1:])
             self.n_parameters_ = count_parameters(self.net_.module_)
@@ -709,9 +714,18 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _move(self, device):
         if torch.device(self.net_.device) != device:
-            self.net_.device = device
             self.net_.module_.to(device)
             self.net_.initialize_optimizer()
+            self.net_.device = device
+        self._device = self.device
+
+    def _follow_device(self):
+        """Bring the network to `device`, if that was changed since it was placed."""
+        # A network from a machine with a GPU stays where it could be loaded, as long as nobody asks for another place.
+        if self.device != self._device:
+            device = resolve_device(self.device)
+            with _MOVE_LOCK:
+                self._move(device)
 
     def _drop_unweighted(self, X, y, sample_weight):
         if sample_weight is None:
@@ -876,11 +890,69 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        self._follow_device()
         prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
         channels = prediction.reshape(len(X), len(self.y_scale_), -1)
         channels *= self.y_scale_[:, None].astype(X.dtype)
         channels += self.y_offset_.astype(X.dtype)
         return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)
+
+    def to_torch(self, dtype=None):
+        """The trained network as a torch module of its own, between fields in the units of the data.
+
+        Scales, offsets and masks are inside: the module takes what `predict` takes, as tensors, and returns what that
+        returns. It is differentiable with respect to the fields and to the weights, goes through
+        :func:`torch.export.export` and, where the network has no Fourier transform, into ONNX files (torch refuses
+        those of :class:`FNORegressor`), with any number of samples. It is a copy: neither the estimator nor the module
+        sees what becomes of the other.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}, default=None
+            Type of weights, inputs and outputs. None is that of the network; for ``dtype="bfloat16"`` float32, in which
+            the weights are kept.
+
+        Returns
+        -------
+        torch.nn.Module
+            In evaluation mode, on the device of the network. Maps tensors (n_samples, \\*grid), or any other shape that
+            `predict` takes, to tensors in the shape of the training targets.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is another one, or has too short a range for the fields.
+
+        Examples
+        --------
+        The gradient of a mean output with respect to the input field, as in optimal control:
+
+        >>> import torch
+        >>> from sklearn_hss import NeuralHSSRegressor
+        >>> from sklearn_hss.datasets import make_poisson
+        >>> F, U = make_poisson(n_samples=20, n_points=32, random_state=0)
+        >>> module = NeuralHSSRegressor(random_state=0).fit(F, U).to_torch(dtype="float64")
+        >>> f = torch.tensor(F[:1], requires_grad=True)
+        >>> module(f).mean().backward()
+        >>> f.grad.shape
+        torch.Size([1, 32])
+        """
+        check_is_fitted(self, "net_")
+        if dtype not in (None, "float32", "float64"):
+            raise ValueError(f"dtype={dtype!r} must be 'float32', 'float64' or None.")
+        self._follow_device()
+        network = deepcopy(self.net_.module_).to(getattr(torch, dtype or self._dtype.name))
+        return ScaledNetwork(
+            network,
+            *self._shapes,
+            self._target_shape,
+            x_offset=self.x_offset_,
+            x_scale=self.x_scale_,
+            y_offset=self.y_offset_,
+            y_scale=self.y_scale_,
+            inside=(self._domain.inputs, self._domain.outputs),
+            blank=self._domain.blank,
+        ).eval()
 
     @property
     def _target_fields(self):
