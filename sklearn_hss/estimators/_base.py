@@ -65,6 +65,8 @@ _AUTO = StrOptions({"auto"})
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # Numbers in the data above which float32 is faster.
 _MANY_NUMBERS = 10**5
+# Numbers in the fields from which the start of a training is found.
+_START_NUMBERS = 2**23
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU where seconds end the training.
@@ -591,7 +593,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
-            X, y, sample_weight = taken(train)
+            X, y, sample_weight = taken(train, _START_NUMBERS)
             start = math.inf if partial else self._initialise(self.net_.module_, X, y, sample_weight, seen)
             self._start_error = start
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
@@ -679,15 +681,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
             found.append((offset, scale))
         (self.x_offset_, self.x_scale_), (self.y_offset_, self.y_scale_) = found
-        self.shrinkage_ = self._find_shrinkage(train[1] if train[3] is None else train[1][train[3]])
+        self.shrinkage_ = self._find_shrinkage(train[1], train[3])
 
-    def _find_shrinkage(self, y):
+    def _find_shrinkage(self, y, rows):
         """Variance of white noise in the scaled targets over that of all weights, if it is worth while."""
         fields, inside = self._shapes[1], self._domain.outputs
         default = self.settings == "auto" and self.loss == "l2"
         # With many more equations than unknowns, noise is not learned.
-        if not default or len(y) * fields.size > 2 * self.n_parameters_:
+        if not default or len(y if rows is None else rows) * fields.size > 2 * self.n_parameters_:
             return 0.0
+        y = y if rows is None else y[rows]
         sizes = np.sqrt(np.mean(np.square(y.reshape(len(y), len(self.y_scale_), -1) / self.y_scale_[:, None]), (0, 2)))
         noise = white_noise(y, fields.grid, fields.n_channels, inside) / self.y_scale_
         if not (noise > _VISIBLE * sizes).any():
@@ -891,11 +894,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         refuse_nan(X, "X", self.mask)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         self._follow_device()
-        prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
-        channels = prediction.reshape(len(X), len(self.y_scale_), -1)
-        channels *= self.y_scale_[:, None].astype(X.dtype)
-        channels += self.y_offset_.astype(X.dtype)
-        return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)
+        scale, offset = self.y_scale_[:, None].astype(X.dtype), self.y_offset_.astype(X.dtype)
+        prediction, stop = np.empty((len(X), self._shapes[1].size), X.dtype), 0
+        for found in self.net_.forward_iter(self._fields((X,))):
+            start, stop = stop, stop + len(found)
+            prediction[start:stop] = found.flatten(1).numpy()
+            channels = prediction[start:stop].reshape(len(found), len(scale), -1)
+            channels *= scale
+            channels += offset
+            self._domain.finish(prediction[start:stop])
+        return prediction.reshape(len(X), *self._target_shape)
 
     def to_torch(self, dtype=None):
         """The trained network as a torch module of its own, between fields in the units of the data.

@@ -1,0 +1,127 @@
+"""Data in files are read batch by batch, with the numbers of data in memory, within a bounded amount of memory."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from entrances import NETWORKS, name_of, problem
+from sklearn.base import clone
+
+from sklearn_hss import NeuralHSSRegressor
+from sklearn_hss.estimators import _base, _batches
+
+DATA = problem(40, (6, 7), kind=np.float32)
+
+
+@pytest.fixture
+def mapped(tmp_path, monkeypatch):
+    """Files of the data, and limits at which they count as large."""
+    monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
+    monkeypatch.setattr(_batches, "_PART", 300)
+    for name, array in {"X": DATA.X, "Y": DATA.Y}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "XY"]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"validation_fraction": 0.2}, {"device": "cpu", "scale": "max"}])
+@pytest.mark.parametrize("model", [NETWORKS[0], NETWORKS[1]], ids=name_of)
+def test_mapped_arrays_give_the_numbers_of_arrays_in_memory(model, parameters, mapped):
+    model = clone(model).set_params(batch_size=8, **parameters)
+    weight = np.linspace(0.5, 2, len(DATA.X))
+    threads = threading.active_count()
+    found = clone(model).fit(*mapped, sample_weight=weight)
+    expected = clone(model).fit(DATA.X, DATA.Y, sample_weight=weight)
+    assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
+    np.testing.assert_array_equal(found.predict(mapped[0]), expected.predict(DATA.X))
+    found.partial_fit(*mapped)
+    np.testing.assert_array_equal(found.predict(mapped[0]), expected.partial_fit(DATA.X, DATA.Y).predict(DATA.X))
+    assert threading.active_count() == threads
+
+
+def test_kept_fields_are_those_of_batches():
+    arguments = {"shapes": [(6, 7)] * 2, "scales": (np.array([2.0]), np.array([3.0])), "dtype": np.float32}
+    rows = np.arange(1, 40, 2)
+    fields = [
+        _batches.Fields(DATA.X.reshape(40, -1), DATA.Y.reshape(40, -1), rows / 40, rows, device="cpu", **arguments)
+        for _ in range(2)
+    ]
+    (x, (y, w)), (kept_x, (kept_y, kept_w)) = (f.batch(slice(3, 11)) for f in (fields[0], fields[1].keep()))
+    assert fields[1]._tensors is not None
+    for one, other, wanted in ((x, kept_x, DATA.X[rows] / 2), (y, kept_y, DATA.Y[rows] / 3), (w, kept_w, rows / 40)):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, wanted[3:11], rtol=1e-6)
+
+
+def test_a_reader_that_fails_is_heard(mapped, monkeypatch):
+    model = clone(NETWORKS[1]).set_params(batch_size=8)
+
+    def fail(*arguments):
+        raise OSError("The disk is gone.")
+
+    monkeypatch.setattr(_batches.Fields, "read", fail)
+    threads = threading.active_count()
+    with pytest.raises(OSError, match="The disk is gone"):
+        model.fit(*mapped)
+    assert threading.active_count() == threads
+
+
+def test_the_start_of_large_data_is_found_from_some(monkeypatch):
+    # A linear map that a third of the samples determines just as well.
+    line = problem(90, (32,))
+    monkeypatch.setattr(_base, "_START_NUMBERS", 30 * 64)
+    monkeypatch.setattr(_batches, "_FEWEST", 4)
+    seen = []
+
+    class Watched(NeuralHSSRegressor):
+        def _initialise(self, module, X, y, sample_weight, seen_before):
+            seen.append(X)
+            return super()._initialise(module, X, y, sample_weight, seen_before)
+
+    model = Watched(init="linear", random_state=0).fit(line.X, line.Y)
+    np.testing.assert_array_equal(seen[0], line.X[::3])
+    np.testing.assert_allclose(model.predict(line.X), line.Y, atol=1e-6)
+    weight = np.arange(1.0, 91)
+    _, _, some = _batches.taken((line.X, line.Y, weight[:60], np.arange(60)), 30 * 64)
+    np.testing.assert_array_equal(some, weight[:60:2])
+
+
+SCRIPT = """
+import resource, sys
+import numpy as np, torch
+from sklearn_hss import FNORegressor, NeuralHSSRegressor
+
+torch.set_num_threads(1)
+kind, folder, megabytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+models = {
+    "FNO": FNORegressor(width=4, modes=4, depth=1, device="cpu", max_seconds=0.5, random_state=0),
+    "Neural-HSS": NeuralHSSRegressor(max_seconds=0.5, device="cpu", random_state=0),
+}
+tiny = np.random.RandomState(0).standard_normal((8, 16, 16)).astype(np.float32)
+models[kind].fit(tiny, tiny)  # what a first use loads does not count
+X, Y = (
+    np.lib.format.open_memmap(f"{folder}/{name}.npy", "w+", np.float32, (8192, 64, 64)) for name in "XY"
+)  # with holes
+X[:64] = np.random.RandomState(0).standard_normal((64, 64, 64))
+Y[:64] = np.random.RandomState(1).standard_normal((64, 64, 64))
+
+def used():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmData")) * 1024
+
+# All memory that is no file. What is asked for beyond the limit is refused.
+resource.setrlimit(resource.RLIMIT_DATA, (used() + megabytes * 2**20,) * 2)
+models[kind].fit(X, Y)
+models[kind].predict(X[:2048])
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory that is no file is Linux's")
+@pytest.mark.parametrize(("kind", "megabytes"), [("FNO", 160), pytest.param("Neural-HSS", 640, marks=pytest.mark.slow)])
+def test_files_of_256_megabytes(kind, megabytes, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, kind, str(tmp_path), str(megabytes)]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.stdout == "done\n", result.stderr[-2000:]
