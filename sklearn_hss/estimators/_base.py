@@ -21,6 +21,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
+from .._containers import Rows, as_lazy
 from .._devices import resolve_device
 from .._endings import python_waits
 from .._fields import (
@@ -94,6 +95,19 @@ def field_arguments(inputs, outputs):
         "in_channels": inputs.n_channels,
         "out_channels": outputs.n_channels,
     }
+
+
+def _head(rows):
+    """Array-like for scikit-learn to judge; of Rows, which are too many to read at once, the first two."""
+    return rows[:2] if isinstance(rows, Rows) else rows
+
+
+def _checked(rows, head):
+    """What scikit-learn made of an array-like, or Rows, of which everything is then looked at."""
+    if not isinstance(rows, Rows):
+        return head
+    rows.check()
+    return rows
 
 
 def _comes_from_a_raise(error):
@@ -542,6 +556,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
+        if mask is None:  # which would need all fields at once
+            X, y = as_lazy(X, "X"), as_lazy(y, "y")
         (X, x_shape), (y, shape) = as_rows(X), as_rows(y, "y")
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
         if restart:
@@ -556,12 +572,12 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
             domain = self._domain
             X, y = domain.fill(X, y, mask)
-        X, y = validate_data(
-            self, X, y, reset=restart, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
-        )
+        separately = checks, {**checks, "ensure_2d": False, "estimator": self}
+        checked = validate_data(self, _head(X), _head(y), reset=restart, validate_separately=separately)
         check_consistent_length(X, y)
+        X, y = (_checked(*pair) for pair in zip((X, y), checked, strict=True))
         x_shape, shape = x_shape or X.shape[1:], y.shape[1:] if shape is None else shape
-        y = y.reshape(len(y), -1)
+        y = y if isinstance(y, Rows) else y.reshape(len(y), -1)
         if not restart and shape != self._target_shape:
             earlier = str(("n_samples", *self._target_shape)).replace("'", "")
             raise ValueError(f"y has shape {(len(y), *shape)}, but that of the earlier fit had shape {earlier}.")
@@ -737,7 +753,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # Without the samples of weight zero, batches and scales are those of data without these samples.
         kept = sample_weight > 0
         if not kept.all():
-            X, y, sample_weight = X[kept], y[kept], sample_weight[kept]
+            X, y = (rows.part(kept) if isinstance(rows, Rows) else rows[kept] for rows in (X, y))
+            sample_weight = sample_weight[kept]
         return X, y, sample_weight
 
     def _split(self, X, y, sample_weight, seed, enabled):
@@ -888,11 +905,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             Predictions in the shape and the units of the training targets, in the floating-point type of `X`.
         """
         check_is_fitted(self, "net_")
-        X, shape = as_rows(X)
+        X, shape = as_rows(as_lazy(X, "X") if self._domain.inputs is None else X)
         check_same_fields(shape, self._shapes[0], "X")
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        X = _checked(X, validate_data(self, _head(X), reset=False, dtype=[np.float64, np.float32], order="C"))
         self._follow_device()
         scale, offset = self.y_scale_[:, None].astype(X.dtype), self.y_offset_.astype(X.dtype)
         prediction, stop = np.empty((len(X), self._shapes[1].size), X.dtype), 0

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from .._containers import LARGE, PART, Rows
 from .._endings import check_ending
 
 # Bytes of tensors up to which a whole data set is scaled and moved to the device once: on a CPU, there for data in
 # files (larger ones are read ahead), and the part of the free memory of a GPU.
-_KEPT_BYTES, _MAPPED_BYTES, _KEPT_PART = 2**28, 2**26, 0.5
+_KEPT_BYTES, _MAPPED_BYTES, _KEPT_PART = 2**28, LARGE, 0.5
 # Numbers of a part of the fields that is read at once, of at most so many samples.
-_PART, _SAMPLES = 2**20, 1024
+_PART, _SAMPLES = PART, 1024
 # Samples that are taken in any case, however large.
 _FEWEST = 32
 
@@ -116,8 +117,8 @@ def taken(data, most):
 
 
 def is_mapped(array):
-    """Whether an array is a view of a file."""
-    while array is not None and not isinstance(array, np.memmap):
+    """Whether an array is a view of a file, or will be read."""
+    while array is not None and not isinstance(array, np.memmap | Rows):
         array = getattr(array, "base", None)
     return array is not None
 
@@ -148,7 +149,7 @@ class Fields(torch.utils.data.Dataset):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
         self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
         self.shapes, self.scales, self.offsets, self.dtype, self.device = shapes, scales, offsets, dtype, device
-        self._tensors = None
+        self._tensors: tuple | None = None
 
     def __len__(self):
         return len(self.X if self.rows is None else self.rows)
@@ -171,21 +172,18 @@ class Fields(torch.utils.data.Dataset):
     def keep(self):
         """Scale and move all fields now, if they fit, because they will be used many times."""
         device = torch.device(self.device)
-        limit = _MAPPED_BYTES if self.in_files else _KEPT_BYTES
+        limit: float = _MAPPED_BYTES if self.in_files else _KEPT_BYTES
         if device.type == "cuda":
             limit = _KEPT_PART * torch.cuda.mem_get_info(device)[0]
         if self.n_bytes <= limit:
-            whole = None
+            whole = [
+                None if one is None else one.new_empty((len(self), *one.shape[1:]), device=device)
+                for one in self.read(slice(0, 1))
+            ]
             for part in _parts(len(self), self._size):
-                tensors = self.read(part)
-                if whole is None:
-                    whole = [
-                        None if t is None else torch.empty(len(self), *t.shape[1:], dtype=t.dtype, device=device)
-                        for t in tensors
-                    ]
-                for target, tensor in zip(whole, tensors, strict=True):
+                for tensor, found in zip(whole, self.read(part), strict=True):
                     if tensor is not None:
-                        target[part] = tensor
+                        tensor[part] = found
             self._tensors = self._pair(*whole)
         return self
 
@@ -262,10 +260,9 @@ class Batches:
     def _read_ahead(self, rows):
         """Batches that a thread reads while the one before is at work. It does not touch the device."""
         with ThreadPoolExecutor(1, "fields") as reader:
-            ahead = None
+            ahead = reader.submit(self.dataset.read, next(rows))
             for some in rows:
                 present, ahead = ahead, reader.submit(self.dataset.read, some)
-                if present is not None:
-                    check_ending()
-                    yield self.dataset.moved(present.result())
+                check_ending()
+                yield self.dataset.moved(present.result())
             yield self.dataset.moved(ahead.result())

@@ -1,5 +1,6 @@
 """Data in files are read batch by batch, with the numbers of data in memory, within a bounded amount of memory."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 from entrances import NETWORKS, name_of, problem
 from sklearn.base import clone
 
-from sklearn_hss import NeuralHSSRegressor
+from sklearn_hss import NeuralHSSRegressor, _containers
 from sklearn_hss.estimators import _base, _batches
 
 DATA = problem(40, (6, 7), kind=np.float32)
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -39,6 +41,96 @@ def test_mapped_arrays_give_the_numbers_of_arrays_in_memory(model, parameters, m
     found.partial_fit(*mapped)
     np.testing.assert_array_equal(found.predict(mapped[0]), expected.partial_fit(DATA.X, DATA.Y).predict(DATA.X))
     assert threading.active_count() == threads
+
+
+class Slices:
+    """A container that knows slices of its first axis and nothing else, and notes the most that it gave at once."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, part):
+        assert isinstance(part, slice)
+        assert part.step is None
+        self.most = max(self.most, len(self.array[part]))
+        return self.array[part].copy()
+
+    def __len__(self):
+        return len(self.array)
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("all was read at once")
+
+
+def dataset(array):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(f"large-{next(_NUMBERS)}", "w", driver="core", backing_store=False)
+    return file.create_dataset("field", data=array)
+
+
+def dask_array(array):
+    return pytest.importorskip("dask.array").from_array(array, chunks=(7, *array.shape[1:]))
+
+
+def zarr_array(array):
+    return pytest.importorskip("zarr").array(array, chunks=(7, *array.shape[1:]))
+
+
+CONTAINERS = {"slices": Slices, "h5py": dataset, "dask": dask_array, "zarr": zarr_array}
+
+
+@pytest.fixture
+def small_is_large(monkeypatch):
+    monkeypatch.setattr(_containers, "LARGE", 1000)
+    monkeypatch.setattr(_containers, "PART", 600)
+    monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
+    monkeypatch.setattr(_batches, "_PART", 600)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_containers_are_read_in_parts(kind, small_is_large):
+    model = clone(NETWORKS[1]).set_params(batch_size=8, validation_fraction=0.2)
+    weight = np.where(np.arange(40) % 5, 1.0, 0.0)
+    expected = clone(model).fit(DATA.X, DATA.Y, sample_weight=weight).partial_fit(DATA.X, DATA.Y)
+    X, Y = (CONTAINERS[kind](array) for array in (DATA.X, DATA.Y))
+    found = clone(model).fit(X, Y, sample_weight=weight).partial_fit(X, Y)
+    assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
+    np.testing.assert_array_equal(found.predict(X), expected.predict(DATA.X))
+    # With one array in memory, and other numbers than float32.
+    mixed = clone(model).fit(X, DATA.Y.astype(np.float64))
+    np.testing.assert_array_equal(mixed.predict(X), clone(model).fit(DATA.X, DATA.Y.astype(np.float64)).predict(X))
+
+
+def test_no_more_than_a_part_is_read_at_once(small_is_large):
+    X, Y = Slices(DATA.X), Slices(DATA.Y)
+    clone(NETWORKS[1]).set_params(batch_size=8).fit(X, Y).predict(X)
+    assert 8 <= X.most < 40
+    assert 8 <= Y.most < 40
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_in_containers_are_looked_at(bad, small_is_large, monkeypatch):
+    monkeypatch.setattr(_base.BaseNeuralRegressor, "_make_net", None)  # nothing begins
+    X, Y = DATA.X.copy(), DATA.Y.copy()
+    Y[31, 2, 3] = bad
+    with pytest.raises(ValueError, match="Input y contains NaN or infinity in sample 31"):
+        clone(NETWORKS[1]).fit(Slices(X), Slices(Y))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clone(NETWORKS[1]).fit(Slices(X), Slices(X[:30]))
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        clone(NETWORKS[1]).fit(dataset(X.astype(complex)), Slices(X))
+
+
+def test_rows_of_containers():
+    rows = _containers.Rows(Slices(DATA.X), "X")
+    flat = DATA.X.reshape(40, -1)
+    picks = np.random.RandomState(0).randint(0, 40, 25)
+    for which in (picks, slice(3, 9), slice(None, None, 7), np.arange(40) % 3 == 0, np.array([], dtype=int)):
+        np.testing.assert_array_equal(rows[which], flat[which])
+        part = rows.part(which)
+        assert part.shape == flat[which].shape
+        np.testing.assert_array_equal(part[1:4], flat[which][1:4])
+        np.testing.assert_array_equal(part[::-1], flat[which][::-1])
 
 
 def test_kept_fields_are_those_of_batches():
