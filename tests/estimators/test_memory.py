@@ -12,7 +12,7 @@ from entrances import NETWORKS, name_of, problem
 from sklearn.base import clone
 
 from sklearn_hss import NeuralHSSRegressor, _containers
-from sklearn_hss.estimators import _base, _batches
+from sklearn_hss.estimators import _base, _batches, _score
 
 DATA = problem(40, (6, 7), kind=np.float32)
 _NUMBERS = itertools.count()
@@ -96,6 +96,7 @@ def test_containers_are_read_in_parts(kind, small_is_large):
     found = clone(model).fit(X, Y, sample_weight=weight).partial_fit(X, Y)
     assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
     np.testing.assert_array_equal(found.predict(X), expected.predict(DATA.X))
+    assert found.score(X, Y) == expected.score(DATA.X, DATA.Y)
     # With one array in memory, and other numbers than float32.
     mixed = clone(model).fit(X, DATA.Y.astype(np.float64))
     np.testing.assert_array_equal(mixed.predict(X), clone(model).fit(DATA.X, DATA.Y.astype(np.float64)).predict(X))
@@ -131,6 +132,29 @@ def test_rows_of_containers():
         assert part.shape == flat[which].shape
         np.testing.assert_array_equal(part[1:4], flat[which][1:4])
         np.testing.assert_array_equal(part[::-1], flat[which][::-1])
+
+
+@pytest.mark.parametrize("weight", [None, np.linspace(0, 2, 40)])
+def test_scores_in_parts(weight, monkeypatch):
+    true = np.random.RandomState(0).standard_normal((40, 2, 15)) * np.array([1e-3, 1e3])[:, None] + 5
+    predicted = true + 0.1 * np.random.RandomState(1).standard_normal(true.shape) * true.std((0, 2))[:, None]
+    inside = np.arange(30) % 4 > 0
+    parts = zip(
+        *(np.where(inside, rows.reshape(40, -1), 0).reshape(40, 2, -1).swapaxes(0, 1) for rows in (true, predicted)),
+        strict=True,
+    )
+    expected = []
+    for t, p in parts:
+        mean = np.average(t, axis=0, weights=weight)
+        w = np.ones(40) if weight is None else weight
+        expected.append(1 - (w @ (t - p) ** 2).sum() / (w @ (t - mean) ** 2).sum())
+    for part in (10**6, 100):
+        monkeypatch.setattr(_score, "PART", part)
+        rows = true.reshape(40, -1), predicted.reshape(40, -1)
+        found = _score.field_r2(*rows, weight, 2, "raw_values", inside)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    with pytest.raises(ValueError, match="NaN"):
+        _score.field_r2(rows[0], np.where(inside, np.nan, rows[1]))
 
 
 def test_kept_fields_are_those_of_batches():
