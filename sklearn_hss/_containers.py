@@ -5,6 +5,7 @@ places alike.
 """
 
 import sys
+from math import prod
 
 import numpy as np
 from scipy.sparse import issparse
@@ -90,3 +91,94 @@ def refuse_complex(x, name):
         raise ValueError(
             f"Complex data not supported: {name} must be real; give real and imaginary parts as two channels."
         )
+
+
+# Bytes of containers up to which they are read as a whole, and numbers that are read at once of larger ones.
+LARGE, PART = 2**26, 2**20
+
+
+class Rows:
+    """Fields as rows, in a container that reads no more than it is asked for: h5py, zarr, dask and their like.
+
+    Parameters
+    ----------
+    source : container
+        With `shape`, `dtype` and slices of its first axis.
+    name : str
+        Name for messages.
+    rows : ndarray of int, default=None
+        The samples that are meant; all if None.
+
+    Attributes
+    ----------
+    shape : tuple (n_samples, n_values)
+    field_shape : tuple of int
+        Shape of one sample.
+    dtype : dtype
+        float32 or float64, as what is read.
+    """
+
+    ndim = 2
+
+    def __init__(self, source, name, rows=None):
+        self.source, self.name, self.rows = source, name, rows
+        self.field_shape = tuple(source.shape[1:])
+        self.shape = (source.shape[0] if rows is None else len(rows), prod(self.field_shape))
+        single = np.dtype(source.dtype).newbyteorder("=") == np.float32
+        self.dtype = np.dtype(np.float32 if single else np.float64)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def part(self, rows):
+        """The given samples, not read yet."""
+        return Rows(self.source, self.name, np.arange(len(self))[rows] if self.rows is None else self.rows[rows])
+
+    def __getitem__(self, rows):
+        if self.rows is None and isinstance(rows, slice) and rows.step in (None, 1):
+            return self._read(rows)
+        wanted = np.arange(len(self))[rows] if self.rows is None else self.rows[rows]
+        distinct, back = np.unique(wanted, return_inverse=True)
+        if callable(getattr(self.source, "compute", None)):  # dask, to which every slice is work
+            return self._read(distinct)[back]
+        # Slices are what all of these containers know.
+        runs = np.split(distinct, np.flatnonzero(np.diff(distinct) != 1) + 1) if len(distinct) else []
+        found = [self._read(slice(run[0], run[-1] + 1)) for run in runs]
+        return np.concatenate(found or [self._read(slice(0, 0))])[back]
+
+    def _read(self, part):
+        found = self.source[part]
+        found = found.compute() if callable(getattr(found, "compute", None)) else found
+        return _read(found, self.name).reshape(-1, self.shape[1]).astype(self.dtype, copy=False)
+
+    def check(self):
+        """Read everything once.
+
+        Raises
+        ------
+        ValueError
+            For numbers that are not finite.
+        """
+        n = max(PART // max(self.shape[1], 1), 1)
+        for start in range(0, len(self), n):
+            found = self[start : start + n]
+            finite = np.isfinite(found).all(axis=1)
+            if not finite.all():
+                raise ValueError(
+                    f"Input {self.name} contains NaN or infinity in sample {start + int(finite.argmin())}."
+                )
+
+
+def as_lazy(x, name):
+    """Rows of a large container that reads no more than it is asked for; anything else as it is."""
+    if hasattr(x, "dims") and hasattr(x, "data") and not isinstance(x, np.ndarray):  # xarray
+        x = x.data
+    torch = sys.modules.get("torch")
+    if isinstance(x, np.ndarray | np.generic | list | tuple) or issparse(x) or hasattr(x, "iloc"):
+        return x
+    if torch is not None and isinstance(x, torch.Tensor):
+        return x
+    shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
+    if len(shape) < 2 or not isinstance(dtype, np.dtype) or dtype.kind not in "fiub" or not hasattr(x, "__getitem__"):
+        return x
+    return x if prod(shape) * dtype.itemsize <= LARGE else Rows(x, name)

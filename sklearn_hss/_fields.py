@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
-from ._containers import as_plain, refuse_complex
+from ._containers import Rows, as_plain, refuse_complex
 from ._warnings import warn_user
 from .exceptions import DataWarning
 
@@ -56,7 +56,7 @@ def as_rows(fields, name="X"):
     Parameters
     ----------
     fields : array-like
-        Anything that :func:`as_plain` reads.
+        Anything that :func:`as_plain` reads, or Rows, which stay what they are.
     name : str, default="X"
         Name for messages.
 
@@ -71,6 +71,8 @@ def as_rows(fields, name="X"):
     ValueError
         As :func:`as_plain`.
     """
+    if isinstance(fields, Rows):
+        return fields, fields.field_shape
     fields = as_plain(fields, name)
     if isinstance(fields, list | tuple):
         try:
@@ -219,6 +221,7 @@ def check_same_fields(shape, seen, name):
 
 def rounding_unit(*arrays):
     """Relative spacing of the numbers in the least precise of the arrays, as they came."""
+    arrays = tuple(array.source if isinstance(array, Rows) else array for array in arrays)
     # Of data frames, whose columns have types of their own, that of the array which they become.
     kinds = [
         np.asarray(array[:0]).dtype if hasattr(array, "columns") else getattr(array, "dtype", np.dtype(np.float64))
@@ -404,7 +407,7 @@ def refuse_nan(rows, name, mask):
     ValueError
         Tells how many values and how many samples it is about.
     """
-    if not hasattr(rows, "shape") or len(rows.shape) not in (1, 2) or hasattr(rows, "tocsr"):
+    if not hasattr(rows, "shape") or len(rows.shape) not in (1, 2) or hasattr(rows, "tocsr") or isinstance(rows, Rows):
         return
     values = np.asarray(rows)
     if values.dtype.kind != "f" or not values.size:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict
 from numbers import Real
 
@@ -22,6 +23,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
+from .._containers import Rows, as_lazy
 from .._devices import available, full_float32, resolve_device
 from .._endings import python_waits
 from .._fields import (
@@ -46,6 +48,7 @@ from .._warnings import warn_user
 from ..nn._counting import count_parameters
 from ..nn._graphs import GraphedStep, can_capture
 from ..nn._losses import LOSSES, residuals, sample_losses
+from ..nn._scaled import ScaledNetwork
 from ..nn._stacks import parameter_groups
 from ._batches import Batches, Fields, max_scales, standard_scales, taken
 from ._callbacks import light_callback
@@ -59,12 +62,16 @@ __all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 # Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
 # must take turns.
 _INITIALISATION_LOCK = threading.Lock()
+# Threads that share a model find its network on one device, and not half on another.
+_MOVE_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
 # Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found
 # by trial: there are fewer directions in which weights matter than weights.
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # Numbers in the data above which float32 is faster.
 _MANY_NUMBERS = 10**5
+# Numbers in the fields from which the start of a training is found.
+_START_NUMBERS = 2**23
 # More epochs than anyone waits for, where seconds end the training.
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU where seconds end the training.
@@ -92,6 +99,19 @@ def field_arguments(inputs, outputs):
         "in_channels": inputs.n_channels,
         "out_channels": outputs.n_channels,
     }
+
+
+def _head(rows):
+    """Array-like for scikit-learn to judge; of Rows, which are too many to read at once, the first two."""
+    return rows[:2] if isinstance(rows, Rows) else rows
+
+
+def _checked(rows, head):
+    """What scikit-learn made of an array-like, or Rows, of which everything is then looked at."""
+    if not isinstance(rows, Rows):
+        return head
+    rows.check()
+    return rows
 
 
 def _comes_from_a_raise(error):
@@ -522,6 +542,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     _mask: np.ndarray | str | None
     _training: Training
     _precision: str
+    _device: str | torch.device
     _start_error: float
     _start_row: list[dict]
 
@@ -658,6 +679,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
+        if mask is None:  # which would need all fields at once
+            X, y = as_lazy(X, "X"), as_lazy(y, "y")
         (X, x_shape), (y, shape) = as_rows(X), as_rows(y, "y")
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
         if restart:
@@ -672,12 +695,12 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
             domain = self._domain
             X, y = domain.fill(X, y, mask)
-        X, y = validate_data(
-            self, X, y, reset=restart, validate_separately=(checks, {**checks, "ensure_2d": False, "estimator": self})
-        )
+        separately = checks, {**checks, "ensure_2d": False, "estimator": self}
+        checked = validate_data(self, _head(X), _head(y), reset=restart, validate_separately=separately)
         check_consistent_length(X, y)
+        X, y = (_checked(*pair) for pair in zip((X, y), checked, strict=True))
         x_shape, shape = x_shape or X.shape[1:], y.shape[1:] if shape is None else shape
-        y = y.reshape(len(y), -1)
+        y = y if isinstance(y, Rows) else y.reshape(len(y), -1)
         if not restart and shape != self._target_shape:
             earlier = str(("n_samples", *self._target_shape)).replace("'", "")
             raise ValueError(f"y has shape {(len(y), *shape)}, but that of the earlier fit had shape {earlier}.")
@@ -709,7 +732,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         if restart:
             self._dtype = np.dtype({"bfloat16": "float32"}.get(self.dtype, self.dtype) or X.dtype)
             self._precision = self.dtype or self._dtype.name
-            self._mask, self._start_row = mask, []
+            self._mask, self._start_row, self._device = mask, [], self.device
             self.mask_ = domain_mask(domain, shapes[1])
             self.net_ = new_net(
                 module,
@@ -730,7 +753,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             elif partial:
                 self._start_error = math.inf
             else:
-                X, y, sample_weight = taken(train)
+                X, y, sample_weight = taken(train, _START_NUMBERS)
                 self._start_error = self._initialise(self.net_.module_, X, y, sample_weight, seen)
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
@@ -821,15 +844,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
             found.append((offset, scale))
         (self.x_offset_, self.x_scale_), (self.y_offset_, self.y_scale_) = found
-        self.shrinkage_ = self._find_shrinkage(train[1] if train[3] is None else train[1][train[3]])
+        self.shrinkage_ = self._find_shrinkage(train[1], train[3])
 
-    def _find_shrinkage(self, y):
+    def _find_shrinkage(self, y, rows):
         """Variance of white noise in the scaled targets over that of all weights, if it is worth while."""
         fields, inside = self._shapes[1], self._domain.outputs
         default = self.settings == "auto" and self.loss == "l2"
         # With many more equations than unknowns, noise is not learned.
-        if not default or len(y) * fields.size > 2 * self.n_parameters_:
+        if not default or len(y if rows is None else rows) * fields.size > 2 * self.n_parameters_:
             return 0.0
+        y = y if rows is None else y[rows]
         sizes = np.sqrt(np.mean(np.square(y.reshape(len(y), len(self.y_scale_), -1) / self.y_scale_[:, None]), (0, 2)))
         noise = white_noise(y, fields.grid, fields.n_channels, inside) / self.y_scale_
         if not (noise > _VISIBLE * sizes).any():
@@ -855,9 +879,18 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _move(self, device):
         if torch.device(self.net_.device) != device:
-            self.net_.device = device
             self.net_.module_.to(device)
             self.net_.initialize_optimizer()
+            self.net_.device = device
+        self._device = self.device
+
+    def _follow_device(self):
+        """Bring the network to `device`, if that was changed since it was placed."""
+        # A network from a machine with a GPU stays where it could be loaded, as long as nobody asks for another place.
+        if self.device != self._device:
+            device = resolve_device(self.device)
+            with _MOVE_LOCK:
+                self._move(device)
 
     def _drop_unweighted(self, X, y, sample_weight):
         if sample_weight is None:
@@ -866,7 +899,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # Without the samples of weight zero, batches and scales are those of data without these samples.
         kept = sample_weight > 0
         if not kept.all():
-            X, y, sample_weight = X[kept], y[kept], sample_weight[kept]
+            X, y = (rows.part(kept) if isinstance(rows, Rows) else rows[kept] for rows in (X, y))
+            sample_weight = sample_weight[kept]
         return X, y, sample_weight
 
     def _split(self, X, y, sample_weight, seed, enabled):
@@ -1034,17 +1068,80 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             Predictions in the shape and the units of the training targets, in the floating-point type of `X`.
         """
         check_is_fitted(self, "net_")
-        X, shape = as_rows(X)
+        X, shape = as_rows(as_lazy(X, "X") if self._domain.inputs is None else X)
         check_same_fields(shape, self._shapes[0], "X")
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        X = _checked(X, validate_data(self, _head(X), reset=False, dtype=[np.float64, np.float32], order="C"))
+        self._follow_device()
+        scale, offset = self.y_scale_[:, None].astype(X.dtype), self.y_offset_.astype(X.dtype)
+        prediction, stop = np.empty((len(X), self._shapes[1].size), X.dtype), 0
         with full_float32(self.net_.device):
-            prediction = np.ascontiguousarray(self.net_.predict(self._fields((X,))), dtype=X.dtype)
-        channels = prediction.reshape(len(X), len(self.y_scale_), -1)
-        channels *= self.y_scale_[:, None].astype(X.dtype)
-        channels += self.y_offset_.astype(X.dtype)
-        return self._domain.finish(prediction.reshape(len(X), -1)).reshape(len(X), *self._target_shape)
+            for found in self.net_.forward_iter(self._fields((X,))):
+                start, stop = stop, stop + len(found)
+                prediction[start:stop] = found.flatten(1).numpy()
+                channels = prediction[start:stop].reshape(len(found), len(scale), -1)
+                channels *= scale
+                channels += offset
+                self._domain.finish(prediction[start:stop])
+        return prediction.reshape(len(X), *self._target_shape)
+
+    def to_torch(self, dtype=None):
+        """The trained network as a torch module of its own, between fields in the units of the data.
+
+        Scales, offsets and masks are inside: the module takes what `predict` takes, as tensors, and returns what that
+        returns. It is differentiable with respect to the fields and to the weights, goes through
+        :func:`torch.export.export` and, where the network has no Fourier transform, into ONNX files (torch refuses
+        those of :class:`FNORegressor`), with any number of samples. It is a copy: neither the estimator nor the module
+        sees what becomes of the other.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}, default=None
+            Type of weights, inputs and outputs. None is that of the network; for ``dtype="bfloat16"`` float32, in which
+            the weights are kept.
+
+        Returns
+        -------
+        torch.nn.Module
+            In evaluation mode, on the device of the network. Maps tensors (n_samples, \\*grid), or any other shape that
+            `predict` takes, to tensors in the shape of the training targets.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is another one, or has too short a range for the fields.
+
+        Examples
+        --------
+        The gradient of a mean output with respect to the input field, as in optimal control:
+
+        >>> import torch
+        >>> from sklearn_hss import NeuralHSSRegressor
+        >>> from sklearn_hss.datasets import make_poisson
+        >>> F, U = make_poisson(n_samples=20, n_points=32, random_state=0)
+        >>> module = NeuralHSSRegressor(random_state=0).fit(F, U).to_torch(dtype="float64")
+        >>> f = torch.tensor(F[:1], requires_grad=True)
+        >>> module(f).mean().backward()
+        >>> f.grad.shape
+        torch.Size([1, 32])
+        """
+        check_is_fitted(self, "net_")
+        if dtype not in (None, "float32", "float64"):
+            raise ValueError(f"dtype={dtype!r} must be 'float32', 'float64' or None.")
+        self._follow_device()
+        network = deepcopy(self.net_.module_).to(getattr(torch, dtype or self._dtype.name))
+        return ScaledNetwork(
+            network,
+            *self._shapes,
+            self._target_shape,
+            x_offset=self.x_offset_,
+            x_scale=self.x_scale_,
+            y_offset=self.y_offset_,
+            y_scale=self.y_scale_,
+            inside=(self._domain.inputs, self._domain.outputs),
+            blank=self._domain.blank,
+        ).eval()
 
     @property
     def _target_fields(self):

@@ -1,14 +1,22 @@
 """Fields on their way into a network: scaled, cast, in batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
 import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from .._containers import LARGE, PART, Rows
 from .._endings import check_ending
 
-# Bytes of tensors up to which a whole data set is scaled and moved to the device once: on a CPU, and the part of the
-# free memory of a GPU.
-_KEPT_BYTES, _KEPT_PART = 2**28, 0.5
+# Bytes of tensors up to which a whole data set is scaled and moved to the device once: on a CPU, there for data in
+# files (larger ones are read ahead), and the part of the free memory of a GPU.
+_KEPT_BYTES, _MAPPED_BYTES, _KEPT_PART = 2**28, LARGE, 0.5
+# Numbers of a part of the fields that is read at once, of at most so many samples.
+_PART, _SAMPLES = PART, 1024
+# Samples that are taken in any case, however large.
+_FEWEST = 32
 
 
 def max_scales(fields, n_channels, rows=None):
@@ -22,8 +30,13 @@ def max_scales(fields, n_channels, rows=None):
     return np.where(scales > 0, scales, 1.0)
 
 
+def _parts(n_samples, size):
+    """Slices of so many samples that their fields of `size` numbers fit into memory."""
+    return gen_batches(n_samples, max(min(_SAMPLES, _PART // size), 1))
+
+
 def _channels(fields, n_channels, rows):
-    for batch in gen_batches(len(fields) if rows is None else len(rows), 1024):
+    for batch in _parts(len(fields) if rows is None else len(rows), fields.shape[1]):
         channels = fields[batch if rows is None else rows[batch]]
         yield channels.reshape(len(channels), n_channels or 1, -1)
 
@@ -83,10 +96,31 @@ def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, 
     return offset * unit[:, None], scale * unit
 
 
-def taken(data):
-    """Inputs, targets and weights of the rows of a part of the data."""
+def taken(data, most):
+    """Inputs, targets and weights of the rows of a part of the data; of some, evenly spread, if there are too many.
+
+    Parameters
+    ----------
+    data : tuple (X, y, sample_weight, rows)
+        Weights are those of the part.
+    most : int
+        Numbers in inputs and targets that are not too many.
+    """
     X, y, sample_weight, rows = data
-    return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
+    n_samples = len(X) if rows is None else len(rows)
+    enough = max(most // (X.shape[1] + y.shape[1]), _FEWEST)
+    if n_samples <= enough:
+        return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
+    some = slice(None, None, -(-n_samples // enough))
+    of_all = some if rows is None else rows[some]
+    return X[of_all], y[of_all], None if sample_weight is None else sample_weight[some]
+
+
+def is_mapped(array):
+    """Whether an array is a view of a file, or will be read."""
+    while array is not None and not isinstance(array, np.memmap | Rows):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 _ONE = np.ones(1)
@@ -115,19 +149,42 @@ class Fields(torch.utils.data.Dataset):
         # scikit-learn's check of a fold's size and skorch's callbacks look for the names X and y.
         self.X, self.y, self.sample_weight, self.rows = X, y, sample_weight, rows
         self.shapes, self.scales, self.offsets, self.dtype, self.device = shapes, scales, offsets, dtype, device
-        self._tensors = None
+        self._tensors: tuple | None = None
 
     def __len__(self):
         return len(self.X if self.rows is None else self.rows)
 
+    @property
+    def n_bytes(self):
+        """Of all fields in the type of the network."""
+        return len(self) * self._size * np.dtype(self.dtype).itemsize
+
+    @property
+    def in_files(self):
+        """Whether inputs or targets are views of files."""
+        return is_mapped(self.X) or is_mapped(self.y)
+
+    @property
+    def _size(self):
+        """Numbers of one sample."""
+        return sum(map(prod, self.shapes if self.y is not None else self.shapes[:1]))
+
     def keep(self):
         """Scale and move all fields now, if they fit, because they will be used many times."""
-        n_values = sum(array[0].size for array in (self.X, self.y) if array is not None)
-        n_bytes = len(self) * n_values * np.dtype(self.dtype).itemsize
         device = torch.device(self.device)
-        limit = _KEPT_BYTES if device.type != "cuda" else _KEPT_PART * torch.cuda.mem_get_info(device)[0]
-        if n_bytes <= limit:
-            self._tensors = self.batch(slice(None))
+        limit: float = _MAPPED_BYTES if self.in_files else _KEPT_BYTES
+        if device.type == "cuda":
+            limit = _KEPT_PART * torch.cuda.mem_get_info(device)[0]
+        if self.n_bytes <= limit:
+            whole = [
+                None if one is None else one.new_empty((len(self), *one.shape[1:]), device=device)
+                for one in self.read(slice(0, 1))
+            ]
+            for part in _parts(len(self), self._size):
+                for tensor, found in zip(whole, self.read(part), strict=True):
+                    if tensor is not None:
+                        tensor[part] = found
+            self._tensors = self._pair(*whole)
         return self
 
     def batch(self, rows):
@@ -135,9 +192,13 @@ class Fields(torch.utils.data.Dataset):
         if self._tensors is not None:
             x, y = self._tensors
             return x[rows], (y[0][rows], y[1][rows]) if isinstance(y, tuple) else y[rows]
+        return self.moved(self.read(rows))
+
+    def read(self, rows):
+        """Scaled inputs, targets and weights of the given rows, as tensors on the CPU; None where there are none."""
         rows = rows.numpy() if isinstance(rows, torch.Tensor) else rows
         of_all = rows if self.rows is None else self.rows[rows]
-        x, y, weight = (
+        return tuple(
             None if array is None else self._to_tensor(array, which, scale, offset).view(-1, *shape)
             for array, which, scale, offset, shape in zip(
                 (self.X, self.y, self.sample_weight),
@@ -148,6 +209,13 @@ class Fields(torch.utils.data.Dataset):
                 strict=True,
             )
         )
+
+    def moved(self, tensors):
+        """What was read, on the device, as :meth:`batch` returns it."""
+        return self._pair(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
+
+    @staticmethod
+    def _pair(x, y, weight):
         return x, y if weight is None else (y, weight)
 
     def _to_tensor(self, array, rows, scales, offsets):
@@ -158,7 +226,7 @@ class Fields(torch.utils.data.Dataset):
         if offsets.any():
             channels -= offsets
         channels /= scales[:, None]
-        return torch.from_numpy(picked.astype(self.dtype, copy=False)).to(self.device)
+        return torch.from_numpy(picked.astype(self.dtype, copy=False))
 
 
 class Batches:
@@ -174,13 +242,27 @@ class Batches:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self):
-        n = len(self.dataset)
+        n, data = len(self.dataset), self.dataset
         order = None
         if self.rng is not None:
             order = torch.from_numpy(self.rng.permutation(n))
-            if self.dataset._tensors is not None:
-                order = order.to(self.dataset.device)  # once per pass, not once per step
-        for start in range(0, n, self.batch_size):
+            if data._tensors is not None:
+                order = order.to(data.device)  # once per pass, not once per step
+        slices = gen_batches(n, self.batch_size)
+        rows = slices if order is None else (order[part] for part in slices)
+        if data._tensors is None and data.in_files and data.n_bytes > _MAPPED_BYTES:
+            yield from self._read_ahead(rows)
+            return
+        for some in rows:
             check_ending()
-            rows = slice(start, start + self.batch_size)
-            yield self.dataset.batch(rows if order is None else order[rows])
+            yield data.batch(some)
+
+    def _read_ahead(self, rows):
+        """Batches that a thread reads while the one before is at work. It does not touch the device."""
+        with ThreadPoolExecutor(1, "fields") as reader:
+            ahead = reader.submit(self.dataset.read, next(rows))
+            for some in rows:
+                present, ahead = ahead, reader.submit(self.dataset.read, some)
+                check_ending()
+                yield self.dataset.moved(present.result())
+            yield self.dataset.moved(ahead.result())

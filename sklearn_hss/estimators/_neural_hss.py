@@ -14,8 +14,8 @@ from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
 from ..nn import NeuralHSS, PatchHSS
 from ..nn._hss_linear import check_rank_and_levels
-from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
-from ._batches import max_scales
+from ._base import _AUTO, _START_NUMBERS, BaseNeuralRegressor, document_training, field_arguments
+from ._batches import max_scales, taken
 from ._linear_map import weighted_rows
 from ._noise import white_noise
 from ._training import Network, has_fields, is_auto
@@ -414,16 +414,16 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             return "hss", f"there are no convolutions in {n_modes} dimensions"
         if not has_fields(self._shapes[0].grid):
             return "hss", f"a grid of {' x '.join(map(str, self._shapes[0].grid))} points has no patches"
-        rows = np.arange(len(X)) if rows is None else rows
-        if len(rows) < 4:
-            return "hss", f"{len(rows)} samples cannot tell"
-        some = rows[:: -(-len(rows) // _ENOUGH)]
+        n_samples = len(X) if rows is None else len(rows)
+        if n_samples < 4:
+            return "hss", f"{n_samples} samples cannot tell"
         scales = [
             max_scales(array, fields.n_channels, rows) for array, fields in zip((X, y), self._shapes, strict=True)
         ]
+        some = taken((X, y, None, rows), min(_START_NUMBERS, _ENOUGH * (X.shape[1] + y.shape[1])))[:2]
         F, U = (
-            (array[some].reshape(len(some), len(scale), -1) / scale[:, None]).reshape(len(some), -1).astype(np.float64)
-            for array, scale in zip((X, y), scales, strict=True)
+            (array.reshape(len(array), len(scale), -1) / scale[:, None]).reshape(len(array), -1).astype(np.float64)
+            for array, scale in zip(some, scales, strict=True)
         )
         # Copies of a sample count once, as they do not help to predict it, and as a weight of two does.
         distinct = np.sort(np.unique(F, axis=0, return_index=True)[1])

@@ -1,62 +1,73 @@
 """The score of regressors whose targets are fields."""
 
+from math import prod
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_consistent_length
+from sklearn.utils import assert_all_finite, check_consistent_length, gen_batches
 
-from .._containers import as_plain
+from .._containers import PART, Rows, as_lazy, as_plain
 from .._fields import as_rows
 
 # Deviations from the mean field, relative to the largest value, that are rounding errors.
 _CONSTANT = 1e-13
 
 
-def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="uniform_average"):
+def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="uniform_average", inside=None):
     """R² of rows, with both sums of squares over rows and the points of a channel together.
+
+    Rows are read in parts, several times.
 
     Parameters
     ----------
-    y_true, y_pred : ndarrays of shape (n_samples, n_values)
+    y_true, y_pred : ndarrays or Rows of shape (n_samples, n_values)
     sample_weight : array-like of shape (n_samples,), default=None
     n_channels : int, default=1
         Channels, of as many values each, one after the other.
     multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
         The mean over the channels, or an array with one number for each.
+    inside : ndarray of bool and shape (n_values,), default=None
+        Values that count.
 
     Raises
     ------
     ValueError
-        If `multioutput` is something else.
+        If `multioutput` is something else, or predictions are NaN.
     """
     if multioutput not in ("uniform_average", "raw_values"):
         raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
     if len(y_true) < 2:
-        undefined = r2_score(y_true, y_pred)  # warns, and is NaN
+        undefined = r2_score(np.zeros(len(y_true)), np.zeros(len(y_true)))  # warns, and is NaN
         return np.full(n_channels, undefined) if multioutput == "raw_values" else undefined
-    parts = zip(*_split(n_channels, y_true, y_pred), strict=True)
-    channels = [_channel_r2(true, predicted, sample_weight) for true, predicted in parts]
-    return np.array(channels) if multioutput == "raw_values" else float(np.mean(channels))
+    weight = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64).ravel()
 
+    def parts(*arrays):
+        for part in gen_batches(len(y_true), max(PART // max(y_true.shape[1], 1), 1)):
+            # float32 has too short a range for squares. A zero has no part in either sum.
+            values = (np.asarray(rows[part], dtype=np.float64) for rows in arrays)
+            values = (rows if inside is None else np.where(inside, rows, 0) for rows in values)
+            yield weight[part], *(rows.reshape(len(rows), n_channels, -1) for rows in values)
 
-def _split(n_channels, *rows):
-    """Channels of several arrays of rows, in float64: float32 has too short a range for squares."""
-    return [np.array_split(np.asarray(values, dtype=np.float64), n_channels, axis=1) for values in rows]
-
-
-def _channel_r2(y_true, y_pred, sample_weight):
     # In units of the largest magnitude, as squares of very large or small values would leave the range of the type.
-    scale = max(float(np.abs(y_true).max(initial=0.0)), np.finfo(np.float64).tiny)
-    y_true, y_pred = y_true / scale, np.clip(y_pred / scale, -1e100, 1e100)
-    mean = np.average(y_true, axis=0, weights=sample_weight)
-    if np.abs(y_true - mean).max(initial=0.0) <= _CONSTANT:
-        # Nothing varies, and rounding must not be the measure: the error is relative to the fields themselves.
-        left, size = (np.average(np.square(Z).sum(1), weights=sample_weight) for Z in (y_true - y_pred, y_true))
-        return 1 - left / size if size else float(left == 0)
-    if sample_weight is not None:
-        sample_weight = np.repeat(sample_weight, y_true.shape[1])
-    # About the mean field, the mean over everything is zero, so r2_score of the flat residuals pools the variance.
-    return r2_score((y_true - mean).ravel(), (y_pred - mean).ravel(), sample_weight=sample_weight)
+    scale = np.full((n_channels, 1), np.finfo(np.float64).tiny)
+    for _, true in parts(y_true):
+        scale = np.maximum(scale, np.abs(true).max(axis=(0, 2), initial=0.0)[:, None])
+    mean = sum(np.tensordot(w, true / scale, 1) for w, true in parts(y_true)) / weight.sum()
+    left, total, size, deviation = np.zeros((4, n_channels))
+    for w, true, predicted in parts(y_true, y_pred):
+        true, error = true / scale, true / scale - np.clip(predicted / scale, -1e100, 1e100)
+        left, size = left + w @ np.square(error).sum(2), size + w @ np.square(true).sum(2)
+        true -= mean
+        total = total + w @ np.square(true).sum(2)
+        deviation = np.maximum(deviation, np.abs(true).max(axis=(0, 2), initial=0.0))
+    # Where nothing varies, rounding must not be the measure: the error is relative to the fields themselves.
+    constant = deviation <= _CONSTANT
+    assert_all_finite(left[~constant])
+    reference = np.where(constant, size, total)
+    nothing = np.where(left == 0, 1.0, 0.0)
+    channels = np.where(reference > 0, 1 - left / np.where(reference > 0, reference, 1), nothing)
+    return channels if multioutput == "raw_values" else float(np.mean(channels))
 
 
 class FieldRegressorMixin(RegressorMixin):
@@ -98,15 +109,15 @@ class FieldRegressorMixin(RegressorMixin):
         prediction = self.predict(X)
         sample_weight = as_plain(sample_weight, "sample_weight")
         check_consistent_length(X, y, sample_weight)
-        y = np.asarray(as_rows(y, "y")[0])
-        if y.size != prediction.size:
+        y, _ = as_rows(as_lazy(y, "y"), "y")
+        y = y if isinstance(y, Rows) else np.asarray(y)
+        if prod(y.shape) != prediction.size:
             raise ValueError(f"y has shape {y.shape}, but the predictions have shape {prediction.shape}.")
-        n_channels, inside = self._target_fields.n_channels or 1, self._domain.outputs
-        true, predicted = (values.reshape(len(y), -1) for values in (y, prediction))
-        if inside is not None:
-            # A zero has no part in either sum.
-            true, predicted = (np.where(inside, values, 0) for values in (true, predicted))
-        return field_r2(true, predicted, sample_weight, n_channels, multioutput)
+        n_channels = self._target_fields.n_channels or 1
+        true, predicted = (
+            values if isinstance(values, Rows) else values.reshape(len(values), -1) for values in (y, prediction)
+        )
+        return field_r2(true, predicted, sample_weight, n_channels, multioutput, self._domain.outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,0 +1,243 @@
+"""Data in files are read batch by batch, with the numbers of data in memory, within a bounded amount of memory."""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from entrances import NETWORKS, name_of, problem
+from sklearn.base import clone
+
+from sklearn_hss import NeuralHSSRegressor, _containers
+from sklearn_hss.estimators import _base, _batches, _score
+
+DATA = problem(40, (6, 7), kind=np.float32)
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def mapped(tmp_path, monkeypatch):
+    """Files of the data, and limits at which they count as large."""
+    monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
+    monkeypatch.setattr(_batches, "_PART", 300)
+    for name, array in {"X": DATA.X, "Y": DATA.Y}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "XY"]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"validation_fraction": 0.2}, {"device": "cpu", "scale": "max"}])
+@pytest.mark.parametrize("model", [NETWORKS[0], NETWORKS[1]], ids=name_of)
+def test_mapped_arrays_give_the_numbers_of_arrays_in_memory(model, parameters, mapped):
+    model = clone(model).set_params(batch_size=8, **parameters)
+    weight = np.linspace(0.5, 2, len(DATA.X))
+    threads = threading.active_count()
+    found = clone(model).fit(*mapped, sample_weight=weight)
+    expected = clone(model).fit(DATA.X, DATA.Y, sample_weight=weight)
+    assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
+    np.testing.assert_array_equal(found.predict(mapped[0]), expected.predict(DATA.X))
+    found.partial_fit(*mapped)
+    np.testing.assert_array_equal(found.predict(mapped[0]), expected.partial_fit(DATA.X, DATA.Y).predict(DATA.X))
+    assert threading.active_count() == threads
+
+
+class Slices:
+    """A container that knows slices of its first axis and nothing else, and notes the most that it gave at once."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, part):
+        assert isinstance(part, slice)
+        assert part.step is None
+        self.most = max(self.most, len(self.array[part]))
+        return self.array[part].copy()
+
+    def __len__(self):
+        return len(self.array)
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("all was read at once")
+
+
+def dataset(array):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(f"large-{next(_NUMBERS)}", "w", driver="core", backing_store=False)
+    return file.create_dataset("field", data=array)
+
+
+def dask_array(array):
+    return pytest.importorskip("dask.array").from_array(array, chunks=(7, *array.shape[1:]))
+
+
+def zarr_array(array):
+    return pytest.importorskip("zarr").array(array, chunks=(7, *array.shape[1:]))
+
+
+CONTAINERS = {"slices": Slices, "h5py": dataset, "dask": dask_array, "zarr": zarr_array}
+
+
+@pytest.fixture
+def small_is_large(monkeypatch):
+    monkeypatch.setattr(_containers, "LARGE", 1000)
+    monkeypatch.setattr(_containers, "PART", 600)
+    monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
+    monkeypatch.setattr(_batches, "_PART", 600)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_containers_are_read_in_parts(kind, small_is_large):
+    model = clone(NETWORKS[1]).set_params(batch_size=8, validation_fraction=0.2)
+    weight = np.where(np.arange(40) % 5, 1.0, 0.0)
+    expected = clone(model).fit(DATA.X, DATA.Y, sample_weight=weight).partial_fit(DATA.X, DATA.Y)
+    X, Y = (CONTAINERS[kind](array) for array in (DATA.X, DATA.Y))
+    found = clone(model).fit(X, Y, sample_weight=weight).partial_fit(X, Y)
+    assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
+    np.testing.assert_array_equal(found.predict(X), expected.predict(DATA.X))
+    assert found.score(X, Y) == expected.score(DATA.X, DATA.Y)
+    # With one array in memory, and other numbers than float32.
+    mixed = clone(model).fit(X, DATA.Y.astype(np.float64))
+    np.testing.assert_array_equal(mixed.predict(X), clone(model).fit(DATA.X, DATA.Y.astype(np.float64)).predict(X))
+
+
+def test_no_more_than_a_part_is_read_at_once(small_is_large):
+    X, Y = Slices(DATA.X), Slices(DATA.Y)
+    clone(NETWORKS[1]).set_params(batch_size=8).fit(X, Y).predict(X)
+    assert 8 <= X.most < 40
+    assert 8 <= Y.most < 40
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_in_containers_are_looked_at(bad, small_is_large, monkeypatch):
+    monkeypatch.setattr(_base.BaseNeuralRegressor, "_make_net", None)  # nothing begins
+    X, Y = DATA.X.copy(), DATA.Y.copy()
+    Y[31, 2, 3] = bad
+    with pytest.raises(ValueError, match="Input y contains NaN or infinity in sample 31"):
+        clone(NETWORKS[1]).fit(Slices(X), Slices(Y))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clone(NETWORKS[1]).fit(Slices(X), Slices(X[:30]))
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        clone(NETWORKS[1]).fit(dataset(X.astype(complex)), Slices(X))
+
+
+def test_rows_of_containers():
+    rows = _containers.Rows(Slices(DATA.X), "X")
+    flat = DATA.X.reshape(40, -1)
+    picks = np.random.RandomState(0).randint(0, 40, 25)
+    for which in (picks, slice(3, 9), slice(None, None, 7), np.arange(40) % 3 == 0, np.array([], dtype=int)):
+        np.testing.assert_array_equal(rows[which], flat[which])
+        part = rows.part(which)
+        assert part.shape == flat[which].shape
+        np.testing.assert_array_equal(part[1:4], flat[which][1:4])
+        np.testing.assert_array_equal(part[::-1], flat[which][::-1])
+
+
+@pytest.mark.parametrize("weight", [None, np.linspace(0, 2, 40)])
+def test_scores_in_parts(weight, monkeypatch):
+    true = np.random.RandomState(0).standard_normal((40, 2, 15)) * np.array([1e-3, 1e3])[:, None] + 5
+    predicted = true + 0.1 * np.random.RandomState(1).standard_normal(true.shape) * true.std((0, 2))[:, None]
+    inside = np.arange(30) % 4 > 0
+    parts = zip(
+        *(np.where(inside, rows.reshape(40, -1), 0).reshape(40, 2, -1).swapaxes(0, 1) for rows in (true, predicted)),
+        strict=True,
+    )
+    expected = []
+    for t, p in parts:
+        mean = np.average(t, axis=0, weights=weight)
+        w = np.ones(40) if weight is None else weight
+        expected.append(1 - (w @ (t - p) ** 2).sum() / (w @ (t - mean) ** 2).sum())
+    for part in (10**6, 100):
+        monkeypatch.setattr(_score, "PART", part)
+        rows = true.reshape(40, -1), predicted.reshape(40, -1)
+        found = _score.field_r2(*rows, weight, 2, "raw_values", inside)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    with pytest.raises(ValueError, match="NaN"):
+        _score.field_r2(rows[0], np.where(inside, np.nan, rows[1]))
+
+
+def test_kept_fields_are_those_of_batches():
+    arguments = {"shapes": [(6, 7)] * 2, "scales": (np.array([2.0]), np.array([3.0])), "dtype": np.float32}
+    rows = np.arange(1, 40, 2)
+    fields = [
+        _batches.Fields(DATA.X.reshape(40, -1), DATA.Y.reshape(40, -1), rows / 40, rows, device="cpu", **arguments)
+        for _ in range(2)
+    ]
+    (x, (y, w)), (kept_x, (kept_y, kept_w)) = (f.batch(slice(3, 11)) for f in (fields[0], fields[1].keep()))
+    assert fields[1]._tensors is not None
+    for one, other, wanted in ((x, kept_x, DATA.X[rows] / 2), (y, kept_y, DATA.Y[rows] / 3), (w, kept_w, rows / 40)):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, wanted[3:11], rtol=1e-6)
+
+
+def test_a_reader_that_fails_is_heard(mapped, monkeypatch):
+    model = clone(NETWORKS[1]).set_params(batch_size=8)
+
+    def fail(*arguments):
+        raise OSError("The disk is gone.")
+
+    monkeypatch.setattr(_batches.Fields, "read", fail)
+    threads = threading.active_count()
+    with pytest.raises(OSError, match="The disk is gone"):
+        model.fit(*mapped)
+    assert threading.active_count() == threads
+
+
+def test_the_start_of_large_data_is_found_from_some(monkeypatch):
+    # A linear map that a third of the samples determines just as well.
+    line = problem(90, (32,))
+    monkeypatch.setattr(_base, "_START_NUMBERS", 30 * 64)
+    monkeypatch.setattr(_batches, "_FEWEST", 4)
+    seen = []
+
+    class Watched(NeuralHSSRegressor):
+        def _initialise(self, module, X, y, sample_weight, seen_before):
+            seen.append(X)
+            return super()._initialise(module, X, y, sample_weight, seen_before)
+
+    model = Watched(init="linear", random_state=0).fit(line.X, line.Y)
+    np.testing.assert_array_equal(seen[0], line.X[::3])
+    np.testing.assert_allclose(model.predict(line.X), line.Y, atol=1e-6)
+    weight = np.arange(1.0, 91)
+    _, _, some = _batches.taken((line.X, line.Y, weight[:60], np.arange(60)), 30 * 64)
+    np.testing.assert_array_equal(some, weight[:60:2])
+
+
+SCRIPT = """
+import resource, sys
+import numpy as np, torch
+from sklearn_hss import FNORegressor, NeuralHSSRegressor
+
+torch.set_num_threads(1)
+kind, folder, megabytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+models = {
+    "FNO": FNORegressor(width=4, modes=4, depth=1, device="cpu", max_seconds=0.5, random_state=0),
+    "Neural-HSS": NeuralHSSRegressor(max_seconds=0.5, device="cpu", random_state=0),
+}
+tiny = np.random.RandomState(0).standard_normal((8, 16, 16)).astype(np.float32)
+models[kind].fit(tiny, tiny)  # what a first use loads does not count
+X, Y = (
+    np.lib.format.open_memmap(f"{folder}/{name}.npy", "w+", np.float32, (8192, 64, 64)) for name in "XY"
+)  # with holes
+X[:64] = np.random.RandomState(0).standard_normal((64, 64, 64))
+Y[:64] = np.random.RandomState(1).standard_normal((64, 64, 64))
+
+def used():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmData")) * 1024
+
+# All memory that is no file. What is asked for beyond the limit is refused.
+resource.setrlimit(resource.RLIMIT_DATA, (used() + megabytes * 2**20,) * 2)
+models[kind].fit(X, Y)
+models[kind].predict(X[:2048])
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory that is no file is Linux's")
+@pytest.mark.parametrize(("kind", "megabytes"), [("FNO", 160), pytest.param("Neural-HSS", 640, marks=pytest.mark.slow)])
+def test_files_of_256_megabytes(kind, megabytes, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, kind, str(tmp_path), str(megabytes)]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.stdout == "done\n", result.stderr[-2000:]
