@@ -29,7 +29,7 @@ def megabytes():
 
 
 def settings():
-    generator = np.random.get_state()
+    generator = np.random.get_state()  # noqa: NPY002
     return {
         "files": len(os.listdir("/proc/self/fd")),
         "threads": (threading.active_count(), torch.get_num_threads()),

@@ -47,7 +47,7 @@ def test_fits_and_predictions(case):
     model, fields, X = CASES[case]
     fitted = clone(model).fit(*fields)
     expected = [apply(fitted, X[: 1 + i % 4]) for i in range(N_THREADS)]
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     for function in (
         lambda i: apply(fitted, X[: 1 + i % 4]),  # of one model
         lambda i: apply(clone(model).fit(*fields), X[: 1 + i % 4]),  # of a model each
@@ -55,7 +55,7 @@ def test_fits_and_predictions(case):
         for found, wanted in zip(in_threads(function), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
     assert torch.equal(torch.get_rng_state(), states[0])
-    np.testing.assert_array_equal(np.random.get_state()[1], states[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
 
 
 def test_gradients_of_a_module_in_threads():
