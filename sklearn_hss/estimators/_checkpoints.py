@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import EpochTimer
-from skorch.history import History
 
 from .._files import complete_file
 from .._warnings import warn_user
@@ -212,9 +210,7 @@ class Checkpoints:
         self.n_before = len(net.history)
         if self.state is None:
             return False
-        net.history = History()
-        for row in self.state["history"]:
-            net.history.append({**row, "batches": []})
+        net.history[:] = [{**row, "batches": []} for row in self.state["history"]]
         if self.state["finished"]:
             net.module_.load_state_dict(self.state["module"])
             net.optimizer_.load_state_dict(self.state["optimizer"])
@@ -276,7 +272,8 @@ class Checkpoints:
         if not finished:
             state["epoch"] = {"counts": list(counts), "lr": rows[-1]["lr"]}
             state["schedule"] = net.schedule.progress
-            state["callbacks"] = {name: _callback_state(callback) for name, callback in net.callbacks_}
+            # Seconds of an epoch are those of the process that ends it.
+            state["callbacks"] = {name: _callback_state(own) for name, own in net.callbacks_ if name != "epoch_timer"}
         buffer = io.BytesIO()
         torch.save(_plain(state), buffer)
         payload = buffer.getbuffer()
@@ -324,10 +321,9 @@ class Checkpoints:
 
 
 def _callback_state(callback):
-    """Attributes of a callback that a file can hold; those in `state_names`, if it has such, and no times of epochs."""
-    names = getattr(callback, "state_names", () if isinstance(callback, EpochTimer) else vars(callback))
+    """Attributes of a callback that a file can hold; those in `state_names`, if it has such."""
     state = {}
-    for name in names:
+    for name in getattr(callback, "state_names", vars(callback)):
         with suppress(TypeError):
             state[name] = _plain(getattr(callback, name))
     return state
