@@ -18,6 +18,7 @@ from pathlib import Path
 PREPARE = """
 import sys, time
 import numpy as np
+import scipy.fft, scipy.linalg
 import torch
 from sklearn_hss import FNORegressor, HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor
 torch.set_num_threads(1)
@@ -38,6 +39,15 @@ def large(n_samples, *grid):
         A = fields(name, n_samples, *grid)
         A[:64] = np.random.RandomState(ord(name)).standard_normal(A[:64].shape)
         yield A
+
+def poisson(n_samples, *grid):
+    '''White forcings, and solutions by the sine transform; the same by a banded solver in one dimension.'''
+    F = np.random.RandomState(0).standard_normal((n_samples, *grid))
+    if len(grid) == 1:
+        bands = np.stack([np.full(grid, -1.0), np.full(grid, 2.0)])
+        return F, scipy.linalg.solveh_banded(bands, F.T).T
+    symbol = sum(np.ix_(*[2 - 2 * np.cos(np.pi * np.arange(1, n + 1) / (n + 1)) for n in grid]))
+    return F, np.stack([scipy.fft.idstn(scipy.fft.dstn(f, 1) / symbol, 1) for f in F])
 
 def network(**parameters):
     return FNORegressor(width=8, modes=4, depth=2, random_state=0, device="cpu", **parameters)
@@ -79,6 +89,16 @@ ROWS = {
         "{gigabytes:g} GB, NeuralHSSRegressor.fit, 10 s of training",
         "X, Y = large(int(gigabytes * 2**30) // (2 * 4 * 128**2), 128, 128)",
         "NeuralHSSRegressor(max_seconds=10, random_state=0).fit(X, Y)",
+    ),
+    "line": (
+        "HSSRegressor.fit, 10 samples of 10^6 points, white noise, float64",
+        "F, U = poisson(10, 10**6)",
+        "HSSRegressor(random_state=0).fit(F, U)",
+    ),
+    "square": (
+        "LocalOperatorRegressor.fit and predict, 4 samples of 1024 x 1024",
+        "F, U = poisson(4, 1024, 1024)",
+        "LocalOperatorRegressor(random_state=0).fit(F, U).predict(F[:1])",
     ),
 }
 

@@ -155,7 +155,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             with complete_file(self.folder / "test"):
                 pass
-            (self.folder / "test").unlink()
+            (self.folder / "test").unlink(missing_ok=True)
         except OSError as error:
             self._warn(error)
         self.state = self._read()
@@ -313,7 +313,8 @@ class Checkpoints:
 
         try:
             for number in _SIGNALS:
-                self.handlers[number] = signal.signal(number, note)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+                    self.handlers[number] = signal.signal(number, note)
             yield
         finally:
             for number, handler in self.handlers.items():

@@ -250,6 +250,17 @@ class _Raises(Callback):
             signal.raise_signal(self.number)
 
 
+@pytest.fixture
+def default_handlers():
+    """Handlers of a process in the foreground, wherever the tests run."""
+    kept = [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)]
+    kept = [(number, signal.signal(number, handler)) for number, handler in kept]
+    yield
+    for number, handler in kept:
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_handlers")
 def test_ctrl_c_writes_a_checkpoint(fields, tmp_path):
     # The counts of callbacks are kept, so that the signal comes once.
     model = make("soap", checkpoint=tmp_path, callbacks=[_Raises(signal.SIGINT, 9)])
@@ -339,6 +350,7 @@ def test_kill_9_at_any_moment(name, n_kills, fields, tmp_path):
 
 
 @needs_fork
+@pytest.mark.usefixtures("default_handlers")
 def test_sigterm_writes_a_checkpoint(fields, tmp_path):
     model = make("soap", checkpoint=tmp_path, max_epochs=10**6)
     child = _fit_in_a_child(model, fields)
