@@ -10,13 +10,15 @@ To keep files readable for ever:
 
 - The classes that occur have short names in files; `_PLACES` says where they are today.
 - Maps and dataclasses are kept as arguments of their constructors, all else by its attributes. A constructor keeps its
-  arguments, or takes old ones as well; a class whose attributes change fills in new ones in `__setstate__`.
+  arguments, or takes old ones as well. Parameters of estimators that a file does not know get their defaults, and a
+  class whose other attributes change fills in new ones in `__setstate__`.
 - If that does not do, `_FORMAT` grows, and `_LOADERS` keeps the function for the old one.
 """
 
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import platform
@@ -49,9 +51,10 @@ _PLACES = {
     name: f"{__package__}.{module}"
     for module, names in {
         "_fields": "Domain FieldShape",
-        "estimators": "DeepONetRegressor FNORegressor FactFormerRegressor GreenLearningRegressor HSSRegressor "
-        "HSSTransformer LocalEvolutionRegressor LocalOperatorRegressor NeuralHSSRegressor ResNetRegressor "
-        "ResidualRegressor RolloutRegressor",
+        "estimators": "ConformalFieldRegressor DeepONetRegressor FNORegressor FactFormerRegressor "
+        "GreenLearningRegressor HSSRegressor HSSTransformer LocalEvolutionRegressor LocalOperatorRegressor "
+        "NeuralHSSRegressor ResNetRegressor ResidualRegressor RolloutRegressor",
+        "estimators._conformal": "_Fold",
         "estimators._training": "Training",
         "fitting._evolution": "Evolution RidgeStep",
         "fitting._integrators": "Integrator",
@@ -290,6 +293,14 @@ def _is_known(thing):
         return False
 
 
+def _defaults(kind):
+    """Values of the parameters of an estimator of ours, some of which may be younger than a file."""
+    if not issubclass(kind, BaseEstimator) or not kind.__module__.startswith(f"{__package__}."):
+        return {}
+    parameters = inspect.signature(kind).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
 def _is_filled(kind):
     """Whether objects of a class are kept by their attributes."""
     return issubclass(kind, _OF_SKLEARN) or kind.__name__ in _BY_ATTRIBUTES
@@ -503,7 +514,7 @@ class _Reader:
             raise ValueError(f"{node['class']!r} is no class that is kept by its attributes")
         found: Any = object.__new__(kind)
         self._made[index] = found
-        state = {key: self.value(x) for key, x in node["values"].items()}
+        state = _defaults(kind) | {key: self.value(x) for key, x in node["values"].items()}
         getattr(found, "__setstate__", vars(found).update)(state)
         return found
 

@@ -85,6 +85,8 @@ def test_all_is_the_same_after_loading(name, path):
         assert loaded.score(X, MODELS[name][2]) == model.score(X, MODELS[name][2])
     if hasattr(model, "rollout"):
         np.testing.assert_array_equal(loaded.rollout(X, 3), model.rollout(X, 3))
+    if hasattr(model, "predict_interval"):
+        np.testing.assert_array_equal(loaded.predict_interval(X), model.predict_interval(X))
     hss.save(loaded, path.with_name("twin"))
     assert hss.load(path.with_name("twin")).get_params().keys() == model.get_params().keys()
 
@@ -380,6 +382,17 @@ def packed(path, metadata, arrays=(), names=None, **options):
         digest = _persistence._digest(file)
         file.seek(-64, 2)
         file.write(digest)
+
+
+def test_parameters_that_a_file_does_not_know_have_their_defaults(path):
+    hss.save(hss.FNORegressor(modes=3), path)
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("metadata.json"))
+    (node,) = (node for node in metadata["objects"] if node.get("class") == "FNORegressor")
+    del node["values"]["checkpoint_every"], node["values"]["depth"]
+    packed(path, metadata)
+    loaded = hss.load(path)
+    assert plain(loaded.get_params()) == plain(hss.FNORegressor(modes=3).get_params())
 
 
 def test_damage_that_the_digest_would_not_tell(path):
