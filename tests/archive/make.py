@@ -102,7 +102,7 @@ MODELS = {
         U**2,
     ),
     "scaler": (hss.FieldScaler(), F2, None),
-    "conformal": (hss.ConformalFieldRegressor(hss.HSSRegressor(random_state=0), random_state=0), F, U),
+    "conformal": (hss.ConformalFieldRegressor(Ridge(1e-3), kind="band", cv=3, random_state=0), F, U),
     "pipeline": (make_pipeline(MinMaxScaler(), PCA(4), hss.HSSRegressor(random_state=0)), F, U),
     "transformed_target": (TransformedTargetRegressor(hss.HSSRegressor(), transformer=hss.FieldScaler()), F, U),
     "search": (GridSearchCV(hss.HSSRegressor(random_state=0), {"fit_intercept": [True, False]}, cv=2), *SHORT),
