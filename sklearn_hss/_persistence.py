@@ -176,7 +176,7 @@ def load(path):
     Returns
     -------
     estimator
-        What was on a GPU is there again if there is one, else on the CPU.
+        On a GPU again if it was there and there is one, else on the CPU.
 
     Raises
     ------
@@ -324,7 +324,7 @@ class _Writer:
         self._known, self._alive, self._open = {}, [], set()
 
     def value(self, x, path):
-        """What stands for `x` in the file; `path` is where it is, for messages."""
+        """Reference to `x` in the file; `path` is where it is, for messages."""
         if x is None or type(x) in (bool, int, str) or (type(x) is float and math.isfinite(x)):
             return x
         index = self._known.get(id(x))

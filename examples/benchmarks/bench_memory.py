@@ -52,13 +52,13 @@ def poisson(n_samples, *grid):
 def network(**parameters):
     return FNORegressor(width=8, modes=4, depth=2, random_state=0, device="cpu", **parameters)
 
-# What a first use loads does not count.
+# Memory that a first use takes for good does not count.
 tiny = np.random.RandomState(0).standard_normal((8, 16, 16)).astype(np.float32)
 network(max_epochs=1).fit(tiny, tiny)
 NeuralHSSRegressor(max_epochs=1, random_state=0).fit(tiny, tiny)
 """
 
-# What is measured begins after the line "ready", and ends with the process.
+# Measurements begin after the line "ready", and end with the process.
 ROWS = {
     "fit-fno": (
         "64 MB, FNORegressor.fit, 1 epoch",

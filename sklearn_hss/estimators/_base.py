@@ -107,7 +107,7 @@ def _head(rows):
 
 
 def _checked(rows, head):
-    """What scikit-learn made of an array-like, or Rows, of which everything is then looked at."""
+    """The array that scikit-learn made of an array-like, or Rows, of which everything is then looked at."""
     if not isinstance(rows, Rows):
         return head
     rows.check()
@@ -239,7 +239,7 @@ class _Net(NeuralNet):
         return self.plain_state()
 
     def plain_state(self, optimizer=True, keeps=lambda callback: True):
-        """What cannot be made anew, in plain data and tensors on the CPU, which load anywhere.
+        """The parts that cannot be made anew, as plain data and tensors on the CPU, which load anywhere.
 
         Parameters
         ----------

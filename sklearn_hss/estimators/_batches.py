@@ -211,7 +211,7 @@ class Fields(torch.utils.data.Dataset):
         )
 
     def moved(self, tensors):
-        """What was read, on the device, as :meth:`batch` returns it."""
+        """The fields that were read, on the device, as :meth:`batch` returns them."""
         return self._pair(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
 
     @staticmethod

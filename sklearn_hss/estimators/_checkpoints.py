@@ -16,7 +16,7 @@ import torch
 from .._files import complete_file
 from .._warnings import warn_user
 
-# What a file begins with: its kind and the number of its format.
+# Beginning of a file: its kind and the number of its format.
 _HEADER = b"sklearn_hss checkpoint 1\n"
 _DIGEST = hashlib.sha256().digest_size
 # The newest file and the one before it, for when the newest is damaged.

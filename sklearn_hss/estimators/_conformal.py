@@ -117,7 +117,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     n_calibration_ : int
         Number of samples that calibrate.
     coverage_ : float
-        What is guaranteed, see Notes.
+        The guaranteed coverage, see Notes.
     half_width_ : ndarray of the shape of one target, or None
         Half of the width of the band, the same around all predictions; None with "cross", whose bands differ.
     mask_ : ndarray of bool and shape (\\*grid) or None
@@ -609,7 +609,7 @@ def _stepper(estimator):
 
 
 def _fit_fold(model, X, y, X_unseen, y_unseen):
-    # What users should know, the fit to all samples tells.
+    # The fit to all samples gives the warnings that users should see.
     with quiet():
         estimator = model._fitted(X, y)
         scale = model._scale_of(estimator, X, y)

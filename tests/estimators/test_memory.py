@@ -111,7 +111,7 @@ def test_no_more_than_a_part_is_read_at_once(small_is_large):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_numbers_in_containers_are_looked_at(bad, small_is_large, monkeypatch):
-    monkeypatch.setattr(_base.BaseNeuralRegressor, "_make_net", None)  # nothing begins
+    monkeypatch.setattr(_base, "new_net", None)  # nothing begins
     X, Y = DATA.X.copy(), DATA.Y.copy()
     Y[31, 2, 3] = bad
     with pytest.raises(ValueError, match="Input y contains NaN or infinity in sample 31"):
