@@ -157,10 +157,10 @@ class Checkpoints:
                 pass
             (self.folder / "test").unlink(missing_ok=True)
         except OSError as error:
-            self._warn(error)
+            self._report(error)
         self.state = self._read()
 
-    def _warn(self, error):
+    def _report(self, error):
         if not self.failed:
             warn_user(
                 f"No checkpoint could be written to {self.folder} ({error}); the training goes on without.", UserWarning
@@ -285,7 +285,7 @@ class Checkpoints:
                 if newest.exists():
                     os.replace(newest, self.folder / _PREVIOUS)
         except OSError as error:
-            self._warn(error)
+            self._report(error)
         self.written_ = time.monotonic()
 
     def _restore(self, net, state):

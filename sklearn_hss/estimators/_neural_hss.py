@@ -168,7 +168,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     architecture : {"auto", "hss", "patches"}, default="auto"
         "hss" is the paper's network, :class:`sklearn_hss.nn.NeuralHSS`; "patches" is
         :class:`sklearn_hss.nn.PatchHSS`. "auto" is "hss" where a linear map has an error of at most 0.1 on samples that
-        were held out, and where the grid has more than three dimensions or fewer than 16 points, a parameter
+        were held out, and where the grid has more than three dimensions or fewer than 32 points, a parameter
         is set that only the paper's network has, ``init="linear"`` or ``settings="paper"``; else "patches".
         `architecture_` and `reason_` report the choice. The parameters below that are "auto" have values that suit the
         architecture.

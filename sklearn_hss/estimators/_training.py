@@ -194,7 +194,7 @@ PAPER = Training(
 # Number of steps where nobody sets epochs or seconds.
 _STEPS = {"lm": 60, "soap": 2000, "adamw": 4000}
 # The same on grids of fewer than _FEW points, which are tables rather than fields.
-_FEW, _STEPS_ON_FEW = 16, 1000
+_FEW, _STEPS_ON_FEW = 32, 1000
 # Points per dimension below which nothing is gained by better optimisers than AdamW.
 _TINY = 32
 

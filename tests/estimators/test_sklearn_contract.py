@@ -39,7 +39,7 @@ RESIDUAL = [
 # tests. They are small, because the checks fit some sixty times, and look at how well on few points.
 NETWORK = NeuralHSSRegressor(depth=1, max_epochs=50, lr=1e-2)
 NETWORKS = [
-    NeuralHSSRegressor(max_epochs=30),
+    NeuralHSSRegressor(max_epochs=200),
     FactFormerRegressor(width=8, head_dim=4, max_epochs=20, batch_size=50, lr=1e-2),
     FNORegressor(width=8, depth=2, max_epochs=100, batch_size=200, lr=1e-2),
     GreenLearningRegressor(width=8, depth=2, max_epochs=100, batch_size=200, lr=1e-2),
