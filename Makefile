@@ -48,6 +48,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix

@@ -1,7 +1,8 @@
 """Learn solution operators of PDEs from few simulations, with scikit-learn's interface."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ._lazy import lazily
 
 if TYPE_CHECKING:
     from . import datasets, estimators, exceptions, linalg, metrics, nn, plotting, preprocessing
@@ -82,13 +83,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULE_OF[name]
-    if module is None:
-        return importlib.import_module(f".{name}", __name__)
-    return getattr(importlib.import_module(f".{module}", __name__), name)
+__getattr__ = lazily(__name__, _MODULE_OF)
 
 
 def __dir__():

@@ -8,6 +8,7 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
+from ._doc_links import DocLinkMixin
 from ._fields import (
     FieldShape,
     as_rows,
@@ -86,7 +87,7 @@ def _values(points, fields):
     return np.tile(points, fields.n_channels or 1) if isinstance(points, np.ndarray) else None
 
 
-class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Scale fields as a whole, with one scale for all points of the grid.
 
     The points of a field are values of one function, so they share one scale, unlike the columns of

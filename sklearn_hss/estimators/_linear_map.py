@@ -7,6 +7,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._doc_links import DocLinkMixin
 from .._endings import python_waits
 from .._fields import (
     Domain,
@@ -77,7 +78,7 @@ ATTRIBUTES = """
 """
 
 
-class LinearFieldMap(BaseEstimator):
+class LinearFieldMap(DocLinkMixin, BaseEstimator):
     """Base of the estimators of linear maps: the fit by :func:`sklearn_hss.fitting.fit`, and the product.
 
     A subclass has the parameters of `PARAMETERS`, and gives ``_options(samples)``, the options of the fit. It may

@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import assert_all_finite, check_consistent_length, gen_batches
 
 from .._containers import PART, Rows, as_lazy, as_plain
+from .._doc_links import DocLinkMixin
 from .._fields import as_rows
 
 # Deviations from the mean field, relative to the largest value, that are rounding errors.
@@ -70,7 +71,7 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
     return channels if multioutput == "raw_values" else float(np.mean(channels))
 
 
-class FieldRegressorMixin(RegressorMixin):
+class FieldRegressorMixin(DocLinkMixin, RegressorMixin):
     """Regressors of fields: R² pooled over the grid.
 
     A subclass has the fitted attributes ``_domain`` and ``_target_fields``.
