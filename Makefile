@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 # Networks of this size gain nothing from more threads, and threads on busy cores wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-all test-rounding gpu paper check format doc oldest clean
+.PHONY: demo test test-slow test-all test-rounding gpu paper check format doc links smoke oldest clean
 
 demo: $(VENV)/installed-plot
 	$(BIN)/python examples/plot_quickstart.py
@@ -57,6 +57,19 @@ format: $(VENV)/installed-dev
 doc: $(VENV)/installed-doc
 	$(BIN)/sphinx-build -W --keep-going doc doc/_build/html
 
+# Addresses in the documentation: the only target that needs the whole internet.
+links: $(VENV)/installed-doc
+	$(BIN)/sphinx-build -b linkcheck -D plot_gallery=0 doc doc/_build/links
+
+# The wheel, in an environment with nothing but it and what it needs: the page "Get started" is the test.
+smoke:
+	rm -rf .venv-smoke dist
+	$(PYTHON) -m venv .venv-smoke
+	.venv-smoke/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	.venv-smoke/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd doc && ../.venv-smoke/bin/python -m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE get_started.rst
+	rm -rf .venv-smoke
+
 # The tests against the oldest versions that pyproject.toml allows.
 oldest:
 	$(MAKE) VENV=.venv-oldest PIP=".venv-oldest/bin/python -m pip install --disable-pip-version-check --constraint constraints-oldest.txt" .venv-oldest/installed-test
@@ -68,4 +81,4 @@ $(VENV)/installed-%: pyproject.toml constraints.txt constraints-oldest.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis doc/_build doc/auto_examples doc/generated
+	rm -rf .venv .venv-oldest .venv-smoke dist .mypy_cache .pytest_cache .ruff_cache .hypothesis doc/_build doc/auto_examples doc/generated doc/api.rst
