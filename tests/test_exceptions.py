@@ -60,7 +60,7 @@ def test_categories_are_user_warnings_that_say_what_to_do(name):
     assert not issubclass(category, RuntimeWarning)
     assert sklearn_hss.exceptions is exceptions
     if category is not HSSWarning:
-        assert "Given by" in inspect.getdoc(category)
+        assert "Issued by" in inspect.getdoc(category)
 
 
 def test_all_categories_are_exported():
@@ -123,7 +123,7 @@ NETWORK = NeuralHSSRegressor(levels=1, width=1, max_epochs=1, init="random", ran
 
 @pytest.mark.parametrize("way", FITS)
 def test_networks(way):
-    check_line(DataWarning, "counts channels", FITS[way], clone(NETWORK), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", FITS[way], clone(NETWORK), CHANNELS_LAST, CHANNELS_LAST)
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
@@ -162,12 +162,12 @@ def test_fits_of_few_samples(way):
 
 @pytest.mark.parametrize("way", FITS)
 def test_fits_of_linear_maps_to_channels(way):
-    check_line(DataWarning, "counts channels", FITS[way], HSSRegressor(), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", FITS[way], HSSRegressor(), CHANNELS_LAST, CHANNELS_LAST)
 
 
 @pytest.mark.parametrize("way", TRANSFORMS)
 def test_transformers(way):
-    check_line(DataWarning, "counts channels", TRANSFORMS[way], HSSTransformer(), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", TRANSFORMS[way], HSSTransformer(), CHANNELS_LAST, CHANNELS_LAST)
     noise = np.roll(NOISE, 1, axis=0)
     check_line(PoorFitWarning, "The best fit found", TRANSFORMS[way], HSSTransformer(random_state=0), NOISE, noise)
 

@@ -286,10 +286,10 @@ def test_without_any_law_ridge_regression_is_chosen():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"points": np.arange(N)[:, None]}, "points is for degree=1"),
-        ({"symmetric": True}, "symmetric=True is for degree=1"),
-        ({"sharing": "row"}, "sharing='row' is for degree=1"),
-        ({"fit_intercept": True}, "fit_intercept=True is for degree=1"),
+        ({"points": np.arange(N)[:, None]}, "points requires degree=1"),
+        ({"symmetric": True}, "symmetric=True requires degree=1"),
+        ({"sharing": "row"}, "sharing='row' requires degree=1"),
+        ({"fit_intercept": True}, "fit_intercept=True requires degree=1"),
         ({"spacing": (1.0, 2.0)}, r"spacing=\(1.0, 2.0\) must be"),
         ({"spacing": 0.0}, "spacing"),
         ({"degree": 4}, "degree"),

@@ -632,7 +632,7 @@ def test_nonlinear_data_get_patches(grid):
     model.set_params(mask=None).fit(F, np.abs(F))
     assert model.n_iter_ == 4
     for parameters in ({"architecture": "hss"}, {"activation": "gelu"}):
-        with pytest.raises(ValueError, match="does not go with architecture='patches' of the earlier fit"):
+        with pytest.raises(ValueError, match="is incompatible with architecture='patches' of the earlier fit"):
             copy.deepcopy(model).set_params(**parameters).fit(F, np.abs(F))
 
 

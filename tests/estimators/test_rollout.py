@@ -462,7 +462,7 @@ def test_scorers_compare_the_state_alone():
 
 def test_scorers_refuse_what_they_cannot_score(heat):
     model = RolloutRegressor(Ridge()).fit(heat)
-    with pytest.raises(ValueError, match="y was given, but rollouts are scored on trajectories"):
+    with pytest.raises(ValueError, match="y must be None: rollouts are scored on the trajectories"):
         trajectory_l2_scorer(model, heat[:, 0], heat[:, 1])
     with pytest.raises(ValueError, match=r"X has shape \(12, 32\); it must be trajectories"):
         trajectory_l2_scorer(model, heat[:, 0])
