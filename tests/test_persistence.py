@@ -663,7 +663,7 @@ def test_cycles_and_depths_that_cannot_be_kept(path):
 def test_callbacks_stay_behind(path):
     X, y = MODELS["fno"][1:]
     model = clone(MODELS["fno"][0]).set_params(callbacks=[Recorder()]).fit(X, y)
-    with pytest.warns(UserWarning, match=r"callbacks=\[.*Recorder.* are left out of files; set them again"):
+    with pytest.warns(UserWarning, match=r"callbacks=\[.*Recorder.* are not saved; set them again"):
         loaded = again(model, path)
     assert loaded.callbacks is None
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
@@ -685,7 +685,7 @@ def test_callbacks_that_hold_data_are_not_pickled(data):
         assert len(pickle.loads(pickle.dumps(model)).callbacks) == 2  # for a fit in another process
     model.fit(X, y)
     with pytest.warns(
-        UserWarning, match=f"callback {type(heavy).__name__} holds data and is left out of copies and pickles"
+        UserWarning, match=f"callback {type(heavy).__name__} holds data and is excluded from copies and pickles"
     ):
         pickled = pickle.loads(pickle.dumps(model))
     assert len(pickle.dumps(pickled)) < 40_000

@@ -283,7 +283,7 @@ def test_inputs_outside_the_span():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(F)
-    with pytest.warns(UserWarning, match=r"9\d% of the squared size of the inputs lies outside the span"):
+    with pytest.warns(UserWarning, match=r"9\d% of the squared norm of the inputs lies outside the span"):
         model.predict(white)
     # What the samples do not contain is mapped to zero: only the part in the span of sin(2 pi k x) counts.
     x = np.arange(32) / 32

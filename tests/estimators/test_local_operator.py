@@ -394,9 +394,9 @@ PLACES = RNG(0).standard_normal((12, 2))
     ("parameters", "match"),
     [
         ({"neighbours": CHAIN, "points": PLACES}, "omit one of them"),
-        ({"neighbours": CHAIN, "periodic": True}, "periodic=True is for grids"),
+        ({"neighbours": CHAIN, "periodic": True}, "periodic=True applies to grids"),
         ({"points": PLACES, "neighbourhood": "box"}, "neighbourhood='box' applies to grids, but points"),
-        ({"neighbours": CHAIN, "sharing": "class"}, "sharing='class' is for grids"),
+        ({"neighbours": CHAIN, "sharing": "class"}, "sharing='class' applies to grids"),
         ({"neighbours": CHAIN, "grid_shape": (3, 4)}, "grid_shape="),
         ({"neighbours": CHAIN[:6]}, "must be square"),
         ({"neighbours": CHAIN[:7, :7]}, "neighbours has 7 nodes, but X has fields of shape (12,)"),

@@ -288,8 +288,8 @@ def test_wrapped_regressors_see_the_grid(wrap):
 def test_flattened_states_need_the_grid():
     U = trajectories(5, 3, 4, 6)
     regressor = make_pipeline(StandardScaler(), NeuralHSSRegressor(init="random", **TINY))
-    message = r"States of shape \(4, 6\) are flattened, because not all of Pipeline takes them as they are; tell "
-    with pytest.raises(ValueError, match=message + r"estimator__neuralhssregressor the grid by grid_shape"):
+    message = r"States of shape \(4, 6\) are flattened, because not all steps of Pipeline accept fields; "
+    with pytest.raises(ValueError, match=message + r"set estimator__neuralhssregressor__grid_shape"):
         RolloutRegressor(regressor).fit(U)
     regressor.set_params(neuralhssregressor__grid_shape=(4, 6))
     model = RolloutRegressor(regressor).fit(U)
