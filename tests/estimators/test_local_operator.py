@@ -360,7 +360,7 @@ def test_doubts_about_other_forcings():
 def test_refused_samples(fitted):
     for arguments, match in (
         ({"forcing": F[:2, :4]}, "fields of shape"),
-        ({"forcing": F[:2], "n_samples": 3}, "must be of 3 fields"),
+        ({"forcing": F[:2], "n_samples": 3}, "must have 3 fields"),
         ({"forcing": np.full((1, *GRID), np.nan)}, "NaN"),
         ({"forcing": "sine"}, "forcing"),
         ({"length_scale": 2.0}, "applies to forcing='grf'"),
