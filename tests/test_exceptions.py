@@ -146,7 +146,7 @@ def test_classes_of_the_user():
     ("category", "match", "settings", "y"),
     [
         (PoorFitWarning, "The best fit found", {}, np.roll(NOISE, 1, axis=0)),
-        (PoorFitWarning, "not those of a symmetric one", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
+        (PoorFitWarning, "not those of a symmetric operator", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
         (AmbiguousFitWarning, "The choice of form", {}, ALMOST),
     ],
     ids=["poor", "not symmetric", "ambiguous"],

@@ -34,11 +34,11 @@ class Options:
 
     @property
     def cut(self):
-        """Whether what was fitted must be cut to a given rank or number of terms."""
+        """Whether the fitted map must be truncated to a given rank or number of terms."""
         return self.rank != "auto" or self.outer_rank != "auto"
 
     def check(self, grid_in, grid_out):
-        """Refuse values that do not fit the grids.
+        """Reject values that are invalid for the grids.
 
         Raises
         ------

@@ -338,7 +338,7 @@ def test_inputs_and_outputs_swapped():
 def test_an_operator_that_is_not_symmetric_but_said_to_be():
     F = white(64, 40)
     U = solutions(operators.convection_diffusion(64, velocity=60.0), F)
-    with pytest.warns(UserWarning, match="not those of a symmetric one"):
+    with pytest.warns(UserWarning, match="not those of a symmetric operator"):
         fitted(F, U, 30, symmetric=True, rank=2, solver="closed_form")
 
 

@@ -261,7 +261,7 @@ def test_linear_laws_always_converge():
 
 @pytest.mark.parametrize(
     ("law", "cause"),
-    [({"d": 2000.0}, "not local"), ({"a": [1.0, *[0.0] * 7, 300.0]}, "no polynomial of degree 3")],
+    [({"d": 2000.0}, "not local"), ({"a": [1.0, *[0.0] * 7, 300.0]}, "not a polynomial of degree 3")],
 )
 def test_other_laws_are_warned_about(law, cause):
     n = 20
