@@ -255,7 +255,7 @@ def _banded(coefficients, periodic):
 
 
 def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
-    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], by least squares; if `centred`, the last are centred.
+    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares; if `centred`, the last are centred.
 
     Returns
     -------
