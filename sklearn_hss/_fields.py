@@ -127,7 +127,7 @@ def input_shape(shape, grid_shape):
     Parameters
     ----------
     shape : tuple of int
-        Shape of one input as it was given.
+        Shape of one input as passed by the user.
     grid_shape : tuple of int or None
         If None, the whole shape is the grid.
 
@@ -161,7 +161,7 @@ def output_shape(shape, inputs, grid_shape):
     Parameters
     ----------
     shape : tuple of int
-        Shape of one output as it was given.
+        Shape of one output as passed by the user.
     inputs : FieldShape
     grid_shape : tuple of int or None
 
@@ -172,7 +172,7 @@ def output_shape(shape, inputs, grid_shape):
     Raises
     ------
     ValueError
-        If the outputs are not fields of as many dimensions as the inputs.
+        If the outputs are not fields with the same number of dimensions as the inputs.
     """
     n_modes = len(inputs.grid)
     if len(shape) < 2 and n_modes == 1 and (inputs.n_channels is None or prod(shape) % inputs.grid[0]):

@@ -16,7 +16,7 @@ def machine_memory():
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _LIMITS:
-        with suppress(OSError, ValueError):  # the text "max" stands for no limit
+        with suppress(OSError, ValueError):  # the text "max" means no limit
             sizes.append(int(Path(path).read_text()))
     return min(sizes, default=None)
 

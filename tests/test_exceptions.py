@@ -90,7 +90,7 @@ class Squaring(RegressorMixin, BaseEstimator):
 
 
 class OfTheUser(NeuralHSSRegressor):
-    """What users derive is theirs, too."""
+    """Warnings from derived classes also point to the user's code."""
 
     def fit(self, X, y):
         return super().fit(X, y)

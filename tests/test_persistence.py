@@ -601,7 +601,7 @@ def test_other_files(path):
         hss.load(path.parent)
 
 
-# What cannot be kept, and where
+# Objects that cannot be saved, and their locations
 
 
 class Recorder(Callback):

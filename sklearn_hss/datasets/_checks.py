@@ -40,7 +40,7 @@ def check_modes(modes, highest, n_points):
 def count_steps(name, step, interval, what):
     """Number of steps of the parameter `name`, with value `step`, in an interval: an integer, up to rounding.
 
-    `what` tells the user which interval that is.
+    `what` describes the interval for the message.
     """
     ratio = interval / step
     if not ratio < 1e9:

@@ -196,7 +196,7 @@ class Checkpoints:
                 raise ValueError(
                     f"checkpoint={str(self.folder)!r} holds the training of another call, with {other}{difference}; "
                     "repeat that call, delete the folder, or name another one (one that ends in '/*' gives every call "
-                    "a folder of its own)."
+                    "its own folder)."
                 )
 
     def begin(self, net):

@@ -24,7 +24,7 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
     y_true, y_pred : ndarrays or Rows of shape (n_samples, n_values)
     sample_weight : array-like of shape (n_samples,), default=None
     n_channels : int, default=1
-        Channels, of as many values each, one after the other.
+        Number of channels, which are consecutive and have equally many values.
     multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
         The mean over the channels, or an array with one number for each.
     inside : ndarray of bool and shape (n_values,), default=None

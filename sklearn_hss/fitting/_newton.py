@@ -210,7 +210,7 @@ class NonlinearInverse:
                 at = going[trying]
                 new = u[:, at] - factor[trying] * step[:, trying]
                 left = self._residual(new, rhs[:, at])
-                # If the step is at rounding level, the change of the residual is, too.
+                # If the step is at rounding level, so is the change of the residual.
                 fine = (np.linalg.norm(left, axis=0) < (1 - 1e-4 * factor[trying]) * size[trying]) | small[trying]
                 fine &= np.isfinite(left).all(0)
                 u[:, at[fine]], residual[:, at[fine]] = new[:, fine], left[:, fine]

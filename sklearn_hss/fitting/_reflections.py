@@ -14,7 +14,7 @@ REFLECTIONS = {
     "even": (1, 0.5),
     "even node": (1, 0.0),
 }
-# Distance that stands for the absence of points outside of the domain.
+# Distance that represents the absence of points outside of the domain.
 _FAR = 1 << 40
 
 

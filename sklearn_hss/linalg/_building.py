@@ -230,7 +230,7 @@ def checked_product(function, n_rows, name, dtype, device):
             except (TypeError, NotImplementedError) as error:
                 raise TypeError(
                     f"{name} takes neither tensors nor arrays ({error}). Operators need products with their transpose "
-                    "(rmatvec, rmatmat), too."
+                    "(rmatvec, rmatmat) as well."
                 ) from error
         if not isinstance(y, torch.Tensor):
             knows_torch = False

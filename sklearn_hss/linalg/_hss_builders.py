@@ -228,7 +228,7 @@ class HSSBuilders(LinearMap):
         levels : int or "auto", default="auto"
             Depth of the cluster trees.
         dtype, device : torch.dtype and torch.device or str
-            Of the vectors; float64 and torch's default device if left out.
+            Type and device of the vectors; float64 and torch's default device by default.
         generator : torch.Generator, default=None
             Source of randomness; torch's global one if None.
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def as_grid(features):
-    """Grid of a `features` parameter: an int stands for one dimension."""
+    """Grid of a `features` parameter: an int means one dimension."""
     return (int(features),) if isinstance(features, Integral) else tuple(int(n) for n in features)
 
 
@@ -20,7 +20,7 @@ def places(grid, **factory):
 
 
 def convolution(n_modes, *args, **kwargs):
-    """The convolution layer of so many dimensions."""
+    """Convolution layer in `n_modes` dimensions."""
     return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n_modes - 1](*args, **kwargs)
 
 

@@ -183,7 +183,7 @@ class HSSMultilinear(nn.Module):
     in_shape : tuple of int
         Grid of the input; any number of dimensions, of any sizes.
     out_shape : tuple of int, default=None
-        Grid of the output, of as many dimensions. `in_shape` if None.
+        Grid of the output, with the same number of dimensions; `in_shape` if None.
     outer_rank : int, default=8
         Number of terms k.
     rank, levels : int or tuple of int, default=2, 2
@@ -250,7 +250,9 @@ class HSSMultilinear(nn.Module):
         self.out_shape = self.in_shape if out_shape is None else tuple(out_shape)
         m = len(self.in_shape)
         if not m or len(self.out_shape) != m:
-            raise ValueError(f"out_shape={self.out_shape} must have as many dimensions as in_shape={self.in_shape}.")
+            raise ValueError(
+                f"out_shape={self.out_shape} must have the same number of dimensions as in_shape={self.in_shape}."
+            )
         for name, value in (("outer_rank", outer_rank), ("channels", 1 if channels is None else channels)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")

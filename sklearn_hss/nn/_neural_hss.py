@@ -338,7 +338,7 @@ class NeuralHSS(nn.Module):
         if isinstance(layer, HSSMultilinear | CPLinear):
             m = len(self.grid_in)
             return layer.in_shape[-m:], layer.out_shape[-m:]
-        return (), ()  # a pointwise map keeps the grid, whatever it is
+        return (), ()  # a pointwise map preserves any grid
 
     def _changing(self):
         """Layers that change the grid of the fields."""

@@ -411,7 +411,7 @@ def test_a_mask_without_a_point_outside_is_the_box(boundary):
         np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
-# What make_poisson makes of them
+# Domains in make_poisson
 
 
 @pytest.mark.parametrize("arguments", [dict(domain="l-shape"), dict(domain="perforated")])

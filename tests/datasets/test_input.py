@@ -286,7 +286,7 @@ def test_sizes_beyond_the_disk_are_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2 * 10 * 64))
     make_poisson(**arguments)
-    # What is there needs no more space, and data on the disk no memory.
+    # Existing data need no more space, and data on disk no memory.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     monkeypatch.setattr("sklearn_hss._memory.machine_memory", lambda: 8 * 3 * 256)
     make_poisson(**arguments)

@@ -1,4 +1,4 @@
-"""Training on CUDA: captured steps are the plain ones. What does not need a GPU is tested everywhere."""
+"""Training on CUDA: captured steps equal plain ones. Tests that do not need a GPU run everywhere."""
 
 import pickle
 from contextlib import contextmanager, nullcontext

@@ -285,7 +285,7 @@ def test_inputs_outside_the_span():
         model.predict(F)
     with pytest.warns(UserWarning, match=r"9\d% of the squared norm of the inputs lies outside the span"):
         model.predict(white)
-    # What the samples do not contain is mapped to zero: only the part in the span of sin(2 pi k x) counts.
+    # Inputs outside the span of the samples are mapped to zero: only the part in the span of sin(2 pi k x) counts.
     x = np.arange(32) / 32
     basis = np.sqrt(2 / 32) * np.sin(2 * np.pi * np.outer(np.arange(1, 11), x))
     inside = basis.T @ (basis @ white @ basis.T) @ basis

@@ -134,7 +134,7 @@ def test_pickle(model, poisson):
     expected = model.predict(F)
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.predict(F), expected)
-    # What the copy learns, the original does not, and both go on in the same way.
+    # Training the copy does not affect the original, and both continue in the same way.
     copy.fit(F, U)
     np.testing.assert_array_equal(model.predict(F), expected)
     np.testing.assert_array_equal(model.fit(F, U).predict(F), copy.predict(F))

@@ -202,7 +202,7 @@ def test_an_offset_is_found(grid, intercept):
     assert fit(as_samples(F[:12], U[:12]), Options(), intercept="auto").intercept is None
 
 
-# What the options ask for
+# Requirements by the options
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.by_name_only])

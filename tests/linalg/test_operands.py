@@ -86,7 +86,7 @@ CONTAINERS = {
     "duck": Duck,
 }
 
-# What is refused, and how.
+# Rejected operands, and their messages.
 REFUSED = {
     "masked": (lambda x: np.ma.masked_array(x, mask=x == x.flat[0]), ValueError, "masked entries"),
     "list of masked": (lambda x: [np.ma.masked_array(row, mask=True) for row in x], ValueError, "masked entries"),

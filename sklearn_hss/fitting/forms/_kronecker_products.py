@@ -85,7 +85,7 @@ class KroneckerProducts(Form):
         generator = torch.Generator().manual_seed(0)
         n_before = 0 if W is None else len(W[0])
         W = grow_terms(x, y, self.outer_rank, start=W, ridge=self.ridge, generator=generator)
-        # The last fit, which starts from as many terms, may take longer.
+        # The last fit, which starts from the same number of terms, may take longer.
         for _ in range(12 if n_before == self.outer_rank and not self.polished else 4):
             W = alternate(W, x, y, ridge=self.ridge)
         return expanded(

@@ -71,7 +71,7 @@ def on_interval(samples, options):
 def square_only(samples):
     if not samples.is_square:
         raise NotApplicable(
-            f"needs as many output as input points; got {samples.Y[0].numel()} and {samples.X[0].numel()}"
+            f"needs equally many output and input points; got {samples.Y[0].numel()} and {samples.X[0].numel()}"
         )
 
 
