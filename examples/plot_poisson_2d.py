@@ -46,7 +46,7 @@ for outer_rank in (4, 6, 8, 10):
 # %%
 # Off the training forcings
 # -------------------------
-# Those forcings span 100 dimensions, so that 100 samples make least squares exact, too. What a model is worth shows on
+# Those forcings span 100 dimensions, so that 100 samples make least squares exact, too. The value of a model shows on
 # forcings of another kind. The five-point scheme has the whole operator in any three forcings.
 
 warnings.simplefilter("ignore", UserWarning)  # with so few samples, some models below have none to verify them with

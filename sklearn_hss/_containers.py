@@ -1,7 +1,7 @@
-"""One door for arrays as people bring them: what `np.asarray` would take of their meaning, and what it cannot read.
+"""Conversion of array-like containers that `np.asarray` cannot read, or whose meaning it would silently change.
 
-Everything public that takes numbers calls :func:`as_plain` first, so that a container is supported, or refused, in all
-places alike.
+Every public function that takes arrays calls :func:`as_plain` first, so that a container is either supported everywhere
+or rejected everywhere.
 """
 
 import sys
@@ -15,11 +15,11 @@ _NO_NUMBERS = {"M": "dates", "m": "durations", "U": "text", "S": "bytes", "V": "
 
 
 def as_plain(x, name):
-    """NumPy array of an array-like container; data frames, sparse matrices and scalars are left as they are.
+    """Convert an array-like container to a NumPy array; data frames, sparse matrices and scalars are left unchanged.
 
-    h5py and zarr arrays are read, dask arrays computed, torch tensors detached and brought to the CPU, xarray arrays
-    lose units, coordinates and names of their dimensions, which stay in the order that they are in. Numbers of the
-    other byte order are converted. Nothing is copied without need.
+    h5py and zarr arrays are read, dask arrays are computed, torch tensors are detached and moved to the CPU, and xarray
+    arrays lose their units, coordinates and dimension names, but keep the order of their dimensions. Arrays of
+    non-native byte order are converted. No copies are made unless necessary.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def as_plain(x, name):
     Raises
     ------
     ValueError
-        For masked arrays with masked entries, whose fill values are no data, and for dates, durations, text and
+        For masked arrays with masked entries, whose fill values are not data, and for dates, durations, text and
         records.
     """
     if isinstance(x, list | tuple):
@@ -60,8 +60,8 @@ def _read(x, name):
         if np.ma.is_masked(x):
             n_masked = int(np.ma.count_masked(x))
             raise ValueError(
-                f"{name} is a masked array with {n_masked} masked entries, whose values are no data: fill the masked "
-                "points with 0 and pass mask= (True where there are data), where a mask is taken."
+                f"{name} is a masked array with {n_masked} masked entries, whose values are not data: fill the masked "
+                "points with 0 and pass mask= (True where there are data), if a mask is accepted."
             )
         x = x.data
     kind = _NO_NUMBERS.get(x.dtype.kind)
@@ -71,7 +71,7 @@ def _read(x, name):
 
 
 def _refuse_masked_entries(values, name):
-    """Look into nested lists, of which NumPy would drop the masks without a word."""
+    """Search nested lists for masked arrays, whose masks NumPy would discard silently."""
     for value in values:
         if isinstance(value, list | tuple):
             _refuse_masked_entries(value, name)
@@ -80,12 +80,12 @@ def _refuse_masked_entries(values, name):
 
 
 def refuse_complex(x, name):
-    """Raise for complex numbers, in scikit-learn's words but without the numbers.
+    """Raise for complex numbers, with scikit-learn's message but without the numbers.
 
     Raises
     ------
     ValueError
-        Tells what to do instead.
+        If `x` is complex; the message suggests a remedy.
     """
     if getattr(getattr(x, "dtype", None), "kind", None) == "c":
         raise ValueError(
@@ -93,12 +93,12 @@ def refuse_complex(x, name):
         )
 
 
-# Bytes of containers up to which they are read as a whole, and numbers that are read at once of larger ones.
+# Size in bytes up to which containers are read as a whole, and the count of numbers read at a time from larger ones.
 LARGE, PART = 2**26, 2**20
 
 
 class Rows:
-    """Fields as rows, in a container that reads no more than it is asked for: h5py, zarr, dask and their like.
+    """Fields as rows, in a container that reads data only on demand, such as those of h5py, zarr and dask.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Rows:
     name : str
         Name for messages.
     rows : ndarray of int, default=None
-        The samples that are meant; all if None.
+        Indices of the samples; all if None.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Rows:
     field_shape : tuple of int
         Shape of one sample.
     dtype : dtype
-        float32 or float64, as what is read.
+        float32 or float64, the type of the values read.
     """
 
     ndim = 2
@@ -131,7 +131,7 @@ class Rows:
         return self.shape[0]
 
     def part(self, rows):
-        """The given samples, not read yet."""
+        """Select samples without reading them."""
         return Rows(self.source, self.name, np.arange(len(self))[rows] if self.rows is None else self.rows[rows])
 
     def __getitem__(self, rows):
@@ -139,9 +139,9 @@ class Rows:
             return self._read(rows)
         wanted = np.arange(len(self))[rows] if self.rows is None else self.rows[rows]
         distinct, back = np.unique(wanted, return_inverse=True)
-        if callable(getattr(self.source, "compute", None)):  # dask, to which every slice is work
+        if callable(getattr(self.source, "compute", None)):  # dask, where every slice has a cost
             return self._read(distinct)[back]
-        # Slices are what all of these containers know.
+        # All of these containers support slices.
         runs = np.split(distinct, np.flatnonzero(np.diff(distinct) != 1) + 1) if len(distinct) else []
         found = [self._read(slice(run[0], run[-1] + 1)) for run in runs]
         return np.concatenate(found or [self._read(slice(0, 0))])[back]
@@ -152,12 +152,12 @@ class Rows:
         return _read(found, self.name).reshape(-1, self.shape[1]).astype(self.dtype, copy=False)
 
     def check(self):
-        """Read everything once.
+        """Read everything once, and check that it is finite.
 
         Raises
         ------
         ValueError
-            For numbers that are not finite.
+            If a value is not finite.
         """
         n = max(PART // max(self.shape[1], 1), 1)
         for start in range(0, len(self), n):
@@ -170,7 +170,7 @@ class Rows:
 
 
 def as_lazy(x, name):
-    """Rows of a large container that reads no more than it is asked for; anything else as it is."""
+    """Wrap a large container that reads data only on demand as Rows; return anything else unchanged."""
     if hasattr(x, "dims") and hasattr(x, "data") and not isinstance(x, np.ndarray):  # xarray
         x = x.data
     torch = sys.modules.get("torch")

@@ -4,7 +4,7 @@ import threading
 from contextlib import contextmanager
 
 _LOCK = threading.Lock()
-# torch's settings from before `full_float32`, one for every thread that is in it.
+# torch's setting from before `full_float32`, once for every thread inside this context.
 _BEFORE: list[bool] = []
 
 
@@ -12,8 +12,8 @@ _BEFORE: list[bool] = []
 def full_float32(device):
     """Context in which convolutions in float32 on a GPU do not round their factors to the ten bits of TF32.
 
-    That is torch's default for matrix products, but not for convolutions. The setting is global, so the last of
-    several threads sets it back.
+    This is torch's default for matrix products, but not for convolutions. The setting is global, so the last of
+    several threads to leave the context restores it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def resolve_device(device):
     Parameters
     ----------
     device : str or torch.device
-        "auto" is the first CUDA device where there is one, else the CPU.
+        "auto" is the first CUDA device if there is one, otherwise the CPU.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def resolve_device(device):
 
 
 def available(device):
-    """Device that something was on when it was kept, or the CPU where there is none of the kind.
+    """Device from which an object was saved, or the CPU if it is not available.
 
     Parameters
     ----------

@@ -1,32 +1,32 @@
-"""The end of Python while threads are at work, as after an interrupt of the main thread.
+"""Orderly shutdown of Python while threads are at work, as after an interrupt of the main thread.
 
-A thread that is in compiled code of C++ then, such as torch's or SciPy's transforms, aborts the process. So Python
-waits for long work in threads, which looks now and then whether it should end early.
+A thread that is executing C++ code at shutdown, such as torch's or SciPy's transforms, aborts the process. Python
+therefore waits for long work in threads, which checks at intervals whether it should end early.
 """
 
 import atexit
 import threading
 from contextlib import contextmanager, suppress
 
-# Threads that are at work, once for each of the contexts that they are in.
+# Threads at work, once for each context that they have entered.
 _WORKERS: list[int] = []
 _CHANGED = threading.Condition()
 _ENDING = threading.Event()
 
 
 class PythonEnds(Exception):
-    """Raised in work that nobody will see the result of."""
+    """Raised in work whose result is no longer needed."""
 
 
 def check_ending():
-    """Raise PythonEnds if Python is about to end. Long work in threads calls this between its steps."""
+    """Raise PythonEnds if Python is shutting down. Long work in threads calls this between its steps."""
     if _ENDING.is_set():
         raise PythonEnds
 
 
 @contextmanager
 def python_waits():
-    """Context of long work, for the end of which Python waits before it ends itself."""
+    """Context of long work that Python waits for before it shuts down."""
     worker = threading.get_ident()
     try:
         with _CHANGED:
@@ -42,7 +42,7 @@ def python_waits():
 
 
 def _stay_if_ending():
-    # A daemon, since others have ended before. It must not get back to what called it, which may be compiled code.
+    # A daemon thread, since all others have ended. It must not return to its caller, which may be compiled code.
     worker = threading.current_thread()
     if _ENDING.is_set() and worker.ident not in _WORKERS and worker is not threading.main_thread():
         threading.Event().wait()
@@ -52,5 +52,5 @@ def _stay_if_ending():
 def _wait():
     with _CHANGED:
         _ENDING.set()
-        # The present thread, the main one, has left its work, however it was interrupted.
+        # The current thread, which is the main one, is no longer at work, even if it was interrupted.
         _CHANGED.wait_for(lambda: not set(_WORKERS) - {threading.get_ident()})

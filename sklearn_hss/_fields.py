@@ -1,4 +1,7 @@
-"""Fields on grids of any dimension, with channels, masks or without, and the rows of numbers scikit-learn knows."""
+"""Conversion between fields on grids of any dimension, with optional channels and masks, and scikit-learn's 2-D arrays.
+
+The rows of these arrays are the fields, flattened in C order.
+"""
 
 from dataclasses import dataclass
 from math import prod
@@ -12,10 +15,10 @@ from ._containers import Rows, as_plain, refuse_complex
 from ._warnings import warn_user
 from .exceptions import DataWarning
 
-# A vector of numbers that belongs to a field has fewer entries than this fraction of its points; more of them are taken
-# for a field on a grid of another size, which must come as one.
+# A vector of numbers that belongs to a field has fewer entries than this fraction of its points. A longer one is taken
+# for a field on a grid of another size, which must be given as an array of that shape.
 _VECTOR = 0.25
-# A last axis of at most so many entries, behind longer ones, looks like channels.
+# A last axis of at most this many entries, after longer ones, looks like channels.
 _FEW_CHANNELS = 4
 
 
@@ -28,7 +31,7 @@ class FieldShape:
     grid : tuple of int
         Numbers of points per dimension.
     n_channels : int or None
-        None if the fields have no dimension of channels.
+        None if the fields have no channel axis.
     """
 
     grid: tuple[int, ...]
@@ -51,12 +54,12 @@ class FieldShape:
 
 
 def as_rows(fields, name="X"):
-    """Fields of several dimensions as rows, a view; anything else is left for scikit-learn to judge.
+    """Reshape fields of several dimensions to rows, as a view; anything else is left to scikit-learn's validation.
 
     Parameters
     ----------
     fields : array-like
-        Anything that :func:`as_plain` reads, or Rows, which stay what they are.
+        Anything that :func:`as_plain` reads, or Rows, which are returned unchanged.
     name : str, default="X"
         Name for messages.
 
@@ -87,7 +90,7 @@ def as_rows(fields, name="X"):
 
 
 def check_grid_shape(grid_shape):
-    """Tuple of the `grid_shape` parameter.
+    """Validate the `grid_shape` parameter and return it as a tuple, or None.
 
     Raises
     ------
@@ -103,12 +106,12 @@ def check_grid_shape(grid_shape):
 
 
 def check_spacing(spacing, grid):
-    """Distance of neighbouring points along every axis, of the `spacing` parameter.
+    """Validate the `spacing` parameter and return the distance between neighbouring points along every axis.
 
     Raises
     ------
     ValueError
-        If it is no positive number, nor one for each axis.
+        If it is neither a positive number nor one for each axis.
     """
     each = tuple(spacing) if isinstance(spacing, tuple | list) else (spacing,) * len(grid)
     if len(each) != len(grid) or not all(isinstance(h, Real) and 0 < float(h) < float("inf") for h in each):
@@ -124,9 +127,9 @@ def input_shape(shape, grid_shape):
     Parameters
     ----------
     shape : tuple of int
-        Shape of one input as it was given.
+        Shape of one input as passed by the user.
     grid_shape : tuple of int or None
-        None: the whole shape is the grid.
+        If None, the whole shape is the grid.
 
     Returns
     -------
@@ -141,11 +144,11 @@ def input_shape(shape, grid_shape):
 
 
 def warn_of_channels_last(shape, grid_shape):
-    """Tell the user where a grid looks like one with channels behind it."""
+    """Warn the user if the last axis of a field looks like channels."""
     if grid_shape is None and len(shape) > 1 and shape[-1] <= _FEW_CHANNELS < min(shape[:-1]):
         warn_user(
-            f"X has fields of shape {shape}, which are taken for a grid of {len(shape)} dimensions. If the last one "
-            f"counts channels, give np.moveaxis(X, -1, 1) and grid_shape={shape[:-1]}.",
+            f"X has fields of shape {shape}, which are taken for a grid of {len(shape)} dimensions. If the last axis "
+            f"contains channels, pass np.moveaxis(X, -1, 1) and grid_shape={shape[:-1]}.",
             DataWarning,
         )
 
@@ -153,12 +156,12 @@ def warn_of_channels_last(shape, grid_shape):
 def output_shape(shape, inputs, grid_shape):
     """Grid and channels of the outputs: the grid of the inputs, unless these have a grid of another size.
 
-    Numbers that belong to a field of several dimensions, one or a vector of them, are a grid with one long side.
+    A single number or a vector that belongs to a field of several dimensions is treated as a grid with one long side.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of one output as it was given.
+        Shape of one output as passed by the user.
     inputs : FieldShape
     grid_shape : tuple of int or None
 
@@ -169,7 +172,7 @@ def output_shape(shape, inputs, grid_shape):
     Raises
     ------
     ValueError
-        If the outputs are no fields of as many dimensions as the inputs.
+        If the outputs are not fields with the same number of dimensions as the inputs.
     """
     n_modes = len(inputs.grid)
     if len(shape) < 2 and n_modes == 1 and (inputs.n_channels is None or prod(shape) % inputs.grid[0]):
@@ -187,7 +190,7 @@ def on_grid(shape, grid, name):
     Raises
     ------
     ValueError
-        If they are on another one; tells where the channels belong.
+        If they are on another grid; the message states where the channels belong.
     """
     if shape == grid:
         return FieldShape(grid)
@@ -199,19 +202,19 @@ def on_grid(shape, grid, name):
     hint = f" Channels come before the grid: np.moveaxis({name}, -1, 1)." if shape[:-1] == grid else ""
     sizes = ", ".join(map(str, grid))
     raise ValueError(
-        f"{name} has fields of shape {shape}, which do not fit the grid {grid}: give (n_samples, {sizes}) or "
-        f"(n_samples, n_channels, {sizes}), as they are or flattened to (n_samples, n_points), with "
-        f"grid_shape={grid}.{hint}"
+        f"{name} has fields of shape {shape}, which do not fit the grid {grid}: pass an array of shape "
+        f"(n_samples, {sizes}) or (n_samples, n_channels, {sizes}), or the same flattened to (n_samples, n_points) "
+        f"with grid_shape={grid}.{hint}"
     )
 
 
 def check_same_fields(shape, seen, name):
-    """Refuse fields of another shape than in `fit`, unless they are flattened.
+    """Reject fields whose shape differs from that in `fit`, unless they are flattened.
 
     Raises
     ------
     ValueError
-        Names both shapes.
+        If the shapes differ; the message names both.
     """
     if shape is None or len(shape) < 2 or shape == seen.shape or (seen.n_channels in (None, 1) and shape == seen.grid):
         return
@@ -220,9 +223,9 @@ def check_same_fields(shape, seen, name):
 
 
 def rounding_unit(*arrays):
-    """Relative spacing of the numbers in the least precise of the arrays, as they came."""
+    """Largest machine epsilon among the arrays, in the types in which they were given."""
     arrays = tuple(array.source if isinstance(array, Rows) else array for array in arrays)
-    # Of data frames, whose columns have types of their own, that of the array which they become.
+    # The columns of a data frame have individual types; the one that counts is that of the resulting array.
     kinds = [
         np.asarray(array[:0]).dtype if hasattr(array, "columns") else getattr(array, "dtype", np.dtype(np.float64))
         for array in arrays
@@ -233,14 +236,14 @@ def rounding_unit(*arrays):
 
 @dataclass(frozen=True)
 class Domain:
-    """Which values of the fields are data, and what to put where there are none.
+    """Values of the fields that are data, and the values to insert elsewhere.
 
     Attributes
     ----------
     inputs, outputs : ndarray of bool, of shape (n_values,), or None
-        Values of a flat input and of a flat output inside the domain; None where all are.
+        Values of a flat input and of a flat output inside the domain; None if all are.
     blank : ndarray of bool, of shape (n_outputs,), or None
-        Outputs that are NaN in all training samples, and so in predictions.
+        Outputs that are NaN in all training samples, and hence in predictions.
     """
 
     inputs: np.ndarray | None = None
@@ -256,14 +259,14 @@ class Domain:
         return fill_outside(rows, self.outputs)
 
     def fill(self, X, y, mask):
-        """Inputs and outputs with zeros outside; refuses NaN inside, naming the `mask` parameter."""
+        """Inputs and outputs with zeros outside; NaN inside raises an error that refers to the `mask` parameter."""
         X, y = self.fill_inputs(X), self.fill_outputs(y)
         refuse_nan(X, "X", mask)
         refuse_nan(y, "y", mask)
         return X, y
 
     def finish(self, predictions):
-        """Put zeros, or NaN, into rows of predictions outside of the domain, in place."""
+        """Set predictions outside of the domain to zero or NaN, in place."""
         if self.outputs is not None:
             predictions[:, ~self.outputs] = 0
         if self.blank is not None:
@@ -272,9 +275,9 @@ class Domain:
 
 
 def fill_outside(rows, inside):
-    """Rows with zeros where they are not `inside`, names of columns included; None leaves them alone."""
+    """Rows with zeros where they are not `inside`, and unchanged if that is None; data frames keep their names."""
     if inside is None or issparse(rows) or np.shape(rows)[-1:] != inside.shape:
-        return rows  # scikit-learn tells the user about these
+        return rows  # scikit-learn's validation reports these
     filled = np.where(inside, np.asarray(rows), np.zeros((), np.asarray(rows).dtype))
     if hasattr(rows, "iloc"):  # names of the columns must survive
         return type(rows)(filled, index=rows.index, columns=rows.columns)
@@ -282,12 +285,12 @@ def fill_outside(rows, inside):
 
 
 def check_mask(mask):
-    """The `mask` parameter as None, "auto" or an array of bool.
+    """Validate the `mask` parameter and return None, "auto" or a boolean array.
 
     Raises
     ------
     ValueError
-        If it is something else, or nothing is inside.
+        If it is anything else, or contains no point.
     """
     if mask is None or (isinstance(mask, str) and mask == "auto"):
         return mask
@@ -300,12 +303,12 @@ def check_mask(mask):
 
 
 def masked_grid(mask, grid_shape, shape):
-    """Grid of the inputs: `grid_shape`, or else the shape of a mask that the fields of the given shape fit.
+    """Grid of the inputs: `grid_shape`, or otherwise the shape of the mask if fields of the given shape match it.
 
     Raises
     ------
     ValueError
-        If mask and `grid_shape` have as many points, but another shape.
+        If mask and `grid_shape` have the same number of points, but different shapes.
     """
     if not isinstance(mask, np.ndarray) or shape is None:
         return grid_shape
@@ -320,18 +323,18 @@ def masked_grid(mask, grid_shape, shape):
 
 
 def inside_domain(mask, X, y, shapes, grid_shape, sample_weight=None):
-    """Inputs and outputs with zeros outside of the domain, and the domain; refuses NaN inside.
+    """Inputs and outputs with zeros outside of the domain, and the domain; NaN inside raises an error.
 
     Parameters
     ----------
     mask : None, "auto" or ndarray of bool
     X, y : array-like
-        Rows, or what scikit-learn is still to judge.
+        Rows, or anything that scikit-learn has yet to validate.
     shapes : pair of tuples of int or None
         Shapes of an input and of an output, as from :func:`as_rows`.
     grid_shape : tuple of int or None
     sample_weight : array-like of shape (n_samples,), default=None
-        Samples of weight zero say nothing about the domain.
+        Samples of weight zero are ignored when the domain is determined.
 
     Returns
     -------
@@ -361,7 +364,7 @@ def find_domain(mask, X, y, inputs, outputs):
     Parameters
     ----------
     mask : None, "auto" or ndarray of bool
-        A mask applies to the fields that are on its grid, in every channel. "auto" leaves out inputs that are NaN, and
+        A mask applies to the fields that are on its grid, in every channel. "auto" excludes inputs that are NaN, and
         outputs that are zero or NaN, in all samples.
     X, y : array-like of shape (n_samples, n_values)
     inputs, outputs : FieldShape
@@ -373,22 +376,22 @@ def find_domain(mask, X, y, inputs, outputs):
     Raises
     ------
     ValueError
-        If the mask fits neither.
+        If the mask matches neither.
     """
-    if mask is None or issparse(X) or issparse(y):  # scikit-learn refuses sparse data
+    if mask is None or issparse(X) or issparse(y):  # scikit-learn rejects sparse data
         return Domain()
     X, y = (np.asarray(rows).reshape(len(rows), -1) for rows in (X, y))
     empty = [_is_nan(rows).all(axis=0) for rows in (X, y)]
     if isinstance(mask, str):
         kept = [~empty[0], ~(_is_nan(y) | (y == 0)).all(axis=0)]
         if not kept[1].any():
-            kept[1] = ~empty[1]  # a constant zero field says nothing about a domain
+            kept[1] = ~empty[1]  # fields that are zero everywhere do not determine a domain
     else:
         kept = [np.tile(mask.ravel(), f.n_channels or 1) if f.grid == mask.shape else None for f in (inputs, outputs)]
         if kept[0] is None and kept[1] is None:
             raise ValueError(
-                f"mask has shape {mask.shape}, but the fields are on the grid {outputs.grid}; it must be that of the "
-                "grid."
+                f"mask has shape {mask.shape}, but the fields are on the grid {outputs.grid}; mask must have the shape "
+                "of the grid."
             )
     blank = empty[1] & ~kept[1] if kept[1] is not None else np.zeros(1, bool)
     inner, outer = (None if inside is None or inside.all() else inside for inside in kept)
@@ -400,12 +403,12 @@ def _is_nan(values):
 
 
 def refuse_nan(rows, name, mask):
-    """Raise for NaN among the data, with the way out.
+    """Raise an error for NaN among the data, and suggest a remedy.
 
     Raises
     ------
     ValueError
-        Tells how many values and how many samples it is about.
+        If there are any; the message states the numbers of values and samples concerned.
     """
     if not hasattr(rows, "shape") or len(rows.shape) not in (1, 2) or hasattr(rows, "tocsr") or isinstance(rows, Rows):
         return
@@ -421,26 +424,25 @@ def refuse_nan(rows, name, mask):
         where = f"Input {name} contains NaN at {points} values in {samples} samples"
         if mask is None:
             raise ValueError(
-                f"{where}; where these lie outside of the domain, pass mask= (a boolean grid, True inside) or "
-                "mask='auto'."
+                f"{where}; if these lie outside of the domain, pass mask= (a boolean grid, True inside) or mask='auto'."
             )
         if isinstance(mask, str):
-            raise ValueError(f"{where}, but not in all training samples, so that mask='auto' takes them for data.")
-        raise ValueError(f"{where}, inside of the mask; fill them, or leave these points out of the mask.")
+            raise ValueError(f"{where}, but not in all training samples, so mask='auto' treats them as data.")
+        raise ValueError(f"{where}, inside of the mask; fill them, or exclude these points from the mask.")
 
 
 def domain_mask(domain, outputs):
-    """Points of the outputs inside the domain, (\\*grid), None where all are: those that are in any channel."""
+    """Points inside the domain in any output channel, of shape (\\*grid); None if all are."""
     return None if domain.outputs is None else domain.outputs.reshape(-1, *outputs.grid).any(axis=0)
 
 
 def check_weight(sample_weight, X, dtype=np.float64):
-    """Weights of the samples, not negative and not all zero.
+    """Validate the weights of the samples, which must be non-negative and not all zero.
 
     Raises
     ------
     ValueError
-        If they are something else.
+        If they are not.
     """
     weight = _check_sample_weight(as_plain(sample_weight, "sample_weight"), X, dtype=dtype, ensure_non_negative=True)
     if not weight.any():

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, and the rubbish of processes that were killed while they wrote some."""
+"""Atomic writes of files, and removal of the incomplete files of processes that were killed."""
 
 import glob
 import hashlib
@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 
 
 def partial_name(path):
-    """Name beside `path` under which to write a file or folder until it is complete.
+    """Name next to `path` under which a file or folder is written until it is complete.
 
-    It tells where it is written, so that :func:`delete_abandoned` knows the files that nobody will complete.
+    It identifies the machine and the process, so that :func:`delete_abandoned` recognises files that will never be
+    completed.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ def partial_name(path):
 
 @contextmanager
 def complete_file(path):
-    """Context that writes a file beside `path`, and puts it in its place at the end; on an error, nothing has changed.
+    """Context that writes a temporary file and moves it to `path` at the end; after an error, nothing has changed.
 
     Parameters
     ----------
@@ -41,12 +42,12 @@ def complete_file(path):
     Raises
     ------
     OSError
-        With `path`, if the file cannot be written; of a kind of its own for a folder that is not there, or is there
-        in place of the file.
+        If the file cannot be written; FileNotFoundError if its folder does not exist, and IsADirectoryError if `path`
+        is a folder.
     """
     refuse_folder(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into; make it first.")
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} of {path.name!r} does not exist; create it first.")
     delete_abandoned(path)
     # Not by `tempfile`, whose files only their owner may read.
     temporary = partial_name(path)
@@ -65,9 +66,9 @@ def complete_file(path):
 
 
 def refuse_folder(path):
-    """Raise IsADirectoryError if there is a folder where a file is meant."""
+    """Raise IsADirectoryError if `path` is a folder."""
     if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; give the name of a file.")
+        raise IsADirectoryError(f"{str(path)!r} is a folder; pass the name of a file.")
 
 
 def _remove(temporary):
@@ -76,7 +77,7 @@ def _remove(temporary):
 
 
 def delete_abandoned(path):
-    """Delete what processes of this machine that are gone have left under a :func:`partial_name` of `path`.
+    """Delete files with a :func:`partial_name` of `path` that terminated processes of this machine left behind.
 
     Parameters
     ----------
@@ -98,12 +99,12 @@ def _machine():
 
 
 def _is_running(pid):
-    if os.name != "posix":  # there, asking with os.kill would end the process
+    if os.name != "posix":  # elsewhere, os.kill would end the process
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # it belongs to somebody else, or is no process number
+    except (OSError, OverflowError):  # it belongs to another user, or is not a process number
         return True
     return True

@@ -1,4 +1,4 @@
-"""How much memory there is, for requests that cannot fit into it."""
+"""Available memory, to reject requests that exceed it."""
 
 import os
 from contextlib import suppress
@@ -11,25 +11,25 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 @cache
 def machine_memory():
-    """Bytes of memory of this machine, or of the container; None where the system does not tell (Windows)."""
+    """Bytes of memory of this machine or container; None if the system does not report it (Windows)."""
     sizes = []
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _LIMITS:
-        with suppress(OSError, ValueError):  # the text "max" stands for no limit
+        with suppress(OSError, ValueError):  # the text "max" means no limit
             sizes.append(int(Path(path).read_text()))
     return min(sizes, default=None)
 
 
 def check_memory(n_bytes, what):
-    """Refuse what needs more memory than there is, before any work.
+    """Reject a request that needs more memory than the machine has, before any work starts.
 
     Parameters
     ----------
     n_bytes : int
-        At least so much is needed.
+        Lower bound on the memory needed.
     what : str
-        The parameters that say so, with their values, such as "n_samples=5, n_points=64".
+        The parameters that determine the request, with their values, such as "n_samples=5, n_points=64".
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_memory(n_bytes, what):
     available = machine_memory()
     if available is not None and n_bytes > available:
         raise ValueError(
-            f"{what} needs {gibibytes(n_bytes)} of memory, and this machine has {gibibytes(available)}; ask for less."
+            f"{what} needs {gibibytes(n_bytes)} of memory, but this machine has {gibibytes(available)}; reduce these."
         )
 
 

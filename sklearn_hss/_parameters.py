@@ -1,4 +1,4 @@
-"""Help for estimators that scikit-learn has not."""
+"""Utilities for estimators that scikit-learn does not provide."""
 
 from contextlib import contextmanager
 from numbers import Integral
@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval
 
 
 class Count(Interval):
-    """Integers from `lowest` on, to `highest`. Unlike scikit-learn's intervals, this one does not take True for 1.
+    """Integers from `lowest` to `highest`, inclusive. Unlike scikit-learn's intervals, this one rejects booleans.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Count(Interval):
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Context in which an error, or an interrupt, leaves an estimator as it was before: an earlier fit stays."""
+    """Context that restores an estimator after an error or an interrupt, so that an earlier fit is preserved."""
     before = estimator.__dict__.copy()
     try:
         yield

@@ -1,18 +1,18 @@
-"""Files of estimators: plain data, from which nothing is run.
+"""Files of estimators: plain data, from which no code is executed.
 
-A file is a zip archive, not compressed, of "metadata.json" and of arrays in NumPy's format, "0.npy" and so on. The
-metadata are the format, the versions that wrote it, and a table of objects. A value is null, a boolean, a number, a
-string, or a list [i], which stands for object i of the table: so objects may be shared, and refer to each other. The
-comment of the archive, at the end of the file, is the SHA-256 of everything before its digits, in this format and all
-later ones: so no loader sees damaged data.
+A file is an uncompressed zip archive of "metadata.json" and of arrays in NumPy's format, "0.npy" and so on. The
+metadata consist of the format, the versions that wrote the file, and a table of objects. A value is null, a boolean, a
+number, a string, or a list [i], which refers to object i of the table; objects may thus be shared and refer to each
+other. The comment of the archive, at the end of the file, is the SHA-256 of everything before its digits, in this
+format and all later ones, so that no loader processes damaged data.
 
-To keep files readable for ever:
+To keep files readable in the long term:
 
-- The classes that occur have short names in files; `_PLACES` says where they are today.
-- Maps and dataclasses are kept as arguments of their constructors, all else by its attributes. A constructor keeps its
-  arguments, or takes old ones as well. Parameters of estimators that a file does not know get their defaults, and a
-  class whose other attributes change fills in new ones in `__setstate__`.
-- If that does not do, `_FORMAT` grows, and `_LOADERS` keeps the function for the old one.
+- Classes have short names in files; `_PLACES` maps them to their current modules.
+- Maps and dataclasses are stored as arguments of their constructors, all other objects by their attributes. A
+  constructor retains its arguments, or continues to accept the old ones. Parameters of estimators that are absent from
+  a file get their defaults, and a class whose other attributes change adds the new ones in `__setstate__`.
+- If this is not sufficient, `_FORMAT` is incremented, and `_LOADERS` retains the function for the old format.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ from ._devices import available
 from ._files import complete_file, refuse_folder
 
 _FORMAT = 1
-_VERSION = sys.modules[__package__].__version__  # no import, since what is above imports this
+_VERSION = sys.modules[__package__].__version__  # an import would be circular
 
 # Our classes that occur in fitted estimators, by module.
 _PLACES = {
@@ -72,11 +72,11 @@ _PLACES = {
     }.items()
     for name in names.split()
 }
-# Those that are kept by their attributes, beside estimators.
+# Classes that are stored by their attributes, besides estimators.
 _BY_ATTRIBUTES = ("RidgeStep", "_FieldScorer", "_RolloutScorer")
-# Bases of all objects of scikit-learn that are kept: estimators, splitters and scorers, and some that these hold.
+# Base classes of all objects of scikit-learn that can be stored: estimators, splitters, scorers, and parts of these.
 _OF_SKLEARN = (_MetadataRequester, Kernel, BaseOptimizer)
-# Packages of scikit-learn whose modules have effects, or nothing to keep.
+# Packages of scikit-learn whose modules have side effects, or no classes to store.
 _NOT_OF_SKLEARN = {"conftest", "datasets", "experimental", "externals", "tests", "utils"}
 _SPARSE = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("coords",)}
 _NUMBERS = "biufcSUmM"
@@ -86,36 +86,36 @@ _BLOCK = 1 << 20
 
 
 def save(model, path):
-    """Keep an estimator in a file that later versions read.
+    """Save an estimator to a file that later versions can read.
 
-    The file holds numbers and names, and no code: it is safe to load from anywhere, on a machine with or without a GPU,
-    and predictions are the same to the last bit on the same machine and versions. Training can go on; the state of the
-    optimiser is kept with ``warm_start=True``, and callbacks are not.
+    The file contains numbers and names, but no code: files from any source can be loaded safely, on machines with or
+    without a GPU, and predictions are bitwise identical on the same machine with the same versions. Training can be
+    continued; the state of the optimiser is saved with ``warm_start=True``, callbacks are not.
 
     Parameters
     ----------
     model : estimator
-        Of this package, or of scikit-learn: pipelines, searches, scalers, linear models and others that are made of
-        arrays, with estimators of this package inside or not. Fitted or not.
+        Estimator of this package or of scikit-learn, fitted or not: pipelines, searches, scalers, linear models and
+        others that consist of arrays, which may contain estimators of this package.
     path : str or path-like
-        Taken as it is, without an ending of its own. A file of the name is replaced when the new one is complete.
+        Name of the file, to which no extension is added. An existing file is replaced once the new one is complete.
 
     Raises
     ------
     TypeError
-        If `model` is no estimator, or something in it cannot be kept: functions and classes of users, and objects of
-        other packages. The message says where it is. Nothing is written.
+        If `model` is not an estimator, or contains an object that cannot be saved, such as functions and classes of
+        users, and objects of other packages. The message gives its location. Nothing is written.
     OSError
-        If the file cannot be written. One that was there before is as it was.
+        If the file cannot be written. An existing file is left unchanged.
 
     Warns
     -----
     UserWarning
-        If there are callbacks, which are left out.
+        If there are callbacks, which are not saved.
 
     See Also
     --------
-    load : The estimator in a file.
+    load : Load an estimator from a file.
 
     Examples
     --------
@@ -164,9 +164,9 @@ def save(model, path):
 
 
 def load(path):
-    """Estimator in a file that :func:`save` has written, with this version or an earlier one.
+    """Load an estimator from a file written by :func:`save` of this version or an earlier one.
 
-    Nothing in the file is run, whoever has written it: it holds the names of known classes and numbers.
+    No code in the file is executed, whatever its origin: only numbers and the names of known classes are read.
 
     Parameters
     ----------
@@ -176,18 +176,18 @@ def load(path):
     Returns
     -------
     estimator
-        On a GPU again if it was there and there is one, else on the CPU.
+        On a GPU if it was saved from one and one is available, otherwise on the CPU.
 
     Raises
     ------
     ValueError
-        If the file is damaged, is none of :func:`save`, or was written by a version that is too new.
+        If the file is damaged, was not written by :func:`save`, or was written by a version that is too new.
     OSError
         If it cannot be read.
 
     See Also
     --------
-    save : Write such a file.
+    save : Save an estimator to a file.
 
     Examples
     --------
@@ -205,18 +205,18 @@ def load(path):
         file.seek(max(size - len(_PREFIX) - _DIGITS, 0))
         end = file.read()
         if not end.startswith(_PREFIX):
-            raise ValueError(f"{path} is no file that sklearn_hss.save has written, or its end is missing.")
+            raise ValueError(f"{path} is not a file written by sklearn_hss.save, or its end is missing.")
         if _digest(file) != end[-_DIGITS:]:
-            raise ValueError(f"{path} is damaged: it is not what was written. Take another copy of it.")
+            raise ValueError(f"{path} is damaged: its checksum does not match its content. Use another copy of it.")
         try:
             with zipfile.ZipFile(file) as archive:
                 metadata = json.loads(_metadata(archive, size))
                 version, author = metadata["format"], metadata["written_by"]
                 if type(version) is not int or version <= _FORMAT:
                     return _LOADERS[version](metadata, archive)
-        # The description may be anything, and so may be the errors of constructors.
+        # The metadata may be arbitrary, and so may the errors of constructors.
         except Exception as error:
-            raise ValueError(f"{path} holds no estimator that sklearn_hss.save has written: {error!r}.") from error
+            raise ValueError(f"{path} does not contain an estimator written by sklearn_hss.save: {error!r}.") from error
     raise ValueError(
         f"{path} was written in format {version} by {author:.100}; this version, {_VERSION}, reads formats up to "
         f"{_FORMAT}: upgrade sklearn_hss."
@@ -224,7 +224,7 @@ def load(path):
 
 
 def _entry(name):
-    return zipfile.ZipInfo(name)  # of the year 1980: the same estimators make the same files
+    return zipfile.ZipInfo(name)  # dated 1980, so that equal estimators give equal files
 
 
 def _digest(file):
@@ -240,7 +240,7 @@ def _digest(file):
 
 
 def _metadata(archive, size):
-    """The metadata of an archive that holds no more than its size, each part once."""
+    """Metadata of an archive, after a check that its parts are uncompressed and do not overlap."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
         raise ValueError("its parts are compressed")
@@ -257,7 +257,7 @@ def _name(thing):
     name, module = thing.__name__, "numpy" if isinstance(thing, np.ufunc) else thing.__module__
     if module.startswith(f"{__package__}."):
         return name
-    # Private modules move.
+    # Private modules may move.
     for place in ("torch.optim", module.split("._")[0], module):
         if getattr(sys.modules.get(place), name, None) is thing:
             return f"{place}.{name}"
@@ -265,7 +265,7 @@ def _name(thing):
 
 
 def _find(name):
-    """Class or function of a name, among those that are known to have no effects."""
+    """Class or function of a given name, among those known to have no side effects."""
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
     place, _, last = name.rpartition(".")
@@ -294,7 +294,7 @@ def _is_known(thing):
 
 
 def _defaults(kind):
-    """Values of the parameters of an estimator of ours, some of which may be younger than a file."""
+    """Default parameters of an estimator of this package, some of which may be more recent than a file."""
     if not issubclass(kind, BaseEstimator) or not kind.__module__.startswith(f"{__package__}."):
         return {}
     parameters = inspect.signature(kind).parameters.values()
@@ -302,12 +302,12 @@ def _defaults(kind):
 
 
 def _is_filled(kind):
-    """Whether objects of a class are kept by their attributes."""
+    """Whether objects of a class are stored by their attributes."""
     return issubclass(kind, _OF_SKLEARN) or kind.__name__ in _BY_ATTRIBUTES
 
 
 def _parts(kind):
-    """Arguments of the constructor of a map or dataclass, which are attributes as well."""
+    """Arguments of the constructor of a map or dataclass, which are also its attributes."""
     if dataclasses.is_dataclass(kind):
         return [field.name for field in dataclasses.fields(kind) if field.init]
     return list(getattr(kind, "_parts", ()))
@@ -317,40 +317,40 @@ def _parts(kind):
 
 
 class _Writer:
-    """Table of objects, and their arrays."""
+    """Builder of the table of objects and of the list of their arrays."""
 
     def __init__(self):
         self.nodes, self.arrays = [], []
         self._known, self._alive, self._open = {}, [], set()
 
     def value(self, x, path):
-        """Reference to `x` in the file; `path` is where it is, for messages."""
+        """Reference to `x` in the file; `path` is its location, for messages."""
         if x is None or type(x) in (bool, int, str) or (type(x) is float and math.isfinite(x)):
             return x
         index = self._known.get(id(x))
         if index is None:
             index = self._known[id(x)] = len(self.nodes)
-            self._alive.append(x)  # so that no other object gets its number
+            self._alive.append(x)  # so that no other object gets the same id
             self.nodes.append(None)
             self._open.add(index)
             try:
                 self.nodes[index] = self._node(x, path, index)
             except RecursionError:
-                raise TypeError(f"{path} is nested too deeply to be kept in a file.") from None
+                raise TypeError(f"{path} is nested too deeply to be saved.") from None
             self._open.discard(index)
         elif index in self._open:
-            raise TypeError(f"{path}, of type {type(x).__name__}, is a part of itself, and cannot be kept in a file.")
+            raise TypeError(f"{path}, of type {type(x).__name__}, contains itself and cannot be saved.")
         return [index]
 
     def _values(self, values, path):
         return [self.value(x, f"{path}[{i}]") for i, x in enumerate(values)]
 
     def _array(self, array):
-        """Number of an array, and the layout of its memory, on which rounding depends."""
+        """Index of an array, and its memory layout, on which rounding depends."""
         layout: dict[str, Any] = {"array": len(self.arrays)}
         if not array.flags.c_contiguous:
             once = array[tuple(slice(None) if stride else slice(0, 1) for stride in array.strides)]
-            if once.shape != array.shape:  # numbers that are repeated take no memory
+            if once.shape != array.shape:  # broadcast dimensions are stored once
                 layout["shape"] = list(array.shape)
             layout["order"] = sorted(range(array.ndim), key=lambda k: -abs(array.strides[k]))
             array = np.ascontiguousarray(once.transpose(layout["order"]))
@@ -374,15 +374,15 @@ class _Writer:
             node = self._named(x, path)
         if node is None:
             raise TypeError(
-                f"{path} is {x!r:.100}, of type {kind.__module__}.{kind.__qualname__}. Files hold numbers, containers, "
-                "and estimators of sklearn_hss and scikit-learn, but no code and no other objects. Set it to something "
-                "else before saving and back after loading, or pickle the estimator, for the same versions of all "
-                "packages."
+                f"{path} is {x!r:.100}, of type {kind.__module__}.{kind.__qualname__}. Files can contain numbers, "
+                "containers, and estimators of sklearn_hss and scikit-learn, but no code and no other objects. Replace "
+                "it before saving and restore it after loading, or pickle the estimator, which requires the same "
+                "versions of all packages."
             )
         return node
 
     def _plain(self, x, path):
-        """Python's own types."""
+        """Node of an object of a built-in type."""
         kind = type(x)
         if kind is dict:
             places = [f"{path}[{key!r:.50}]" for key in x]
@@ -419,7 +419,7 @@ class _Writer:
         return self._tensor(x) if type(x) is torch.Tensor and x.layout is torch.strided else None
 
     def _named(self, x, path):
-        """Classes and functions, and objects of classes, with known names."""
+        """Node of a class or function with a known name, or of an object of such a class."""
         if isinstance(x, type | types.FunctionType | np.ufunc):
             return {"kind": "name", "name": _name(x)} if _is_known(x) else None
         kind = type(x)
@@ -455,22 +455,22 @@ class _Writer:
 
 
 class _Reader:
-    """Objects of a table, made when they are asked for."""
+    """Reader of a table of objects, which are created on demand."""
 
     def __init__(self, metadata, archive):
         self._nodes, self._archive = metadata["objects"], archive
         self._made, self._open = {}, set()
 
     def value(self, x):
-        """The object that a value in the file stands for."""
+        """Object that a value in the file represents."""
         if x is None or type(x) in (bool, int, float, str):
             return x
         (index,) = x
         if type(index) is not int or index < 0:
-            raise ValueError(f"{x} is no object")
+            raise ValueError(f"{x} is not an object")
         if index not in self._made:
             if index in self._open:
-                raise ValueError(f"object {index} is a part of itself")
+                raise ValueError(f"object {index} contains itself")
             self._open.add(index)
             node = self._nodes[index]
             made = self._make(node, index)
@@ -505,13 +505,13 @@ class _Reader:
         kind, values = _find(node["class"]), node["values"]
         parts = _parts(kind) if isinstance(kind, type) and not _is_filled(kind) else []
         if not parts or not set(values) <= set(parts):
-            raise ValueError(f"{node['class']!r} is no class with the arguments {list(values)}")
+            raise ValueError(f"{node['class']!r} is not a class with the arguments {list(values)}")
         return kind(**{key: self.value(x) for key, x in values.items()})
 
     def _attributes(self, node, index):
         kind: Any = _find(node["class"])
         if not isinstance(kind, type) or not _is_filled(kind):
-            raise ValueError(f"{node['class']!r} is no class that is kept by its attributes")
+            raise ValueError(f"{node['class']!r} is not a class that is stored by its attributes")
         found: Any = object.__new__(kind)
         self._made[index] = found
         state = _defaults(kind) | {key: self.value(x) for key, x in node["values"].items()}
@@ -528,9 +528,9 @@ class _Reader:
 
     def _RandomState(self, node, index):
         found, state = np.random.RandomState(), self.value(node["state"])
-        # NumPy does not look at the place, and would read anywhere.
+        # NumPy does not check the position, and would read out of bounds.
         if state["bit_generator"] != "MT19937" or not 0 <= state["state"]["pos"] <= len(state["state"]["key"]):
-            raise ValueError("a generator of random numbers has no such state")
+            raise ValueError("the state of a random number generator is invalid")
         found.set_state(state)
         return found
 
@@ -538,24 +538,24 @@ class _Reader:
         return np.broadcast_to(self._stored(node), node["shape"]) if "shape" in node else self._stored(node)
 
     def _stored(self, node):
-        """Array without repetitions."""
+        """Array as stored, without its broadcast dimensions."""
         name = f"{int(node['array'])}.npy"
         size = self._archive.getinfo(name).file_size
         with self._archive.open(name) as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"{name} has another version")
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-            # Before memory is taken.
+            # Checked before memory is allocated.
             count = math.prod(shape)
             if fortran_order or dtype.kind not in _NUMBERS or count > size or min(shape, default=0) < 0:
-                raise ValueError(f"{name} holds other things than numbers")
+                raise ValueError(f"{name} does not contain an array of numbers")
             if count * dtype.itemsize != size - file.tell():
-                raise ValueError(f"{name} has not the size of its numbers")
+                raise ValueError(f"the size of {name} does not match its shape")
         with self._archive.open(name) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
         order = node.get("order", list(range(array.ndim)))
         if sorted(order) != list(range(array.ndim)):
-            raise ValueError(f"{order} is no order of the dimensions of {name}")
+            raise ValueError(f"{order} is not a permutation of the dimensions of {name}")
         return array.transpose(np.argsort(order)) if order else array
 
     def _tensor(self, node, index):
@@ -573,7 +573,7 @@ class _Reader:
         data, *indices = (self.value(node["parts"][name]) for name in ("data", *_SPARSE[form]))
         kind = getattr(sp, f"{form}_{'matrix' if node['matrix'] else 'array'}")
         found = kind((data, *indices), shape=tuple(node["shape"]))
-        if form != "coo":  # products trust indices, and would read anywhere; SciPy looks at those of COO itself
+        if form != "coo":  # products do not check indices, and would read out of bounds; SciPy itself checks COO
             found.check_format(full_check=True)
         return found
 
@@ -581,18 +581,18 @@ class _Reader:
 def _dtype(name):
     dtype = np.dtype(name) if re.fullmatch(r"[<>|=]?[a-zA-Z]\d*(\[\d*[a-zA-Z]+\])?", name) else None
     if dtype is None or dtype.kind not in f"{_NUMBERS}O":
-        raise ValueError(f"{name!r} is no type of numbers")
+        raise ValueError(f"{name!r} is not a numeric type")
     return dtype
 
 
 def _dtype_of_torch(name):
     found = getattr(torch, name)
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name!r} is no type of torch")
+        raise ValueError(f"{name!r} is not a dtype of torch")
     return found
 
 
-# Objects that are made when their parts, or text, or names are there.
+# Constructors of objects from their items, text or names.
 _OF_ITEMS: dict[str, Callable] = {
     "Groups": lambda *items: _find("Groups")(items),
     "frozenset": lambda *items: frozenset(items),
@@ -615,7 +615,7 @@ def _load_1(metadata, archive):
     with torch.inference_mode(False), torch.enable_grad():
         model = _Reader(metadata, archive).value(metadata["model"])
     if not isinstance(model, BaseEstimator):
-        raise ValueError(f"a {type(model).__name__} is no estimator")
+        raise ValueError(f"a {type(model).__name__} is not an estimator")
     return model
 
 

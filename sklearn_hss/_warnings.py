@@ -1,4 +1,4 @@
-"""Warnings in the name of the line of the user."""
+"""Warnings that point to the line of the user's code."""
 
 import os
 import sys
@@ -6,18 +6,18 @@ import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# Packages whose functions call ours on behalf of the user, as pipelines, searches and iterative solvers do. Those that
-# are not imported have no frame on the stack.
+# Packages whose functions call ours on behalf of the user, as pipelines, searches and iterative solvers do. A package
+# that is not imported has no frame on the stack.
 _BETWEEN = ("sklearn_hss", "joblib", "numpy", "scipy", "sklearn", "skorch", "torch")
 
 
-# Of this thread: the filters of the warnings module are those of all.
+# Local to the thread, unlike the filters of the warnings module, which apply to all threads.
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 @contextmanager
 def quiet():
-    """Within, this thread gives no warnings of this package: for trials, of which users need not know."""
+    """Context in which this thread issues no warnings of this package, for trial fits that do not concern the user."""
     token = _QUIET.set(True)
     try:
         yield
@@ -26,22 +26,23 @@ def quiet():
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn, and name the line outside of this package, and of those that may stand between, which led here.
+    """Issue a warning that points to the line of the user's code which led here, past this and intermediate packages.
 
-    Filters by module, and the rule that a line is warned of once, then work as for any warning. In a thread or process
-    of joblib, where the user has no line, it is that of the standard library which called joblib.
+    Filters by module, and the rule that a warning is shown once per line, then work as for any other warning. In a
+    thread or process of joblib, which has no line of the user on its stack, the warning points to the line of the
+    standard library that called joblib.
 
     Parameters
     ----------
     message : str
         One clear sentence, or two: the finding and a remedy.
     category : type of Warning
-        One of :mod:`sklearn_hss.exceptions`, or that which scikit-learn or SciPy have for the same.
+        One of :mod:`sklearn_hss.exceptions`, or the corresponding category of scikit-learn or SciPy.
     """
     if _QUIET.get():
         return
-    # Python 3.12 can do this: skip_file_prefixes. Folders are compared, since a script of the user may lie in one that
-    # has the name of a package; what has no file, such as <stdin> or a doctest, is the user's.
+    # Python 3.12 offers this as skip_file_prefixes. Full folders are compared, since a user's script may be in a folder
+    # with the name of a package; code without a file, such as <stdin> or a doctest, is the user's.
     files = (getattr(sys.modules.get(name), "__file__", None) for name in _BETWEEN)
     folders = tuple(os.path.join(os.path.dirname(file), "") for file in files if file)
     frame, level = sys._getframe(1), 2

@@ -1,7 +1,7 @@
-"""Categories of the warnings of this package, to silence them or to make errors of them one by one.
+"""Warning categories of this package, each of which can be silenced or turned into an error on its own.
 
-Besides, a training that was interrupted warns with scikit-learn's ``ConvergenceWarning``, and a solution with an
-operator that has no inverse with SciPy's ``LinAlgWarning``.
+In addition, an interrupted training issues scikit-learn's ``ConvergenceWarning``, and a solve with a singular operator
+issues SciPy's ``LinAlgWarning``.
 """
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
 
 
 class HSSWarning(UserWarning):
-    """Base of all categories here.
+    """Base class of all warnings of this package.
 
-    It is never given itself: a filter for it is one for all of them.
+    It is never issued itself; a filter for it applies to all of them.
 
     Examples
     --------
@@ -35,19 +35,19 @@ class HSSWarning(UserWarning):
 
 
 class PoorFitWarning(HSSWarning):
-    """Nothing that was tried explains the samples.
+    """None of the candidate models explains the samples.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit is
-    far from samples that were held out, or if ``symmetric=True`` was set and the samples are not those of a
-    symmetric operator; by `fit` of :class:`sklearn_hss.LocalOperatorRegressor` with a `degree` above 1, if no law
-    that was tried holds to 2e-3; and by `fit` of :class:`sklearn_hss.LocalEvolutionRegressor`, if a law predicts
-    held-out states hardly better than no change, or worse than ridge regression. The message names the likeliest
-    cause, which decides what helps: more samples, ``fit_intercept=True``, less noise, other settings, or a network
-    such as :class:`sklearn_hss.NeuralHSSRegressor` where the equation is not linear.
+    Issued by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`, if the best fit has a
+    large error on held-out samples, or if ``symmetric=True`` was set and the samples are not those of a symmetric
+    operator; by `fit` of :class:`sklearn_hss.LocalOperatorRegressor` with a `degree` above 1, if no candidate law
+    satisfies the samples to within 2e-3; and by `fit` of :class:`sklearn_hss.LocalEvolutionRegressor`, if a law
+    predicts held-out states hardly better than the assumption of no change, or worse than ridge regression. The message
+    names the most likely cause, which determines the remedy: more samples, ``fit_intercept=True``, less noise, other
+    settings, or a network such as :class:`sklearn_hss.NeuralHSSRegressor` if the equation is not linear.
 
     Examples
     --------
-    To stop at a poor fit, rather than to go on with it:
+    To stop at a poor fit rather than continue with it:
 
     >>> import warnings
     >>> from sklearn_hss import HSSRegressor
@@ -63,13 +63,13 @@ class PoorFitWarning(HSSWarning):
 class AmbiguousFitWarning(HSSWarning):
     """Two forms of the operator explain the samples about equally well, and neither does so exactly.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`. For inputs that are
-    unlike the samples, the two may differ much. If it is known whether the operator or its inverse is a differential
-    operator, set `form`; more samples, or less alike ones, help as well.
+    Issued by `fit` of :class:`sklearn_hss.HSSRegressor` and :class:`sklearn_hss.HSSTransformer`. The two forms may
+    differ considerably on inputs unlike the samples. If it is known whether the operator or its inverse is a
+    differential operator, set `form`; more samples, or more diverse ones, also help.
 
     Examples
     --------
-    With `form` set, there is nothing to be in doubt about:
+    With `form` set, the choice is not ambiguous:
 
     >>> import warnings
     >>> from sklearn_hss import HSSRegressor
@@ -83,10 +83,10 @@ class AmbiguousFitWarning(HSSWarning):
 
 
 class UnverifiedFitWarning(HSSWarning):
-    """The samples are too few to hold some out, so that nothing is known of the error of the fit.
+    """There are too few samples to hold some out, so the error of the fit is unknown.
 
-    Given by `fit` of :class:`sklearn_hss.HSSRegressor`, :class:`sklearn_hss.HSSTransformer`,
-    :class:`sklearn_hss.LocalEvolutionRegressor` and :class:`sklearn_hss.ResidualRegressor`. Give more samples, or
+    Issued by `fit` of :class:`sklearn_hss.HSSRegressor`, :class:`sklearn_hss.HSSTransformer`,
+    :class:`sklearn_hss.LocalEvolutionRegressor` and :class:`sklearn_hss.ResidualRegressor`. Provide more samples, or
     compare predictions with simulations that were not used in `fit`.
 
     Examples
@@ -103,13 +103,13 @@ class UnverifiedFitWarning(HSSWarning):
 
 
 class ExtrapolationWarning(HSSWarning):
-    """New inputs lie outside the span of the training inputs for the most part, and there, the operator is not known.
+    """New inputs lie mostly outside the span of the training inputs, where the samples do not determine the operator.
 
-    Given by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`, for
-    fields of several dimensions. The message says how the operator is completed; predictions are as good as that guess.
-    Their method `support_distance` tells how much of each input lies outside.
-    Also given by :meth:`sklearn_hss.LocalOperatorRegressor.sample`, for forcings of which the samples tell too little.
-    Train with inputs that resemble those of which the outputs are wanted.
+    Issued by `predict` of :class:`sklearn_hss.HSSRegressor` and `transform` of :class:`sklearn_hss.HSSTransformer`, for
+    fields of several dimensions. The message states how the operator is extrapolated; the predictions are only as
+    accurate as this extrapolation. The method `support_distance` returns the fraction of each input that lies outside.
+    Also issued by :meth:`sklearn_hss.LocalOperatorRegressor.sample`, for forcings at which the samples do not determine
+    the law sufficiently. Train on inputs that resemble those to be predicted.
 
     Examples
     --------
@@ -126,12 +126,12 @@ class ExtrapolationWarning(HSSWarning):
 
 
 class DivergenceWarning(HSSWarning):
-    """Rollouts became infinite or NaN, or grow far beyond all states of the training; or long ones will.
+    """Rollouts became infinite or NaN, or grow far beyond all training states, or long rollouts would do so.
 
-    Given by :meth:`sklearn_hss.RolloutRegressor.rollout`, and by its `fit` where a linear step has a spectral radius
-    above one that the training states do not explain: the learned step is unstable; and by `predict` and `rollout` of
-    :class:`sklearn_hss.LocalEvolutionRegressor` for states for which its law is. Fewer steps, more trajectories, or
-    another estimator or other settings of it may help.
+    Issued by :meth:`sklearn_hss.RolloutRegressor.rollout`, and by its `fit` if a linear step has a spectral radius
+    above one that the training states do not explain, so that the learned step is unstable; and by `predict` and
+    `rollout` of :class:`sklearn_hss.LocalEvolutionRegressor` for states at which its law is unstable. Fewer steps, more
+    trajectories, another estimator or different settings may help.
 
     Examples
     --------
@@ -151,12 +151,12 @@ class DivergenceWarning(HSSWarning):
 
 
 class DataWarning(HSSWarning):
-    """Data that are perhaps not as they were meant to be.
+    """The data may not be what was intended.
 
-    Given by `fit` of all estimators, if fields look like a grid with channels behind it: channels come before the
-    grid, and `grid_shape` tells the two apart. Given by :func:`sklearn_hss.datasets.make_burgers`, if the grid is
-    too coarse for the fronts of the solution; the message names one that is not. Given by `fit` of
-    :class:`sklearn_hss.LocalOperatorRegressor` and :class:`sklearn_hss.LocalEvolutionRegressor`, if targets are no
+    Issued by `fit` of all estimators, if fields look like a grid with the channels last: channels come before the
+    grid, and `grid_shape` distinguishes the two. Issued by :func:`sklearn_hss.datasets.make_burgers`, if the grid is
+    too coarse for the fronts of the solution; the message names a sufficiently fine one. Issued by `fit` of
+    :class:`sklearn_hss.LocalOperatorRegressor` and :class:`sklearn_hss.LocalEvolutionRegressor`, if the targets are not
     fields on the grid of the inputs.
 
     Examples
@@ -171,11 +171,11 @@ class DataWarning(HSSWarning):
 
 
 class CompressionWarning(HSSWarning):
-    """An HSS matrix holds more numbers than the dense matrix that it was made of.
+    """An HSS matrix holds more numbers than the dense matrix it was built from.
 
-    Given by :meth:`sklearn_hss.linalg.HSSMatrix.from_dense`: the off-diagonal blocks are not of low rank. An order of
-    the points in which neighbours are close, as :meth:`sklearn_hss.linalg.HSSMatrix.from_kernel` finds it, a larger
-    `tol` or fewer `levels` may help; else the dense matrix is the better one.
+    Issued by :meth:`sklearn_hss.linalg.HSSMatrix.from_dense` if the off-diagonal blocks do not have low rank. An
+    ordering in which neighbouring points are close, such as the one :meth:`sklearn_hss.linalg.HSSMatrix.from_kernel`
+    computes, a larger `tol` or fewer `levels` may help; otherwise the dense matrix is the better choice.
 
     Examples
     --------

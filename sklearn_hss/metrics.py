@@ -12,7 +12,7 @@ from ._fields import check_mask
 
 
 def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[list, list, np.ndarray | None]:
-    """Channels, as rows of the points that count, and the weights of the samples."""
+    """Validate the arguments of a metric; return the fields of each channel as rows, and the weights of the samples."""
     if multioutput not in ("joint", "uniform_average", "raw_values"):
         raise ValueError(f"multioutput={multioutput!r} must be 'joint', 'uniform_average' or 'raw_values'.")
     fields, names = [as_plain(y_true, "y_true"), as_plain(y_pred, "y_pred")], ("y_true", "y_pred")
@@ -21,13 +21,13 @@ def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[lis
     shapes = [np.shape(y) for y in fields]
     mask = check_mask(mask)
     if isinstance(mask, str):
-        raise ValueError("mask='auto' is for estimators; give an array of bool, such as the mask_ of one.")
+        raise ValueError("mask='auto' is supported by estimators only; pass a boolean array, such as their mask_.")
     grid = shapes[0][1:]
     if mask is not None:
         if prod(grid) % mask.size if len(grid) < 2 else grid[-mask.ndim :] != mask.shape:
-            raise ValueError(f"mask has shape {mask.shape} and the fields {grid}; it must be that of their grid.")
-        # Whatever there is outside, NaN perhaps, becomes zero, which has no part in norms. Channels and times come
-        # before the grid, so they repeat its points.
+            raise ValueError(f"mask has shape {mask.shape} and the fields {grid}; it must have the shape of the grid.")
+        # Values outside, such as NaN, become zero, which does not contribute to norms. Channels and times come before
+        # the grid, so they repeat its points.
         kept = np.tile(mask.ravel(), prod(grid) // mask.size).reshape(grid)
         fields = [np.where(kept, y, 0) if shape == shapes[0] else y for y, shape in zip(fields, shapes, strict=True)]
     true, predicted = (
@@ -39,8 +39,8 @@ def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[lis
         raise ValueError(f"y_true has shape {true.shape} and y_pred {predicted.shape}; they must be equal.")
     if multioutput != "joint" and true.ndim < 3:
         raise ValueError(
-            f"multioutput={multioutput!r} is for fields with channels, (n_samples, n_channels, *grid); y_true has "
-            f"shape {true.shape}."
+            f"multioutput={multioutput!r} requires fields with channels, (n_samples, n_channels, *grid), but y_true "
+            f"has shape {true.shape}."
         )
     if sample_weight is not None:
         sample_weight = as_plain(sample_weight, "sample_weight")
@@ -58,7 +58,7 @@ def _summary(errors, multioutput):
 
 
 def _norms(rows):
-    """Euclidean norms of rows, whose squares may leave the range of the type."""
+    """Euclidean norms of rows, whose squares may overflow or underflow."""
     scale = np.abs(rows).max(axis=1, initial=0.0)
     return scale * np.linalg.norm(rows / np.where(scale > 0, scale, 1.0)[:, None], axis=1)
 
@@ -84,17 +84,17 @@ def relative_l2_error(
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the mean.
     mask : array-like of bool and shape (\\*grid), default=None
-        Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
-        flat fields in C order. Whatever stands outside of it, NaN perhaps, is ignored.
+        Points over which the norms are taken, such as those of a domain that is not rectangular. It applies to every
+        channel and time, and to flat fields in C order. Values outside of it, such as NaN, are ignored.
     multioutput : {"joint", "uniform_average", "raw_values"}, default="joint"
-        "joint" has one norm over everything, in which a channel of large numbers hides the others. "raw_values" returns
-        the errors of all channels, the second axis of the fields, and "uniform_average" their mean.
+        "joint" takes one norm over all channels, in which one with large values dominates the others. "raw_values"
+        returns the error of each channel, the second axis of the fields, and "uniform_average" the mean of these.
 
     Returns
     -------
     float, or ndarray of shape (n_channels,)
-        The mean of the ratios (not the ratio of the means). A sample whose true field is zero everywhere counts 0 where
-        the prediction is zero too, and makes the result infinite where it is not.
+        The mean of the ratios (not the ratio of the means). A sample whose true field is zero everywhere contributes 0
+        if the prediction is zero as well, and makes the result infinite otherwise.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def relative_l2_error(
 
 
 def _mean_ratio(true, predicted, weights):
-    # Fields of magnitude one: squares of very small or large values would leave the range of the type.
+    # Fields are scaled to magnitude one, since squares of very small or large values would underflow or overflow.
     scale = np.abs(true).max(axis=1, keepdims=True, initial=0.0)
     scale[scale == 0] = 1.0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -133,7 +133,7 @@ def trajectory_l2_error(
 ) -> float | np.ndarray:
     """Mean over the trajectories of ||y_pred - y_true||₂, eq. (3) of the Neural-HSS paper.
 
-    The norm runs over time and space together, in the units of the fields.
+    The norm is taken over time and space together, in the units of the fields.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def trajectory_l2_error(
     sample_weight : array-like of shape (n_trajectories,), default=None
         Weights of the mean.
     mask : array-like of bool and shape (\\*grid), default=None
-        Points that count, such as those of a domain that is not a box. It applies to every channel and time, and to
-        flat fields in C order. Whatever stands outside of it, NaN perhaps, is ignored.
+        Points over which the norms are taken, such as those of a domain that is not rectangular. It applies to every
+        channel and time, and to flat fields in C order. Values outside of it, such as NaN, are ignored.
     multioutput : {"joint", "uniform_average", "raw_values"}, default="joint"
-        "joint" has one norm over everything. "raw_values" returns the errors of all channels, which are the second axis
-        here, before the times, and "uniform_average" their mean.
+        "joint" takes one norm over all channels. "raw_values" returns the error of each channel, which is the second
+        axis here, before the times, and "uniform_average" the mean of these.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def trajectory_l2_error(
 
 
 def _inside(estimator):
-    """Values of a flat target inside the domain of a fitted estimator, or of the one inside a search or pipeline."""
+    """Mask of a flat target for the domain of a fitted estimator, or of the one inside a search or pipeline."""
     for name in ("best_estimator_", "regressor_", "estimator_"):
         if hasattr(estimator, name) and not hasattr(estimator, "_domain"):
             return _inside(getattr(estimator, name))
@@ -211,7 +211,7 @@ class _RolloutScorer:
 
     def __call__(self, estimator, X, y=None, sample_weight=None):
         if y is not None:
-            raise ValueError("y was given, but rollouts are scored on trajectories X alone, without y.")
+            raise ValueError("y must be None: rollouts are scored on the trajectories X alone.")
         if np.ndim(X) < 3:
             raise ValueError(f"X has shape {np.shape(X)}; it must be trajectories (n_trajectories, n_times, *state).")
         while hasattr(estimator, "best_estimator_"):
@@ -230,7 +230,7 @@ class _RolloutScorer:
         return f"{type(self).__name__}({self.error.__name__})"
 
 
-#: Scorer for ``scoring=``, of rollouts from the first states of trajectories: minus the trajectory L2 error.
+#: Scorer for ``scoring=`` that rolls out from the first states of trajectories: minus the trajectory L2 error.
 trajectory_l2_scorer = _RolloutScorer(trajectory_l2_error)
 #: The same with the relative L2 error of whole trajectories.
 relative_trajectory_l2_scorer = _RolloutScorer(relative_l2_error)

@@ -1,4 +1,4 @@
-"""Scaling of fields before they are learned from, as in section 3.2 of the Neural-HSS paper."""
+"""Scaling of fields before training, as in section 3.2 of the Neural-HSS paper."""
 
 from functools import reduce
 
@@ -27,20 +27,20 @@ from ._parameters import Count, unchanged_on_error
 __all__ = ["FieldScaler"]
 
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
-# Numbers that are worked on at a time, in float64: few enough for the cache, so that no second copy of large data is
+# Count of numbers processed at a time, in float64: few enough for the cache, so that no second copy of large data is
 # ever held.
 _BATCH = 2**18
 
 
 def _batches(X, fields):
-    """Rows of X, a batch at a time, and views of them as (n_samples, n_channels, n_points)."""
+    """Yield slices of the rows of X and views of these rows as (n_samples, n_channels, n_points)."""
     values = X.reshape(len(X), fields.n_channels or 1, -1)
     for batch in gen_batches(len(X), max(1, _BATCH // fields.size)):
         yield batch, values[batch]
 
 
 def _measure(values, weight):
-    """Total weight, smallest and largest value, mean and standard deviation, the last four for each scale.
+    """Total weight, and the minimum, maximum, mean and standard deviation for each scale.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def _measure(values, weight):
     weight : ndarray of shape (n_samples,)
     """
     low, high = values.min(axis=(0, 2)), values.max(axis=(0, 2))
-    # In units of about the largest magnitude, as squares of very large or small values would leave the range of the
-    # type. A power of two makes the division exact.
+    # Values are divided by about the largest magnitude, since squares of very large or small values would overflow or
+    # underflow. A power of two makes the division exact.
     unit = np.ldexp(1.0, np.frexp(_largest(low, high))[1] - 1)
     values = values / unit[:, None]
     mean = np.average(values.mean(axis=2), axis=0, weights=weight)
@@ -58,7 +58,7 @@ def _measure(values, weight):
 
 
 def _merge(first, second):
-    """Statistics of two sets of samples together, without the cancellation and overflow of sums of squares."""
+    """Joint statistics of two sets of samples, without the cancellation and overflow of sums of squares."""
     weight_1, low_1, high_1, mean_1, std_1 = first
     weight_2, low_2, high_2, mean_2, std_2 = second
     weight = weight_1 + weight_2
@@ -73,7 +73,7 @@ def _largest(low, high):
 
 
 def _center_and_scale(statistics, method, eps):
-    """What to subtract and what to divide by; 1 instead of 0, and instead of the rounding errors of a constant."""
+    """Centre and scale of the fields; the scale of zero fields, and of fields constant up to rounding, is 1."""
     _, low, high, mean, std = statistics
     largest = _largest(low, high)
     if method == "max":
@@ -83,50 +83,50 @@ def _center_and_scale(statistics, method, eps):
 
 
 def _values(points, fields):
-    """Which values of a flat field belong to the points that count; None if all do."""
+    """Mask of the values of a flat field at the given points; None if these are all points."""
     return np.tile(points, fields.n_channels or 1) if isinstance(points, np.ndarray) else None
 
 
 class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Scale fields as a whole, with one scale for all points of the grid.
 
-    The points of a field are values of one function, so they share one scale, unlike the columns of
+    The points of a field are values of one function and therefore share one scale, unlike the columns of
     :class:`sklearn.preprocessing.StandardScaler`, which would change the operator between two fields. Channels may be
-    different quantities, so each has its own. Fields come back in the shape and the floating-point type that they were
-    given in.
+    different quantities, so each has its own scale. Fields are returned in the shape and the floating-point type of the
+    input.
 
     Parameters
     ----------
     method : {"max", "standard"}, default="max"
-        - "max": division by the largest magnitude in the training data. Zero stays zero, and linear maps stay linear.
-        - "standard": the Z-score, minus the mean and divided by the standard deviation over samples and grid, which the
-          paper uses for the Navier-Stokes equations.
+        - "max": division by the largest magnitude in the training data. This preserves zero, and the linearity of maps.
+        - "standard": subtraction of the mean and division by the standard deviation over samples and grid (the
+          Z-score), which the paper uses for the Navier-Stokes equations.
     per_channel : bool, default=True
-        Whether each channel has its own scale, or all share one.
+        Whether each channel has its own scale. If False, all channels share one scale.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points that count, such as those of a domain that is not a box. The others have no part in the scale, and both
-        directions leave them as they are, so that zeros and NaN outside of the domain stay what they are. It applies to
-        every channel. "auto" takes the points where the training fields are neither zero nor NaN in all samples.
+        Points to scale, such as those of a domain that is not rectangular. The other points do not contribute to the
+        scale, and `transform` and `inverse_transform` leave their values, such as zeros or NaN, unchanged. It applies
+        to every channel. "auto" selects the points where the training fields are neither zero nor NaN in all samples.
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, which tells channels from points: needed where there are channels. If
-        None, it is the shape of the mask; without one, all dimensions of `X` but the first.
+        Grid of the fields, such as ``(64, 64)``, which distinguishes channels from points; required if there are
+        channels. If None, it is the shape of the mask; without a mask, all dimensions of `X` but the first.
     copy : bool, default=True
-        Whether to leave the given array alone. False scales in place where `X` is a writeable C-contiguous array of
-        floats.
+        Whether to leave the given array unchanged. If False, and `X` is a writeable C-contiguous array of floats, it is
+        scaled in place.
 
     Attributes
     ----------
     scale_ : ndarray of shape (n_channels,) or (1,)
-        What fields are divided by, one number for each channel if there are channels and `per_channel`. It is 1 for a
-        channel that is zero throughout, and with "standard" for a constant one, which becomes zero.
+        Divisors of the fields, one for each channel if `per_channel` is True. The divisor is 1 for a channel that is
+        zero everywhere and, with "standard", for a constant channel, which becomes zero.
     center_ : ndarray of shape (n_channels,) or (1,)
-        What is subtracted before that: the mean, and zero with "max".
+        Values that are subtracted before the division: the means with "standard", zero with "max".
     grid_shape_ : tuple of int
         Grid of the fields.
     n_features_in_ : int
         Number of values of a field.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the values, where `X` had string column names.
+        Names of the values, if `X` had string column names.
 
     See Also
     --------
@@ -140,15 +140,15 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
     As a step of a :class:`sklearn.pipeline.Pipeline` it scales the inputs. For the targets, wrap the regressor in
     :class:`sklearn.compose.TransformedTargetRegressor` with ``transformer=FieldScaler()``:
 
-    - Targets may be flat, or on a grid where the regressor takes these. Its ``score`` takes flat ones only; on a grid,
-      use ``scoring=relative_l2_scorer``.
-    - It hands no ``sample_weight`` to the scaler.
-    - It warns that the scaler has no inverse where zeros come back as rounding errors, as they do with "standard" in
-      float32. ``check_inverse=False`` spares that.
+    - Targets may be flat, or on a grid if the regressor accepts these. Its ``score`` accepts flat targets only; for
+      targets on a grid, use ``scoring=relative_l2_scorer``.
+    - It does not pass ``sample_weight`` to the scaler.
+    - It warns that the scaler has no inverse if zeros are returned as rounding errors, which happens with "standard" in
+      float32. ``check_inverse=False`` avoids this warning.
 
-    With :class:`sklearn_hss.RolloutRegressor` it goes inside, where it gets states:
-    ``RolloutRegressor(make_pipeline(FieldScaler(), model))``. A pipeline around would give it whole trajectories, whose
-    times it takes for channels or for points.
+    With :class:`sklearn_hss.RolloutRegressor`, the scaler belongs inside, where it receives states:
+    ``RolloutRegressor(make_pipeline(FieldScaler(), model))``. In a pipeline around the regressor, it would receive
+    whole trajectories and mistake their times for channels or points.
 
     ``set_output`` applies to flat fields: a data frame holds no grid.
 
@@ -198,7 +198,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in mean and standard deviation. Samples of weight zero do not count at all.
+            Weights of the samples in mean and standard deviation. Samples of weight zero are ignored entirely.
 
         Returns
         -------
@@ -208,7 +208,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used; an earlier fit then stays as it was.
+            If the data or parameters are invalid; an earlier fit is then preserved.
         """
         with unchanged_on_error(self):
             return self._learn(X, sample_weight, restart=True)
@@ -217,7 +217,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
     def partial_fit(self, X, y=None, sample_weight=None):
         """Update the scales with more samples, as if all had been given to `fit` at once.
 
-        The first call decides about grid, mask and channels.
+        The first call determines the grid, mask and channels.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used, such as fields on another grid.
+            If the data or parameters are invalid, such as fields on another grid.
         """
         with unchanged_on_error(self):
             return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
@@ -245,7 +245,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         rows, shape = as_rows(X)
         mask = check_mask(self.mask)
         if restart:
-            # Objects that do not tell their shape are read at once.
+            # Objects without a shape are converted immediately.
             shape = shape or np.asarray(check_array(rows, **_CHECKS, input_name="X", estimator=self)).shape[1:]
             fields, points = self._check_grid(mask, rows, shape)
             n_scales = (fields.n_channels or 1) if self.per_channel else 1
@@ -271,7 +271,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         return self
 
     def _check_grid(self, mask, rows, shape):
-        """Grid and channels, and the index of the points that count."""
+        """Grid and channels, and the index of the points to scale."""
         fields = input_shape(shape, masked_grid(mask, check_grid_shape(self.grid_shape), shape))
         inside = find_domain(mask, rows, rows, fields, fields).outputs
         if inside is None:
@@ -310,7 +310,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             self, X, reset=False, copy=self.copy, force_writeable=True, ensure_all_finite=not masked, **_CHECKS
         )
         for _, values in _batches(X, self._fields):
-            # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
+            # In float64, as the rounding of a large mean to float32 may exceed much of the standard deviation.
             inside = values[..., self._points].astype(np.float64, copy=False)
             values[..., self._points] = (inside - self.center_[:, None]) / self.scale_[:, None]
         return X.reshape(len(X), *(shape or X.shape[1:]))
@@ -322,7 +322,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Scaled fields, on the grid seen in `fit`. Infinite values and NaN, such as predictions of a model that
-            diverges, are let through.
+            diverges, are accepted.
 
         Returns
         -------
@@ -337,7 +337,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         X, shape = as_rows(X)
         check_same_fields(shape, self._fields, "X")
-        # Without a look at the names of columns, which `transform` does not return by default.
+        # Column names are not checked, since `transform` does not return them by default.
         X = check_array(
             X,
             copy=self.copy,

@@ -384,7 +384,7 @@ def data_call(rng):
 CALLS = [estimator_call] * 10 + [matrix_call] * 6 + [scaler_call, metric_call, rollout_call, data_call] * 2
 
 
-# What comes of it
+# Outcomes
 
 
 def describe(x):

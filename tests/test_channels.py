@@ -81,7 +81,7 @@ def test_metrics_by_channel():
         np.testing.assert_allclose(metric(UNEVEN, wrong, multioutput="raw_values"), single)
         assert metric(UNEVEN, wrong, multioutput="uniform_average") == pytest.approx(np.mean(single))
         assert metric(UNEVEN, wrong) == metric(UNEVEN, wrong, multioutput="joint")
-        with pytest.raises(ValueError, match="is for fields with channels"):
+        with pytest.raises(ValueError, match="requires fields with channels"):
             metric(UNEVEN[:, 0], wrong[:, 0], multioutput="raw_values")
         with pytest.raises(ValueError, match="multioutput='both' must be"):
             metric(UNEVEN, wrong, multioutput="both")

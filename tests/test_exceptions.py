@@ -60,7 +60,7 @@ def test_categories_are_user_warnings_that_say_what_to_do(name):
     assert not issubclass(category, RuntimeWarning)
     assert sklearn_hss.exceptions is exceptions
     if category is not HSSWarning:
-        assert "Given by" in inspect.getdoc(category)
+        assert "Issued by" in inspect.getdoc(category)
 
 
 def test_all_categories_are_exported():
@@ -90,7 +90,7 @@ class Squaring(RegressorMixin, BaseEstimator):
 
 
 class OfTheUser(NeuralHSSRegressor):
-    """What users derive is theirs, too."""
+    """Warnings from derived classes also point to the user's code."""
 
     def fit(self, X, y):
         return super().fit(X, y)
@@ -123,7 +123,7 @@ NETWORK = NeuralHSSRegressor(levels=1, width=1, max_epochs=1, init="random", ran
 
 @pytest.mark.parametrize("way", FITS)
 def test_networks(way):
-    check_line(DataWarning, "counts channels", FITS[way], clone(NETWORK), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", FITS[way], clone(NETWORK), CHANNELS_LAST, CHANNELS_LAST)
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals go to the main thread")
@@ -146,7 +146,7 @@ def test_classes_of_the_user():
     ("category", "match", "settings", "y"),
     [
         (PoorFitWarning, "The best fit found", {}, np.roll(NOISE, 1, axis=0)),
-        (PoorFitWarning, "not those of a symmetric one", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
+        (PoorFitWarning, "not those of a symmetric operator", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
         (AmbiguousFitWarning, "The choice of form", {}, ALMOST),
     ],
     ids=["poor", "not symmetric", "ambiguous"],
@@ -162,12 +162,12 @@ def test_fits_of_few_samples(way):
 
 @pytest.mark.parametrize("way", FITS)
 def test_fits_of_linear_maps_to_channels(way):
-    check_line(DataWarning, "counts channels", FITS[way], HSSRegressor(), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", FITS[way], HSSRegressor(), CHANNELS_LAST, CHANNELS_LAST)
 
 
 @pytest.mark.parametrize("way", TRANSFORMS)
 def test_transformers(way):
-    check_line(DataWarning, "counts channels", TRANSFORMS[way], HSSTransformer(), CHANNELS_LAST, CHANNELS_LAST)
+    check_line(DataWarning, "contains channels", TRANSFORMS[way], HSSTransformer(), CHANNELS_LAST, CHANNELS_LAST)
     noise = np.roll(NOISE, 1, axis=0)
     check_line(PoorFitWarning, "The best fit found", TRANSFORMS[way], HSSTransformer(random_state=0), NOISE, noise)
 
@@ -184,8 +184,8 @@ def test_inputs_and_outputs_outside_the_span():
     check_line(ExtrapolationWarning, match, lambda: make_pipeline(FunctionTransformer(), model).predict(other))
     check_line(ExtrapolationWarning, match, lambda: transformer.transform(other))
     check_line(ExtrapolationWarning, match, lambda: pipeline.transform(other))
-    check_line(LinAlgWarning, "no inputs to these outputs", lambda: transformer.inverse_transform(other))
-    check_line(LinAlgWarning, "no inputs to these outputs", lambda: pipeline.inverse_transform(other))
+    check_line(LinAlgWarning, "not in the range of the operator", lambda: transformer.inverse_transform(other))
+    check_line(LinAlgWarning, "not in the range of the operator", lambda: pipeline.inverse_transform(other))
 
 
 def test_singular_maps():

@@ -101,8 +101,10 @@ def test_input_shape(shape, grid_shape, expected):
     [((4, 3), (3, 4)), ((13,), (3, 4)), ((2, 4, 3), (3, 4)), ((2, 2, 3, 4), (3, 4)), ((3, 4), (3,)), ((), (3, 4))],
 )
 def test_inputs_off_the_grid(shape, grid_shape):
-    message = re.escape(f"X has fields of shape {shape}, which do not fit the grid {grid_shape}: give (n_samples, ")
-    with pytest.raises(ValueError, match=message):
+    message = (
+        f"X has fields of shape {shape}, which do not fit the grid {grid_shape}: pass an array of shape (n_samples, "
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
         input_shape(shape, grid_shape)
 
 

@@ -121,7 +121,7 @@ def test_metrics():
             assert metric(spoilt(Y, value), spoilt(X, value), mask=MASK) == pytest.approx(expected)
         with pytest.raises(ValueError, match="NaN"):
             metric(spoilt(Y, np.nan), X)
-        with pytest.raises(ValueError, match="mask='auto' is for estimators"):
+        with pytest.raises(ValueError, match="mask='auto' is supported by estimators"):
             metric(Y, X, mask="auto")
 
 

@@ -196,5 +196,5 @@ def test_every_fit_with_an_intercept_is_a_fit_without():
 
 
 def test_settings_that_do_not_suit_are_named():
-    with pytest.warns(UserWarning, match="Likeliest cause: .* not of one of the form asked for"):
+    with pytest.warns(UserWarning, match="Likeliest cause: .* not of the requested form"):
         fitted(F[:200], U[:200], solver="local", form="forward")

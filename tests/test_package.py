@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: imports, names, documentation."""
+"""The package as a whole: imports, names, documentation."""
 
 import ast
 import graphlib

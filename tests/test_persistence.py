@@ -366,7 +366,7 @@ def test_damaged_files_are_recognised(path):
         else:
             del data[rng.randint(len(data)) :]
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"damaged|no file that sklearn_hss.save has written"):
+        with pytest.raises(ValueError, match=r"damaged|not a file written by sklearn_hss.save"):
             hss.load(path)
 
 
@@ -554,7 +554,7 @@ def test_hostile_files(case, path, monkeypatch):
     objects, arrays = HOSTILE[case]
     packed(path, {"format": 1, "written_by": "somebody", "model": [0], "objects": objects}, arrays)
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("code was run"))
-    with pytest.raises(ValueError, match=r"model\.hss holds no estimator that sklearn_hss\.save has written"):
+    with pytest.raises(ValueError, match=r"model\.hss does not contain an estimator written by sklearn_hss\.save"):
         hss.load(path)
 
 
@@ -583,17 +583,17 @@ def test_hostile_archives(path):
         '{"format": 0, "written_by": ""}',
     ):
         packed(path, metadata)
-        with pytest.raises(ValueError, match="holds no estimator"):
+        with pytest.raises(ValueError, match="does not contain an estimator"):
             hss.load(path)
 
 
 def test_other_files(path):
     for content in (b"", b"PK", pickle.dumps(Ridge()), npy(np.ones(3)), bytes(1000)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.hss is no file that sklearn_hss\.save has written"):
+        with pytest.raises(ValueError, match=r"model\.hss is not a file written by sklearn_hss\.save"):
             hss.load(path)
     np.savez(path.with_suffix(".npz"), x=np.ones(3))
-    with pytest.raises(ValueError, match="is no file that"):
+    with pytest.raises(ValueError, match="is not a file written by"):
         hss.load(path.with_suffix(".npz"))
     with pytest.raises(FileNotFoundError):
         hss.load(path.with_name("nothing"))
@@ -601,7 +601,7 @@ def test_other_files(path):
         hss.load(path.parent)
 
 
-# What cannot be kept, and where
+# Objects that cannot be saved, and their locations
 
 
 class Recorder(Callback):
@@ -649,7 +649,7 @@ def test_what_cannot_be_kept_is_named(model, where, path):
 def test_cycles_and_depths_that_cannot_be_kept(path):
     pair = ([],)
     pair[0].append(pair)
-    with pytest.raises(TypeError, match=r"Ridge\.alpha\[0\]\[0\], of type tuple, is a part of itself"):
+    with pytest.raises(TypeError, match=r"Ridge\.alpha\[0\]\[0\], of type tuple, contains itself"):
         hss.save(Ridge(alpha=pair), path)
     deep = []
     for _ in range(10**5):
@@ -663,7 +663,7 @@ def test_cycles_and_depths_that_cannot_be_kept(path):
 def test_callbacks_stay_behind(path):
     X, y = MODELS["fno"][1:]
     model = clone(MODELS["fno"][0]).set_params(callbacks=[Recorder()]).fit(X, y)
-    with pytest.warns(UserWarning, match=r"callbacks=\[.*Recorder.* are left out of files; set them again"):
+    with pytest.warns(UserWarning, match=r"callbacks=\[.*Recorder.* are not saved; set them again"):
         loaded = again(model, path)
     assert loaded.callbacks is None
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
@@ -685,7 +685,7 @@ def test_callbacks_that_hold_data_are_not_pickled(data):
         assert len(pickle.loads(pickle.dumps(model)).callbacks) == 2  # for a fit in another process
     model.fit(X, y)
     with pytest.warns(
-        UserWarning, match=f"callback {type(heavy).__name__} holds data and is left out of copies and pickles"
+        UserWarning, match=f"callback {type(heavy).__name__} holds data and is excluded from copies and pickles"
     ):
         pickled = pickle.loads(pickle.dumps(model))
     assert len(pickle.dumps(pickled)) < 40_000
@@ -748,8 +748,8 @@ def test_folders_that_may_not_be_written(tmp_path, monkeypatch):
 
 def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"There is no folder .*nowhere' to write 'model\.hss' into; make it first"
+        FileNotFoundError, match=r"The folder .*nowhere' of 'model\.hss' does not exist; create it first"
     ):
         hss.save(Ridge(), tmp_path / "nowhere" / "model.hss")
-    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder; pass the name of a file"):
         hss.save(Ridge(), tmp_path)

@@ -42,7 +42,7 @@ def measure(name, n_samples):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     make = getattr(datasets, generator)
-    # What is imported when it is needed for the first time is no generation. A small problem will do for that.
+    # A small problem triggers imports on first use, which must not be timed.
     small = {"n_points": (32,) * len(arguments["n_points"])} if "n_points" in arguments else {}
     small |= {"states": (0, 1)} if "states" in arguments else {}
     make(1, **{**arguments, **small, "verbose": 0})

@@ -4,7 +4,7 @@ Every row has a time, that of something else, and their ratio; below 1, the firs
 
 1. "fit": a training step of `fit` over one of a bare loop for the same network on the same device, with the data there,
    fused AdamW (or SOAP), and one launch after the other. "kernels" is how long the device computes in a step of the
-   bare loop, "busy" that over the time of a step of `fit`. What is done once is left out: the time for few steps is
+   bare loop, "busy" that over the time of a step of `fit`. One-time costs are excluded: the time for few steps is
    subtracted from that for many. Neural-HSS on patches also trains in bfloat16, over float32.
 2. HSS matrices of float64 over dense ones: product with 64 vectors, factorisation, solution.
 3. Generators of data on the device over the same on the CPU, with the threads that OMP_NUM_THREADS allows.

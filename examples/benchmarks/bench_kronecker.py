@@ -120,7 +120,7 @@ def pairs():
 
 
 def rank():
-    """What the HSS rank costs, for factors of the full spectrum."""
+    """Cost of the HSS rank, for factors of the full spectrum."""
     n, rows = (N_POINTS, N_POINTS), []
     options = {"order": 2, "forcing": "gaussian"}
     data = [make_poisson(8 + N_TEST, n, random_state=seed, **options) for seed in SEEDS]

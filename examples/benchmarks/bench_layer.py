@@ -4,7 +4,7 @@
    input as the layer before it would, as a transposed view of (features, batch) columns; "alone" hands it a plain
    (batch, features) array and a gradient of that layout. Below 1, HSSLinear is faster.
 2. Layers of several dimensions: the share of the speed of a large matrix product that they reach, counting the flops of
-   the products with materialised factors once forward and twice backward. What they take for themselves, forming the
+   the products with materialised factors once forward and twice backward. The time for their own work, forming the
    factors and recomputing, does not count as work.
 3. Their memory over that of the input. "kept" is all that the backward pass has to find, the input included; "total" is
    the peak of both passes, temporary memory and the formed factors included, but without the output and the gradient of
@@ -112,7 +112,7 @@ def one_dimension():
 
 
 def memory(call, x):
-    """What is kept for the backward pass, and the peak without output and gradient, over the memory of x."""
+    """Memory for the backward pass, and the peak without output and gradient, relative to the memory of x."""
     kept = {}
 
     def note(tensor):

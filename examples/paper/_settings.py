@@ -36,12 +36,12 @@ from sklearn_hss.datasets import make_gray_scott
 from sklearn_hss.metrics import relative_l2_scorer, trajectory_l2_scorer
 
 LINEAR_START = "Neural-HSS, linear start"
-#: What is fitted to as much data as the paper has where training all networks takes too long; on linear problems.
+#: Models that are fitted to as much data as in the paper if training all networks takes too long; on linear problems.
 ON_ALL_DATA = (LINEAR_START, "least squares", "ridge", "HSSRegressor")
 #: Name of the local laws, and the numbers of simulations that are enough for them.
 LAW = "LocalEvolutionRegressor"
 N_BURGERS, N_GRAY_SCOTT = 3, 12
-#: What :class:`Tuned` tries of every network, rates around those that are "auto"; and of a small Neural-HSS.
+#: Candidates of :class:`Tuned` for every network, rates around those that are "auto"; and for a small Neural-HSS.
 CANDIDATES = (
     {"optimizer": ["adamw"], "lr": [7e-4, 2e-3, 6e-3]},
     {"optimizer": ["soap"], "lr": [2e-3, 6e-3, 2e-2]},

@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: the command line, fits that are never repeated, tables and their files."""
+"""Common parts of these scripts: the command line, fits that are never repeated, tables and their files."""
 
 import argparse
 import platform
@@ -29,8 +29,8 @@ RESULTS = ("error", "train_error", "shifted_error", "fit_seconds", "n_parameters
 SMALL = {"width": 8, "degree": 1, "radius": 1}
 
 
-#: What ``--budget`` takes; not all scripts have all. "smoke" are tiny networks; "cpu" has less data than the paper, and
-#: the settings of its networks; "trained" its data, and settings that are tuned; "paper" all that it has.
+#: Values of ``--budget``; not all scripts support all. "smoke": tiny networks; "cpu": less data than the paper, and
+#: the settings of its networks; "trained": its data, and settings that are tuned; "paper": all that it has.
 BUDGETS = ("smoke", "cpu", "trained", "paper")
 
 
@@ -95,7 +95,7 @@ def fit(key, problem, estimator, n_train):
     Returns
     -------
     dict
-        What `RESULTS` names. The error on training samples is that of as many as there are for testing.
+        Values of the names in `RESULTS`. The error on training samples is that of as many as there are for testing.
     """
     X, y = problem.make()
     fitted = []
@@ -128,7 +128,7 @@ def fit(key, problem, estimator, n_train):
 
 
 def attempt(fit, *arguments):
-    """What `fit` returns; if it fails, numbers that say nothing, and the reason."""
+    """Result of `fit`; if it fails, NaN and the reason."""
     try:
         return fit(*arguments)
     except (ArithmeticError, MemoryError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
@@ -236,7 +236,7 @@ def duration(n_epochs, batch_size, seconds):
 
 
 def tasks(equation, data, problem, n_train, models):
-    """What :meth:`Study.run` takes, for all of a dictionary of models."""
+    """Arguments of :meth:`Study.run` for all models of a dictionary."""
     task = {"equation": equation, "data": data, "problem": problem, "n_train": n_train}
     return [{**task, "model": name, "estimator": model} for name, model in models.items()]
 
@@ -249,7 +249,7 @@ class Study:
     doc : str
         Description for ``--help``; its first line.
     budgets : dict
-        What the script does with each value of ``--budget``.
+        Description of the script for each value of ``--budget``.
     arguments : list of str, default=None
         Those of the command line if None.
     backends : tuple of str, default=("loky",)
@@ -368,7 +368,7 @@ class Study:
         Returns
         -------
         DataFrame
-            What :func:`compare` returns.
+            Result of :func:`compare`.
         """
         means = compare(self.run(tasks), published)
         print(as_text(means))
@@ -404,7 +404,7 @@ def compare(table, published):
     Parameters
     ----------
     table : DataFrame
-        What :meth:`Study.run` returns, with the columns `equation`, `data` and `model`.
+        Result of :meth:`Study.run`, with the columns `equation`, `data` and `model`.
     published : dict
         By equation and model, the number of parameters as the paper prints it, and the error.
 
@@ -436,7 +436,7 @@ def compare(table, published):
 
 
 def as_text(means):
-    """What :func:`compare` returns, to be read: an equation after the other."""
+    """Result of :func:`compare` in readable form, one equation after the other."""
     lines = []
     for (equation, data), rows in means.groupby(["equation", "data"], sort=False):
         lines.append(f"\n{equation}; {data}")

@@ -120,7 +120,7 @@ def models(equation, n_points, n_train, seconds=None, **training):
 
 
 def equation_tasks(study, equation, beta=1.0):
-    """What is to be trained for an equation."""
+    """Models to train for an equation."""
     runs = [(study.settings[equation], study.settings["n_test"] or N_TEST[equation], None)]
     if equation in study.settings.get("full", ()):
         names = () if equation == "burgers" else ("Neural-HSS", *ON_ALL_DATA)

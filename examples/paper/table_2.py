@@ -129,7 +129,7 @@ def describe_data(n_points, n_train, n_test, n_epochs, batch_size, seconds):
 
 
 def elliptic_tasks(study, equation, n_points, n_train, n_test, n_epochs, batch_size, names=None):
-    """What is to be trained for an elliptic equation; None is what the paper has."""
+    """Models to train for an elliptic equation; None means those of the paper."""
     given = (n_train, n_test, n_epochs, batch_size)
     n_train, n_test, n_epochs, batch_size = (mine or paper for mine, paper in zip(given, FULL[equation], strict=True))
     grid = (n_points, n_points)
@@ -159,7 +159,7 @@ def elliptic_tasks(study, equation, n_points, n_train, n_test, n_epochs, batch_s
 
 
 def other_tasks(study, equation, n_points, n_train, n_test, n_epochs, batch_size, names=None):
-    """What is to be trained for a nonlinear equation."""
+    """Models to train for a nonlinear equation."""
     grid = (n_points, n_points)
     arguments = {"n_samples": n_train + n_test, "random_state": 0, "data_home": study.data_home}
     seconds = study.settings.get("seconds", {}).get(equation.split(",")[0])

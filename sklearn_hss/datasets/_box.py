@@ -15,8 +15,8 @@ def axis_grid(n_points, boundary):
     Returns
     -------
     ndarray of shape (n_points,)
-        ``j / n_points``, for Neumann conditions ``(j + 1/2) / n_points``. The end x = 1 is left out; under Dirichlet
-        conditions, u is zero there and at the first point, x = 0.
+        ``j / n_points``, for Neumann conditions ``(j + 1/2) / n_points``. The end x = 1 is not included; under
+        Dirichlet conditions, u is zero there and at the first point, x = 0.
     """
     return (np.arange(n_points) + (0.5 if boundary == "neumann" else 0.0)) / n_points
 
@@ -24,9 +24,9 @@ def axis_grid(n_points, boundary):
 def box_solver(shape, boundary, order, wavenumber=None, device=None):
     """Solver of -Laplace(u) - wavenumber² u = f by central differences on the product of the grids of `axis_grid`.
 
-    Let A be the usual three-point matrix of one axis, with values beyond the boundary filled in by odd (Dirichlet),
-    even (Neumann) or periodic reflection. The second-order scheme adds up the A of all axes. So does the fourth-order
-    one in one and two dimensions, with the five-point A + h² A² / 12; in three it is the compact one of 19 points,
+    Let A be the usual three-point matrix of one axis, with values beyond the boundary given by odd (Dirichlet), even
+    (Neumann) or periodic reflection. The second-order scheme is the sum of the A of all axes. The fourth-order scheme
+    is the sum of the five-point A + h² A² / 12 in one and two dimensions; in three, it is the compact 19-point scheme,
 
         (sum_i A_i - sum_{i<j} (h_i² + h_j²) / 12 A_i A_j) u = (1 - sum_i h_i² / 12 A_i) (f + wavenumber² u).
 
@@ -38,14 +38,14 @@ def box_solver(shape, boundary, order, wavenumber=None, device=None):
         Numbers of grid points.
     boundary : {"dirichlet", "neumann", "periodic"}
     order : {2, 4}
-        Order of accuracy. The reflections, and with them the fourth order, suppose that f vanishes on the boundary
-        (Dirichlet) or, unless the solver is given slopes, that its normal derivative does (Neumann).
+        Order of accuracy. The reflections, and hence the fourth order, assume that f vanishes on the boundary
+        (Dirichlet) or, unless slopes are passed to the solver, that its normal derivative does (Neumann).
     wavenumber : float, default=None
-        None stands for Poisson's equation: where that is singular (Neumann, periodic), the mean of f is taken off, and
-        u has mean zero.
+        None means Poisson's equation: if that is singular (Neumann, periodic), the mean of f is subtracted, and u has
+        mean zero.
     device : torch.device, default=None
-        None stands for SciPy's transforms. On a torch device, each axis is multiplied by its matrix of eigenvectors:
-        more operations, but of the kind that a GPU does fastest.
+        None means SciPy's transforms. On a torch device, each axis is multiplied by its matrix of eigenvectors, which
+        requires more operations, but of the type that is fastest on a GPU.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def _on_device(eigenvectors, inverse, device):
 
     def apply(f):
         spectrum = torch.as_tensor(f, device=device)
-        for Q in bases:  # each product takes the first axis of the field and puts its frequencies last
+        for Q in bases:  # each product transforms the first axis of the field and moves its frequencies to the end
             spectrum = torch.tensordot(spectrum, Q, ([1], [1]))
         spectrum *= inverse
         for Q in bases:
@@ -154,8 +154,8 @@ def _inverse_symbol(shape, angles, order, compact, wavenumber):
 
 
 def _with_slopes(f, slopes, compact):
-    # Where f has the slope s, the third derivative of u is -s, so at a distance d beyond the end, the even reflection
-    # of u is off by s d³ / 3. What this does to the scheme is moved to the right-hand side, at the two last points.
+    # If f has the slope s, the third derivative of u is -s, so at a distance d beyond the end the error of the even
+    # reflection of u is s d³ / 3. Its contribution to the scheme is moved to the right-hand side at the end points.
     first, second = (1 / 22, -1 / 264) if compact else (11 / 288, 1 / 288)
     f = f.copy()
     for axis, slope in enumerate(slopes, 1):

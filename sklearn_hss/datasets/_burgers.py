@@ -44,25 +44,25 @@ def make_burgers(
     verbose: int = 1,
     data_home: str | PathLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generate pairs of states of Burgers' equation, one a time step after the other.
+    """Generate pairs of consecutive states of Burgers' equation.
 
     The equation is u_t + beta u u_x = viscosity u_xx on [0, 1], with u = 0 at both ends, or periodic u; second-order
     finite differences in space. The convection is that of the flux beta (a² + a b + b²) / 6 between two points with the
     values a and b, the central difference of beta u² / 2 that conserves the integrals of u and of u². With the defaults
-    and 2,000 trajectories, the data are those of the paper's experiment, drawn by our own random numbers.
+    and 2,000 trajectories, the data have the distribution of the paper's experiment.
 
     Parameters
     ----------
     n_samples : int, default=100
         Number of trajectories.
     n_points : int, default=256
-        Number of grid points that are returned: x_j = j / n_points; x = 1 is left out.
+        Number of grid points that are returned: x_j = j / n_points, without x = 1.
     viscosity : float, default=1e-3
-        Positive, for lengths in units of the interval.
+        Positive viscosity, for lengths in units of the interval.
     beta : float, default=1.0
-        Strength of the convection, the only nonlinear term; the paper's Appendix J has also 1e-2 and 1e-4.
+        Strength of the convection, the only nonlinear term; the paper's Appendix J also uses 1e-2 and 1e-4.
     boundary : {"dirichlet", "periodic"}, default="dirichlet"
-        Boundary condition. The "sine" states are odd about both ends and stay so: their solutions satisfy both.
+        Boundary condition. The "sine" states are odd about both ends and remain so: their solutions satisfy both.
     t_final : float, default=15.0
         Length of a trajectory, a multiple of `store_every`.
     store_every : float, default=0.2
@@ -75,17 +75,17 @@ def make_burgers(
         - "sine": a sine series, see `modes`.
         - "gaussian": independent standard normal values.
         - "grf": smooth Gaussian random fields with the given `length_scale`.
-        - an array: these states, as they are; `n_samples` and `n_points` are then taken from it. Under Dirichlet
-          conditions they are zero at their first point, x = 0.
+        - an array: given states, without scaling, which determine `n_samples` and `n_points`. Under Dirichlet
+          conditions, they must be zero at their first point, x = 0.
     modes : tuple (first, last), default=(1, 10)
         Range of k in the "sine" series sum_k c_k sin(2 pi (k + 1) x), both ends included, with c_k ~ U(-1, 1).
     length_scale : float, default=0.1
         Correlation length of the "grf" states, as a fraction of the interval.
     refinement : int, default=None
-        The equation is solved on a grid this many times finer, of which every `refinement`-th point is kept. By
-        default, 4 for "sine" and "grf" (the paper's 1024 points for 256), 1 for "gaussian" and given states.
+        The equation is solved on a grid this many times finer, of which every `refinement`-th point is returned. The
+        default is 4 for "sine" and "grf" (the paper's 1024 points for 256), and 1 for "gaussian" and given states.
     solver : {"bdf"}, default="bdf"
-        Integration in time: SciPy's BDF, as in the paper.
+        Method of time integration: SciPy's BDF, as in the paper.
     rtol, atol : float, default=1e-4 and 1e-6
         Relative and absolute tolerance of BDF.
     return_trajectories : bool, default=False
@@ -94,17 +94,17 @@ def make_burgers(
         Determines the random initial states. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of processes that solve batches of trajectories, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the trajectories in, as in :func:`make_poisson`; pairs with any `step` are cut from them. Needs
-        an int as `random_state`.
+        Folder in which the trajectories are stored, as in :func:`make_poisson`; pairs with any `step` are extracted
+        from them. Requires an int as `random_state`.
 
     Returns
     -------
     U_t : ndarray of shape (n_samples * n_pairs, n_points)
-        All stored states that have a successor, trajectory by trajectory; 75 of each with the defaults. With
+        All stored states that have a successor, trajectory by trajectory; 75 per trajectory with the defaults. With
         ``return_trajectories=True``, the array of times, of shape (n_times,).
     U_next : ndarray of shape (n_samples * n_pairs, n_points)
         The states `step` later. With ``return_trajectories=True``, the trajectories, of shape (n_samples, n_times,
@@ -113,8 +113,8 @@ def make_burgers(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the modes cannot be represented on the grid, or the data do not fit into
-        the memory or the disk of this machine.
+        If a parameter is out of range, the modes cannot be represented on the grid, or the data do not fit into the
+        memory or the disk of this machine.
     RuntimeError
         If the time integration fails; the message names the trajectory.
 
@@ -125,11 +125,11 @@ def make_burgers(
 
     See Also
     --------
-    make_heat : The same without convection.
+    make_heat : The equation without convection.
 
     Notes
     -----
-    Pairs of one trajectory resemble each other. To have no trajectory on both sides of a split, pass ``groups =
+    Pairs of one trajectory resemble each other. To avoid trajectories on both sides of a split, pass ``groups =
     np.repeat(np.arange(n_samples), len(U_t) // n_samples)`` to :class:`~sklearn.model_selection.GroupKFold` or
     :class:`~sklearn.model_selection.GroupShuffleSplit`.
 

@@ -1,4 +1,4 @@
-"""Checks of parameters that several generators have."""
+"""Checks of parameters that are common to several generators."""
 
 import math
 from operator import index
@@ -15,15 +15,15 @@ def as_integer(value):
     Raises
     ------
     TypeError
-        If it is none; True and False are none.
+        If it is not an integer, or a boolean.
     """
     if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{value} is no integer.")
+        raise TypeError(f"{value} is not an integer.")
     return index(value)
 
 
 def check_modes(modes, highest, n_points):
-    """`modes` as a pair of ints (first, last) of which the last is at most `highest`."""
+    """Validate `modes` as a pair of ints (first, last), the last of which is at most `highest`."""
     try:
         first, last = (as_integer(k) for k in modes)
     except (TypeError, ValueError):
@@ -38,9 +38,9 @@ def check_modes(modes, highest, n_points):
 
 
 def count_steps(name, step, interval, what):
-    """How often the parameter `name`, whose value is `step`, fits into an interval: a whole number, but for rounding.
+    """Number of steps of the parameter `name`, with value `step`, in an interval: an integer, up to rounding.
 
-    `what` tells the user which interval that is.
+    `what` describes the interval for the message.
     """
     ratio = interval / step
     if not ratio < 1e9:
@@ -72,7 +72,7 @@ def real_array(values, name):
         try:
             values = np.asarray(values)
         except ValueError as error:
-            raise ValueError(f"{name} is no array of numbers ({error}).") from None
+            raise ValueError(f"{name} is not an array of numbers ({error}).") from None
         values = as_plain(values, name)
     if np.iscomplexobj(values):
         raise ValueError(f"{name} is complex; it must be real.")
@@ -80,7 +80,7 @@ def real_array(values, name):
 
 
 def coefficient_array(values, name):
-    """Given values as by :func:`real_array`; booleans, such as a mask, are refused."""
+    """Given values as in :func:`real_array`; booleans, such as a mask, are rejected."""
     given = as_plain(values, name)
     values = real_array(given, name)
     if np.asarray(given).dtype == bool:
@@ -89,7 +89,7 @@ def coefficient_array(values, name):
 
 
 def check_fields(fields, name, expected):
-    """Given fields as by :func:`real_array`, and of the right shape.
+    """Given fields as in :func:`real_array`, with a check of the shape.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def check_fields(fields, name, expected):
 
 
 def check_domain(mask):
-    """A mask given as `domain`, as an array of bool.
+    """Validate a mask given as `domain`, and return it as a boolean array.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Data of linear elliptic equations: draw right-hand sides, solve, keep the points of the coarse grid."""
+"""Data of linear elliptic equations: draw right-hand sides, solve, and restrict to the coarse grid."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from ._sparse import (
     refined_mask,
 )
 
-# Fine grid points that are worked on at a time: one field of 128³.
+# Number of fine grid points that are processed at a time: one field of 128³.
 _BATCH = 2**21
 
 
@@ -31,8 +31,8 @@ _BATCH = 2**21
 class EllipticProblem:
     """The equation -div(diffusivity grad u) - wavenumber² u = f on a domain, and its scheme.
 
-    The attributes are parameters of `make_poisson` and `make_helmholtz`; None stands for a default that depends on
-    others, or for a term that the equation does not have.
+    The attributes are parameters of `make_poisson` and `make_helmholtz`; None means a default that depends on other
+    parameters, or an absent term of the equation.
     """
 
     boundary: str | None
@@ -49,21 +49,21 @@ class EllipticProblem:
 
     @property
     def on_grid(self):
-        """Whether a coefficient lives on the grid itself."""
+        """Whether a coefficient is given on the grid itself."""
         return isinstance(self.diffusivity, np.ndarray)
 
     @property
     def singular(self):
-        """Whether the equation determines u up to a constant, and not for all f."""
+        """Whether the equation determines u up to a constant only, and is solvable only for some f."""
         bounded = self.domain_name == "mask" and not self.domain.all()
         return self.boundary != "dirichlet" and self.wavenumber is None and not bounded
 
     def on_points(self, n_samples, shape):
-        """The same with boundary condition, domain and coefficients; ValueError where they do not fit the points."""
+        """The problem with validated boundary condition, domain and coefficients; ValueError if these are invalid."""
         return replace(self.bounded(shape), diffusivity=_check_diffusivity(self.diffusivity, n_samples, shape))
 
     def bounded(self, shape):
-        """The same with boundary condition and domain; ValueError where they do not fit the points."""
+        """The problem with validated boundary condition and domain; ValueError if these are invalid."""
         boundary = self.boundary or ("periodic" if self.domain_name == "perforated" else "dirichlet")
         if self.domain_name == "l-shape" and boundary != "dirichlet":
             raise ValueError(f"boundary={boundary!r} is not available for domain='l-shape'; 'dirichlet' is.")
@@ -74,11 +74,11 @@ class EllipticProblem:
                     f"domain is a mask of shape {domain.shape}; it must be {shape}, one value per grid point."
                 )
             if boundary == "dirichlet" and not domain[(slice(1, None),) * len(shape)].any():
-                raise ValueError("domain is a mask without a point off the boundary of the box, where u = 0.")
+                raise ValueError("domain is a mask without a point in the interior of the box, so that u = 0.")
         return replace(self, boundary=boundary, domain=domain)
 
     def refinement(self, refinement, n_points, shape, on_grid):
-        """The refinement, or ValueError; `on_grid` says whether the right-hand sides live on the grid itself."""
+        """Validate the refinement; `on_grid` indicates that the right-hand sides are given on the grid itself."""
         on_grid = on_grid or self.on_grid
         neumann = self.boundary == "neumann"
         if refinement is None:
@@ -86,8 +86,7 @@ class EllipticProblem:
             refinement = 1 if unrefined else 3 if neumann else 4 if len(shape) == 1 else 2
         if on_grid and refinement > 1:
             raise ValueError(
-                f"refinement={refinement} does not apply to a forcing or coefficient that lives on the grid itself; "
-                f"use 1."
+                f"refinement={refinement} does not apply to a forcing or coefficient that is given on the grid; use 1."
             )
         if neumann and refinement % 2 == 0:
             raise ValueError(
@@ -100,7 +99,7 @@ class EllipticProblem:
         return refinement
 
     def solved_on(self, fine):
-        """The same with the order of the scheme; ValueError where it or the fine grid does not fit the domain."""
+        """The problem with the order of the scheme; ValueError if this or the fine grid is invalid for the domain."""
         order = self.order
         if self.domain_name in ("perforated", "mask") or self.diffusivity is not None:
             if order == 4:
@@ -116,8 +115,8 @@ class EllipticProblem:
     def _check_domain(self, fine):
         if len(fine) != 2:
             raise ValueError(
-                f"domain={self.domain!r} is one of two dimensions, and n_points gives {len(fine)}; use "
-                f"n_points=(64, 64), say."
+                f"domain={self.domain!r} is two-dimensional, but n_points gives a grid of dimension {len(fine)}; use "
+                f"for example n_points=(64, 64)."
             )
         if self.domain == "l-shape":
             if self.diffusivity is not None:
@@ -135,7 +134,7 @@ class EllipticProblem:
             )
 
     def torch_device(self, device, n_axes):
-        """Torch device, or None for the SciPy solvers; ValueError where only those solve the problem."""
+        """Torch device, or None for the SciPy solvers; ValueError if only these solve the problem."""
         helps = n_axes == 3 and self.domain_name == "box" and self.diffusivity is None
         if device == "cpu" or (device == "auto" and not helps):
             return None
@@ -144,22 +143,22 @@ class EllipticProblem:
             return None
         if not helps:
             raise ValueError(
-                f"device={device!r} is for boxes of three dimensions with constant diffusivity; use 'cpu'."
+                f"device={device!r} requires a three-dimensional box with constant diffusivity; use 'cpu'."
             )
         return resolved
 
     def factor_size(self, fine):
-        """Numbers that factors take up which are much larger than the fields."""
+        """Count of numbers in factors that are much larger than the fields."""
         return 0
 
     def mask(self, shape):
-        """Points of the closed domain, or of a given one."""
+        """Points of the closed domain, or of a given mask."""
         if self.domain_name == "mask":
             return refined_mask(self.domain, shape[0] // len(self.domain), self.boundary)
         return domain_mask(self.domain, shape, self.boundary, self.hole_radius)
 
     def admissible(self, fine, kind):
-        """Function that makes right-hand sides of a kind fit, in place: zero where they must be, or of mean zero."""
+        """Function that makes right-hand sides of a kind admissible, in place: zero where required, or of mean zero."""
         drawn = kind != "given"
         # As at the ends of the box, a random f is zero where u = 0.
         inside = l_shape_interior(fine) if self.domain_name == "l-shape" and drawn else self.mask(fine)
@@ -179,7 +178,7 @@ class EllipticProblem:
 
     @property
     def recipe(self):
-        """All that determines the equation and its scheme."""
+        """Parameters that determine the equation and its scheme."""
         return {**vars(self), "hole_radius": self.hole_radius if self.domain_name == "perforated" else None}
 
     def solver(self, fine, device):
@@ -228,14 +227,14 @@ def make_elliptic_data(request, forcing, problem):
     refinement = problem.refinement(request.refinement, n_points, shape, forcing.on_grid)
     fine = tuple(n * refinement for n in shape)
     problem = problem.solved_on(fine)
-    if len(shape) > 2:  # the paper draws half waves there, which are not periodic
+    if len(shape) > 2:  # the paper uses half waves there, which are not periodic
         half_waves = 1 if problem.boundary == "dirichlet" else 2
         forcing = replace(forcing, series=Series(half_waves, n_draws=20, modes=(3, 23)))
     forcing = forcing.settled(n_points, min(fine), refinement)
     device = problem.torch_device(request.device, len(shape))
     request = replace(request, n_points=shape, refinement=refinement, device=device)
     shapes = {"F": shape, "U": shape}
-    # One field of the fine grid at least is worked on at a time, with its transform and the solution of the equation.
+    # At least one field of the fine grid is processed at a time, with its transform and the solution of the equation.
     n_bytes = request.check_size(shapes, working=3 * prod(fine) + problem.factor_size(fine))
 
     def prepare():

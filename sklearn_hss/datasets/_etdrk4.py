@@ -1,4 +1,4 @@
-"""Fourth-order exponential time differencing for many fields at once. Imports torch: import it where it is needed."""
+"""Fourth-order exponential time differencing for many fields at once. Imports torch, so import it on demand."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,28 +7,28 @@ import torch
 
 from ._generation import report
 
-# After so many steps at most, a simulation that has blown up is noticed, and the progress bar moves.
+# Maximal number of steps between checks for divergence and updates of the progress bar.
 _ROUND = 50
 
 
 def etdrk4_coefficients(z, n_contour=32):
     """Coefficients of ETDRK4 for real z = dt L, without the factor dt.
 
-    Their closed forms cancel catastrophically for small z. Each coefficient is an entire function of z, so that it is
-    the mean of its values on a circle of radius 1 around z, where nothing cancels (Kassam and Trefethen). Half of the
-    circle suffices for real z. Everything is evaluated in complex128.
+    Their closed forms suffer from cancellation for small z. Each coefficient is an entire function of z, and hence the
+    mean of its values on a circle of radius 1 around z, where there is no cancellation (Kassam and Trefethen). For real
+    z, half of the circle is sufficient. Everything is evaluated in complex128.
 
     Parameters
     ----------
     z : ndarray of floats
     n_contour : int, default=32
-        Number of points on the half circle. The mean converges faster than any power; 32 reach the rounding.
+        Number of points on the half circle. The mean converges faster than any power; 32 points reach rounding level.
 
     Returns
     -------
     dict of str to ndarray
         "full" and "half", exp(z) and exp(z / 2); "stage", the weight of the inner stages; "first", "inner" and "last",
-        the weights of the nonlinear term at the beginning, at both of the stages in the middle, and at the end.
+        the weights of the nonlinear term at the beginning, at both intermediate stages, and at the end.
     """
     weights = {name: np.zeros(np.shape(z)) for name in ("stage", "first", "inner", "last")}
     for angle in np.pi * (np.arange(n_contour) + 0.5) / n_contour:
@@ -53,7 +53,7 @@ class ETDRK4:
         L, for one sample of u; real.
     dt : float
     dtype : torch.dtype
-        Of the real and imaginary parts of u.
+        Type of the real and imaginary parts of u.
     device : torch.device
     """
 
@@ -74,7 +74,7 @@ class ETDRK4:
     def pairs(self, factors: np.ndarray) -> torch.Tensor:
         """Real factors of complex tensors, for their views as pairs of real and imaginary parts.
 
-        A product of the real tensor with the complex one would convert the former every time.
+        A product of the real with the complex tensor would convert the former every time.
         """
         return self.tensor(np.repeat(factors[..., None], 2, axis=-1))
 
@@ -111,7 +111,7 @@ class ETDRK4:
             torch.mul(u_, c["half"], out=half)
             torch.addcmul(half, n_u, c["stage"], out=stage_)
             nonlinear(stage, nonlinear_terms[1])
-            # The last stage starts from the first one, whose place the second one takes.
+            # The last stage starts from the first one, whose memory the second one uses.
             torch.mul(stage_, c["half"], out=n_c).addcmul_(n_u, c["stage"], value=-1)
             torch.addcmul(half, n_a, c["stage"], out=stage_)
             nonlinear(stage, nonlinear_terms[2])
@@ -144,9 +144,9 @@ def trajectory(
     Parameters
     ----------
     stepper : ETDRK4
-        For the coefficients of ``torch.fft.rfft2``.
+        Stepper of the coefficients of ``torch.fft.rfft2``.
     fields : ndarray of shape (n_samples, ..., n_1, n_2)
-        State at the beginning.
+        Initial states.
     nonlinear, first_sample
         As in :meth:`ETDRK4.advance`.
     steps : increasing sequence of ints

@@ -1,4 +1,4 @@
-"""Trajectories of u_t + beta u u_x = diffusivity u_xx on the unit interval, and the pairs of states cut from them."""
+"""Trajectories of u_t + beta u u_x = diffusivity u_xx on the unit interval, and pairs of states from them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -42,9 +42,9 @@ _BATCH = 16
 class Equation:
     """Right-hand side of u_t = (diffusivity u_x - beta u² / 2)_x in second-order finite differences.
 
-    The flux between two points with the values a and b is diffusivity (b - a) / h - beta (a² + a b + b²) / 6. Of the
-    central fluxes that conserve the integral of u, it is the one whose convective part also leaves the integral of u²
-    as it is (Zabusky and Kruskal), so that the discrete energy falls as the true one does, on coarse grids too.
+    The flux between two points with the values a and b is diffusivity (b - a) / h - beta (a² + a b + b²) / 6. Among the
+    central fluxes that conserve the integral of u, it is the one whose convective part also conserves the integral of
+    u² (Zabusky and Kruskal), so that the discrete energy decreases as the true one does, even on coarse grids.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class Equation:
 
     @property
     def unknowns(self):
-        """Where they are among the points of the grid: a slice."""
+        """Slice of the unknowns among the points of the grid."""
         return slice(None) if self.periodic else slice(1, self.n_intervals)
 
     def zero_outside(self, states):
-        """States that are as the given ones in the unknowns, and zero at the other points."""
+        """States with the given values at the unknowns, and zero at the other points."""
         inside = np.zeros_like(states)
         inside[:, self.unknowns] = states[:, self.unknowns]
         return inside
@@ -96,7 +96,7 @@ class Equation:
         return sp.diags(diagonals, offsets, format="csc")
 
     def _neighbours(self, u):
-        """Values on the left and on the right of every interval, from that before the first unknown on."""
+        """Values on the left and on the right of every interval, starting before the first unknown."""
         before, after = (u[-1:], u[:1]) if self.periodic else (np.zeros(1), np.zeros(1))
         padded = np.concatenate([before, u, after])
         return padded[:-1], padded[1:]
@@ -123,7 +123,7 @@ def bdf_trajectory(equation, initial, times, rtol, atol):
         If the integration fails.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        # SciPy's first step would be NaN, and shortening it would go on for ever.
+        # SciPy's first step would be NaN, and would be shortened indefinitely.
         if not np.isfinite(equation(times[0], initial)).all():
             raise RuntimeError(f"the right-hand side overflows at t={times[0]:g}")
         solution = solve_ivp(
@@ -171,7 +171,7 @@ def exact_trajectories(equation, initial, times):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The states that are stored, and returned; the attributes are parameters of `make_heat`."""
+    """The stored and returned states; the attributes are parameters of `make_heat`."""
 
     t_final: float
     store_every: float
@@ -179,7 +179,7 @@ class Schedule:
     return_trajectories: bool
 
     def count(self):
-        """Numbers of steps of a trajectory, and between the states of a pair or None; ValueError where none fits."""
+        """Numbers of steps of a trajectory, and between the states of a pair (or None); ValueError if not integers."""
         n_steps = count_steps("store_every", self.store_every, self.t_final, f"t_final={self.t_final:g}")
         if self.return_trajectories:
             return n_steps, None
@@ -257,7 +257,7 @@ def make_evolution(request, initial, equation, schedule, integrator):
     n_steps, lag = schedule.count()
     shapes: dict[str, tuple[int, ...]] = {"U": (n_steps + 1, n_points)}
     in_time = {"t_final": schedule.t_final, "store_every": schedule.store_every}
-    # Pairs are copies, and so in memory even where the trajectories are on the disk.
+    # Pairs are copies, and hence in memory even if the trajectories are on disk.
     n_copied = 2 * n_samples * (n_steps + 1 - lag) * n_points if lag else 0
     n_bytes = request.check_size(shapes, working=n_copied + (n_steps + 1) * n_fine, **in_time)
     if given:
@@ -305,7 +305,7 @@ def _check_refinement(refinement, n_points, on_grid):
 
 
 def _vanishing_outside(initial, equation):
-    """The given states, zero at the ends where they are so up to rounding."""
+    """The given states, with values at the ends that are rounding errors set to zero."""
     inside = equation.zero_outside(initial)
     if not np.allclose(initial, inside, rtol=0, atol=1e-12 * np.abs(initial).max()):
         where = np.unravel_index(np.argmax(np.abs(initial - inside)), initial.shape)

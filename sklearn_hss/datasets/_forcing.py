@@ -19,8 +19,8 @@ from ._checks import check_fields, check_modes, real_array
 class Series:
     """Sine series sum_k c_k prod_i sin(half_waves (k_i + shift) pi x_i) with c_k ~ U(lowest, 1).
 
-    Each sample draws `n_draws` of the k_i per axis, with replacement; None has all of them present. Their range is
-    `modes` where no other is given, both ends included.
+    Each sample draws `n_draws` of the k_i per axis, with replacement; if None, all of them are used. Their range is
+    `modes` unless another one is given, both ends included.
     """
 
     half_waves: int = 2
@@ -32,8 +32,8 @@ class Series:
     def sampler(self, axes, n_samples, modes, rng):
         """Random fields on a grid, a list of m axes.
 
-        With ``slopes=True``, `field` returns also a list of the derivatives along every axis at its end x = 0, arrays
-        without that axis.
+        With ``slopes=True``, `field` also returns a list of the derivatives along every axis at its end x = 0, as
+        arrays without that axis.
         """
         k = np.arange(modes[0], modes[1] + 1) + self.shift
         if self.n_draws is None:
@@ -58,10 +58,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Fields:
-    """Right-hand sides or initial states: random ones of a kind, or those given.
+    """Right-hand sides or initial states, random or given.
 
-    `name` is the parameter of the public functions that has the `values`: "sine", "gaussian", "grf", or an array of
-    shape (n_samples, *n_points). The kind "sine" is the `series` with these `modes`; "grf" has the `length_scale`.
+    `name` is the parameter of the public functions with the `values`: "sine", "gaussian", "grf", or an array of shape
+    (n_samples, *n_points). The kind "sine" is the `series` with these `modes`; "grf" has the `length_scale`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Fields:
 
     @classmethod
     def checked(cls, name, values, modes, length_scale, series=Series(), n_axes=None):
-        """Fields of so many axes, None for any number; ValueError where given ones are no such array."""
+        """Validated fields with `n_axes` axes (None for any number)."""
         if not isinstance(values, str):
             values = real_array(values, name)
             values = check_fields(values, name, ("n_samples", *["n_points"] * (n_axes or max(1, values.ndim - 1))))
@@ -85,13 +85,13 @@ class Fields:
 
     @property
     def on_grid(self):
-        """Whether there is nothing between the grid points."""
+        """Whether the fields are defined at the grid points only."""
         return self.kind in ("gaussian", "given")
 
     def settled(self, n_points, n_intervals, refinement):
-        """The same without the parameters of other kinds; ValueError where the grid cannot represent the modes.
+        """The fields without the parameters of other kinds; ValueError if the grid cannot represent the modes.
 
-        The shortest axis has `n_intervals` on the grid that is solved on; `n_points` is for the message.
+        The shortest axis has `n_intervals` intervals on the grid of the solver; `n_points` is for the message.
         """
         modes = None
         if self.kind == "sine":
@@ -104,7 +104,7 @@ class Fields:
 
     @property
     def recipe(self):
-        """All that determines the fields, beside the grid and the random numbers."""
+        """Parameters that determine the fields, besides the grid and the random numbers."""
         return {self.name: self.values, "modes": self.modes, "length_scale": self.length_scale}
 
     def sampler(self, axes, n_samples, boundary, max_frequencies, rng):
@@ -124,7 +124,7 @@ def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequenci
 
     The eigenfunctions are products of sines and cosines. The standard deviation of the one with frequency vector w is
     proportional to exp(-(|w| length_scale)² / 4): the spectrum of the squared-exponential covariance
-    exp(-|d|² / (2 length_scale²)). The constant is left out, and the fields are scaled to unit variance on average over
+    exp(-|d|² / (2 length_scale²)). The constant is excluded, and the fields are scaled to unit variance on average over
     the box.
 
     Parameters
@@ -134,9 +134,9 @@ def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequenci
     n_samples : int
     boundary : {"dirichlet", "neumann", "periodic"}
     length_scale : float
-        In units of the box's side.
+        Correlation length in units of the box's side.
     max_frequencies : sequence of m floats
-        Angular frequency of every axis below which all modes stay.
+        Upper bound on the angular frequencies of every axis.
     rng : RandomState
 
     Returns
@@ -148,8 +148,8 @@ def gaussian_random_field(axes, n_samples, boundary, length_scale, max_frequenci
         "neumann": (np.pi, (np.cos,)),
         "periodic": (2 * np.pi, (np.sin, np.cos)),
     }[boundary]
-    # Modes whose amplitude is lost in the rounding of the first one are not drawn: on grids that carry all others, the
-    # fields of a seed are the same.
+    # Modes whose amplitude is below the rounding of the first one are not drawn, so that the fields for a seed are the
+    # same on all grids that resolve the others.
     log_eps = -np.log(np.finfo(float).eps)
     negligible = np.hypot(base, 2 * log_eps**0.5 / length_scale)
     # Fields of several variables may be constant along some of them.
@@ -193,8 +193,8 @@ def torus_random_field(n_points, n_samples, eigenvalues, rng):
     """Gaussian random fields of mean zero on the periodic unit square with a given covariance operator.
 
     The field is sum_j sqrt(lambda_j) xi_j phi_j with independent standard normal xi_j, where the phi_j are the
-    eigenfunctions of the Laplacian, of norm one in L²: sqrt(2) cos(2 pi k.x) and sqrt(2) sin(2 pi k.x). Those that the
-    grid cannot tell from others are left out. The fields of a seed have the same xi_j on all grids.
+    eigenfunctions of the Laplacian, of norm one in L²: sqrt(2) cos(2 pi k.x) and sqrt(2) sin(2 pi k.x). Those that are
+    aliased on the grid are excluded. For a given seed, the xi_j are the same on all grids.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def torus_random_field(n_points, n_samples, eigenvalues, rng):
     draw, field : callables
         One seed per sample is drawn from `rng`, so that no field depends on the number of the others.
     """
-    # One of each pair k, -k, and the smallest first: finer grids continue the list.
+    # One of each pair k, -k, in increasing order, so that finer grids extend the list.
     highest = (max(n_points) - 1) // 2
     k = np.mgrid[-highest : highest + 1, 0 : highest + 1].reshape(2, -1)
     k = k[:, (k[1] > 0) | (k[0] > 0)]

@@ -70,39 +70,39 @@ def make_elliptic(
 ) -> tuple[np.ndarray, ...]:
     """Generate right-hand sides and solutions of a linear elliptic equation of second order.
 
-    The equation is -div(a grad u) + b . grad u + c u = f on the unit box, or a part of it: diffusion, which may be
-    anisotropic, convection, and a reaction, of which a negative one gives Helmholtz' equation.
+    The equation is -div(a grad u) + b . grad u + c u = f on the unit box, or a part of it, with diffusion, which may be
+    anisotropic, convection, and reaction; a negative reaction gives the Helmholtz equation.
 
-    The scheme is of second order. Fluxes a du/dx are central differences through the faces of the cells around the grid
-    points; those of mixed derivatives are formed at the corners of these cells, so that in two dimensions they need the
-    nine points around. grad u is the central difference of two neighbours; where abs(b) > 2 a / h, a solution that the
-    grid does not resolve oscillates.
+    The scheme is of second order. Fluxes a du/dx are central differences at the faces of the cells around the grid
+    points; those of mixed derivatives are evaluated at the corners of these cells, which gives nine-point stencils in
+    two dimensions. grad u is the central difference of two neighbours; where abs(b) > 2 a / h, solutions that the grid
+    does not resolve oscillate.
 
     Parameters
     ----------
     n_samples : int, default=100
         Number of pairs (f, u).
     n_points : int or tuple of ints, default=(64, 64)
-        Number of grid points that are returned, one per axis; an int stands for one axis. The grid of an axis of n
-        points is x_j = j / n, for Neumann conditions (j + 1/2) / n.
+        Number of grid points that are returned, per axis; an int means one axis. The grid of an axis of n points is
+        x_j = j / n, for Neumann conditions (j + 1/2) / n.
     diffusivity : float, callable or array-like, default=1.0
         The function a(x), positive: a number, a callable, or an array of shape (\\*n_points) with the values at the
         grid points. A callable takes the coordinates, one array per axis that broadcast together, and returns a there.
-        Between the points of an array, the harmonic mean is taken. In m > 1 dimensions, a nested list of m times m
-        such things stands for a symmetric positive definite tensor, and so does an array of shape (m, m) or
-        (m, m, \\*n_points). Neumann conditions take diagonal ones only.
+        Between the points of an array, the harmonic mean is used. In m > 1 dimensions, a nested list of m times m such
+        coefficients represents a symmetric positive definite tensor, and so does an array of shape (m, m) or
+        (m, m, \\*n_points). Neumann conditions support diagonal tensors only.
     velocity : sequence, default=None
-        The function b(x): a number, callable or array for each axis. None stands for zero.
+        The function b(x): a number, callable or array for each axis. None means zero.
     reaction : float, callable or array-like, default=0.0
         The function c(x), which may be negative.
     domain : "box" or array-like of bool and shape (\\*n_points), default="box"
-        The unit box, or a mask: True at the points inside, and u = 0 at those outside, which the boundary runs through.
-        Where the mask reaches the box, the condition there is `boundary`.
+        The unit box, or a mask: True at the points inside. At the points outside, u = 0; the boundary passes through
+        those next to the domain. Where the mask reaches the boundary of the box, the condition is `boundary`.
     boundary : {"dirichlet", "neumann", "periodic"}, default="dirichlet"
         Boundary condition on the box: u = 0, zero normal derivative, or periodic u. Neumann and periodic problems
-        without reaction are only solvable for some f, without convection those of mean zero, and up to a constant: a
-        constant is taken off f such that it is one of these, and u is the solution of mean zero, on the grid that is
-        solved on.
+        without reaction are solvable only for some f (without convection, those of mean zero), and up to a constant: a
+        constant is subtracted from f such that the problem is solvable, and u is the solution of mean zero, on the grid
+        on which the equation is solved.
     forcing : {"grf", "gaussian", "sine"} or array-like of shape (n_samples, \\*n_points), default="grf"
         Distribution of f, as in :func:`make_poisson`. All are zero outside a mask.
     modes : tuple (first, last), default=None
@@ -111,21 +111,21 @@ def make_elliptic(
         Correlation length of the "grf" forcing, as a fraction of the box's side.
     refinement : int, default=1
         The equation is solved on a grid this many times finer along every axis, of which every `refinement`-th point is
-        kept; 1 gives u = A⁻¹ f on the grid itself. Neumann conditions need an odd number. Not for "gaussian" or given
-        forcings, nor coefficients that are arrays. On a finer grid, the domain of a mask is also what lies between a
-        point inside and its neighbours.
+        returned; 1 gives u = A⁻¹ f on the grid itself. Neumann conditions require an odd number. Not available for
+        "gaussian" or given forcings, or coefficients that are arrays. On a finer grid, the domain of a mask includes
+        the points between a point inside and its neighbours.
     return_mask : bool, default=False
         Whether to return the mask of the domain as well.
     random_state : int, RandomState instance or None, default=None
         Determines the random forcings. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`, and coefficients that
-        are no callables.
+        Folder in which the data are stored, as in :func:`make_poisson`. Requires an int as `random_state`, and
+        coefficients that are not callables.
 
     Returns
     -------
@@ -139,15 +139,15 @@ def make_elliptic(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the modes cannot be represented on the grid, f does not determine u, because
-        minus the reaction is an eigenvalue, or the data do not fit into the memory, or what is left of the disk, of
-        this machine. In three dimensions, the factors of the matrix need far more memory than the data.
+        If a parameter is out of range, the modes cannot be represented on the grid, f does not determine u because
+        minus the reaction is an eigenvalue, or the data do not fit into the memory, or the free space of the disk, of
+        this machine. In three dimensions, the factors of the matrix require far more memory than the data.
 
     See Also
     --------
     make_poisson : Fast solvers of higher order, and other domains, for diffusion only.
-    make_helmholtz : The same for a constant negative reaction.
-    make_elliptic_mesh : The same by finite elements on triangles.
+    make_helmholtz : The equation with a constant negative reaction.
+    make_elliptic_mesh : The equation by finite elements on triangles.
 
     Examples
     --------
@@ -180,10 +180,10 @@ def make_elliptic(
 
 @dataclass(frozen=True)
 class GeneralProblem(EllipticProblem):
-    """The equation of `make_elliptic`, of which the attributes are parameters, and the grid it is solved on, `fine`.
+    """The equation of `make_elliptic`, whose parameters are the attributes, and the grid of the solver, `fine`.
 
-    Coefficients are floats, callables and arrays; `on_points` makes nested lists of the diffusivity, in which None
-    stands for zero.
+    Coefficients are floats, callables and arrays; `on_points` converts the diffusivity to nested lists, in which None
+    means zero.
     """
 
     velocity: Any = None
@@ -192,18 +192,18 @@ class GeneralProblem(EllipticProblem):
 
     @property
     def recipe(self):
-        """All that determines the equation and its scheme."""
+        """Parameters that determine the equation and its scheme."""
         names = ("boundary", "domain", "diffusivity", "velocity", "reaction")
         return {name: getattr(self, name) for name in names}
 
     @property
     def on_grid(self):
-        """Whether a coefficient lives on the grid itself."""
+        """Whether a coefficient is given on the grid itself."""
         coefficients = [self.reaction, *(self.velocity or []), *chain(*self.diffusivity)]
         return any(isinstance(coefficient, np.ndarray) for coefficient in coefficients)
 
     def on_points(self, n_samples, shape):
-        """The same with domain and coefficients; ValueError where they do not fit the points."""
+        """The problem with validated domain and coefficients; ValueError if they do not fit the points."""
         return replace(
             self.bounded(shape),
             diffusivity=_check_tensor(self.diffusivity, shape, self.boundary),
@@ -212,19 +212,19 @@ class GeneralProblem(EllipticProblem):
         )
 
     def solved_on(self, fine):
-        """The same with the grid that is solved on."""
+        """The problem with the grid of the solver."""
         return replace(self, fine=fine)
 
     def torch_device(self, device, n_axes):
-        """None: SciPy solves all."""
+        """None, since SciPy solves all problems."""
 
     def factor_size(self, fine):
-        """Numbers that factors of the matrix take up, as measured on squares and cubes up to 256² and 32³."""
+        """Count of numbers in the factors of the matrix, as measured on squares and cubes up to 256² and 32³."""
         return int({1: 10, 2: 80}.get(len(fine), 24 * prod(fine) ** (1 / 3)) * prod(fine))
 
     @cached_property
     def singular(self):
-        """Whether the equation determines u up to a constant, and not for all f."""
+        """Whether the equation determines u up to a constant only, and is solvable only for some f."""
         return super().singular and not self._values(self.reaction, "reaction").any()
 
     @cached_property
@@ -262,7 +262,7 @@ class GeneralProblem(EllipticProblem):
             axis=-2,
         )
         if not np.allclose(values, values.swapaxes(-1, -2), rtol=1e-10, atol=0):
-            raise ValueError("diffusivity is no symmetric tensor everywhere.")
+            raise ValueError("diffusivity is not a symmetric tensor everywhere.")
         smallest = np.linalg.eigvalsh(values).min()
         if not smallest > 0:
             raise ValueError(
@@ -271,13 +271,13 @@ class GeneralProblem(EllipticProblem):
 
     @cached_property
     def left(self):
-        """For a singular problem, the vector that all f for which it has a solution are orthogonal to."""
+        """For a singular problem, the vector to which f must be orthogonal for a solution to exist."""
         if self.velocity is None:
             return np.ones(prod(self.fine))
         return np.append(1.0, -spsolve(self.matrix[1:, 1:].T.tocsc(), self.matrix[[0], 1:].toarray()[0]))
 
     def admissible(self, fine, kind):
-        """Function that makes right-hand sides of a kind fit, in place."""
+        """Function that makes right-hand sides of a kind admissible, in place."""
         fit = super().admissible(fine, kind)
 
         def fit_range(f):

@@ -1,4 +1,4 @@
-"""What all generators share: batches, several cores, progress, and files that are complete or not there."""
+"""Common parts of all generators: batches, parallel jobs, progress, and atomically written files."""
 
 import json
 import os
@@ -36,54 +36,52 @@ GENERATION_CONSTRAINTS: dict[str, list] = {
     "data_home": [str, os.PathLike, None],
 }
 
-# Goes into the names of the folders: data of an older release are not taken for those of the present solvers.
+# Part of the names of the folders, so that data of an older release are not mistaken for those of the current solvers.
 _FORMAT = 1
 _RECIPE = "recipe.json"
-# Folders of processes that may be alive, on another machine, are deleted when nothing was written to them for so many
-# seconds.
+# Folders of processes on other machines, which may still run, are deleted after this many seconds without writes.
 _ABANDONED = 24 * 3600.0
 
 
 @dataclass
 class _Call:
-    """A call of :func:`generate` that is at work: its bar, and the threads that run one of its jobs."""
+    """An active call of :func:`generate`: its progress bar, and the threads that run one of its jobs."""
 
     bar: tqdm
     threads: set[int] = field(default_factory=set)
 
 
-# Bars cannot travel to where the jobs run; threads find their call here.
+# Progress bars cannot be sent to the jobs; threads look up their call here.
 _CALLS: dict[int, _Call] = {}
 _LOCK = threading.Condition()
 _job = threading.local()
 
 
 class _Ended(Exception):
-    """Raised in a job whose call has ended, by an error or an interrupt. Nobody waits for its result."""
+    """Raised in a job whose call has ended, by an error or an interrupt, so that its result is not needed."""
 
 
 @dataclass
 class Plan:
-    """How to generate a data set, batch by batch.
+    """Description of the batchwise generation of a data set.
 
     Attributes
     ----------
     n_samples : int
     batch_size : int
-        Must not depend on the number of jobs: results round by batch.
+        Size of the batches, which must not depend on the number of jobs, since it affects rounding.
     shapes : dict of str to tuple
         Name and shape of one sample, for every array of the data set.
     draw : callable
-        ``draw(rows)`` takes a slice of the samples and returns what is random about them. It is called in the main
-        process, for one batch after the other, so it may use a common random number generator.
+        ``draw(rows)`` takes a slice of the samples and returns their random numbers. It is called in the main process,
+        for one batch after the other, so it may use a common random number generator.
     solve : callable
         ``solve(rows, drawn)`` returns one array of shape (rows, *shape) per entry of `shapes`. It runs in any thread or
-        process and gives the same result in each. It raises RuntimeError, naming the sample, where a solver does not
-        converge.
+        process with the same result. It raises RuntimeError, naming the sample, if a solver does not converge.
     dtype : dtype, default=float64
     prefer : {"threads", "processes"}, default="threads"
-        Threads where the time goes into compiled code that lets others run; processes where it goes into Python. In the
-        second case `solve` must be picklable by cloudpickle.
+        Threads if most of the time is spent in compiled code that releases the GIL; processes if it is spent in Python,
+        in which case `solve` must be picklable by cloudpickle.
     """
 
     n_samples: int
@@ -105,12 +103,12 @@ def generate(
     data_home: str | os.PathLike | None = None,
     n_bytes: int = 0,
 ) -> tuple[np.ndarray, ...]:
-    """Generate the arrays of a data set, or take them from the disk.
+    """Generate the arrays of a data set, or read them from disk.
 
     Parameters
     ----------
     prepare : callable
-        Makes the plan. It is not called where the data are on the disk.
+        Function that makes the plan. It is not called if the data are on disk.
     recipe : dict
         Everything that determines the data: the name of the generator under "generator", and its parameters.
     n_jobs, verbose, data_home
@@ -121,7 +119,7 @@ def generate(
     Returns
     -------
     tuple of ndarrays
-        In the order of ``plan.shapes``; read-only memory maps where `data_home` is given.
+        Arrays in the order of ``plan.shapes``; read-only memory maps if `data_home` is given.
     """
     if data_home is None:
         plan = prepare()
@@ -130,19 +128,19 @@ def generate(
         return tuple(arrays)
     seed = recipe["random_state"]
     if not isinstance(seed, Integral):
-        raise ValueError(f"random_state={seed!r} does not identify the data that data_home would keep; use an integer.")
+        raise ValueError(f"random_state={seed!r} does not identify the data to store in data_home; use an integer.")
     home = Path(data_home).expanduser()
     folder = home / f"{recipe['generator']}-{digest(recipe)}"
     if not folder.exists():
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"data_home={str(data_home)!r} is no folder that can be written to ({error}).") from error
+            raise ValueError(f"data_home={str(data_home)!r} is not a writable folder ({error}).") from error
         free = shutil.disk_usage(home).free
         if n_bytes > free:
             raise ValueError(
-                f"{_size_parameters(recipe)} needs {gibibytes(n_bytes)}, and the disk of data_home={str(data_home)!r} "
-                f"has {gibibytes(free)} left; ask for less, or take another disk."
+                f"{_size_parameters(recipe)} needs {gibibytes(n_bytes)}, but the disk of data_home={str(data_home)!r} "
+                f"has {gibibytes(free)} left; reduce these, or use another disk."
             )
         plan = prepare()
         delete_abandoned(folder)
@@ -155,7 +153,7 @@ def generate(
                 _fill(plan, sinks, recipe, n_jobs, verbose)
             description = {"arrays": list(plan.shapes), **recipe}
             (partial / _RECIPE).write_text(json.dumps(description, indent=1, default=repr) + "\n")
-            # The folder gets its name when it is complete. Another process may have been faster with the same data.
+            # The folder gets its final name when it is complete, unless another process has generated the same data.
             try:
                 partial.rename(folder)
             except OSError:
@@ -172,11 +170,11 @@ def generate(
 
 @dataclass(frozen=True)
 class Request:
-    """Samples on a grid that a generator is asked for, and how to make and to keep them.
+    """A request for samples on a grid, with the parameters of their generation and storage.
 
-    The attributes are the name of the public function and parameters of it. `n_points` and `refinement` are None for
-    generators that have none, or mean something else by it, and `device`, a torch device once it is checked, for data
-    that are made without torch.
+    The attributes are the name of the public function and its parameters. `n_points` and `refinement` are None for
+    generators that do not have these, or with another meaning, and `device`, a torch device once it is validated, is
+    None for data that are generated without torch.
     """
 
     generator: str
@@ -190,12 +188,12 @@ class Request:
     device: Any = None
 
     def given(self, n_samples, n_points):
-        """The same for given fields: the sizes are theirs, and nothing is random."""
+        """The request for given fields, which determine the sizes, without random numbers."""
         return replace(self, n_samples=n_samples, n_points=n_points, random_state=0)
 
     @property
     def sizes(self):
-        """The parameters that the size of all data depends on."""
+        """The parameters on which the size of all data depends."""
         sizes = {"n_samples": self.n_samples, "n_points": self.n_points, "refinement": self.refinement}
         return {name: size for name, size in sizes.items() if size is not None}
 
@@ -204,10 +202,11 @@ class Request:
         return check_random_state(self.random_state)
 
     def check_size(self, shapes, dtype=np.float64, *, working=0, **sizes):
-        """Size of the arrays in bytes; ValueError where the data do not fit into the memory of this machine.
+        """Size of the arrays in bytes; ValueError if the data do not fit into the memory of this machine.
 
-        `shapes` and `dtype` are those of a :class:`Plan`, `working` numbers of float64 are in memory beside the arrays,
-        and `sizes` are further parameters that the size depends on. Arrays in a `data_home` are not in memory.
+        `shapes` and `dtype` are those of a :class:`Plan`, `working` is the count of float64 numbers in memory besides
+        the arrays, and `sizes` are further parameters on which the size depends. Arrays in a `data_home` are not in
+        memory.
         """
         n_bytes = self.n_samples * sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
         in_memory = 8 * working + (n_bytes if self.data_home is None else 0)
@@ -215,7 +214,7 @@ class Request:
         return n_bytes
 
     def generate(self, prepare, n_bytes, **recipe):
-        """Call :func:`generate`; the recipe is that of the request and the further entries."""
+        """Call :func:`generate`; the recipe consists of that of the request and the further entries."""
         on_cpu = self.device is None or self.device.type == "cpu"
         return generate(
             prepare,
@@ -233,13 +232,13 @@ def _size_parameters(recipe):
 
 
 def digest(recipe):
-    """Name of the data that a recipe stands for: equal values have equal names, whatever their types."""
+    """Name of the data of a recipe: equal values have equal names, regardless of their types."""
 
     def plain(name, value):
         if callable(value):
             raise ValueError(
-                f"data_home cannot keep data that depend on a function: {name}={value!r} may change without notice; "
-                f"give an array, or no data_home."
+                f"data_home cannot store data that depend on a function: {name}={value!r} may change without notice; "
+                f"pass an array, or no data_home."
             )
         if isinstance(value, np.ndarray):
             return np.ascontiguousarray(value)
@@ -251,7 +250,7 @@ def digest(recipe):
 
 
 def _file_sink(files, folder, plan, name):
-    """Write the batches, which come in order, behind each other. A memory map would die where the disk is full."""
+    """Write the batches consecutively. A memory map would crash if the disk were full."""
     file = files.enter_context((folder / f"{name}.npy").open("wb"))
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(plan.dtype)),
@@ -271,7 +270,7 @@ def _delete_forgotten(home):
 
 
 def _fill(plan, sinks, recipe, n_jobs, verbose):
-    """Generate all batches, and hand the values of each array to its sink, ``sink(rows, values)``, in order."""
+    """Generate all batches, and pass the values of each array to its sink, ``sink(rows, values)``, in order."""
     batches = [
         slice(start, min(start + plan.batch_size, plan.n_samples))
         for start in range(0, plan.n_samples, plan.batch_size)
@@ -282,17 +281,17 @@ def _fill(plan, sinks, recipe, n_jobs, verbose):
         total=plan.n_samples,
         desc=recipe["generator"],
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} samples [{elapsed}<{remaining}]",
-        delay=2,  # it shows up only where there is time to look at it
+        delay=2,  # not shown for short calls
         disable=not verbose,
     )
-    # Whatever backend the user has chosen: what prefers threads may hold what cannot be sent to a process, and not
-    # every backend sends functions that have no name.
+    # This overrides the backend of the user: plans that prefer threads may contain objects that cannot be sent to a
+    # process, and not every backend can send anonymous functions.
     options = {"prefer": plan.prefer, "require": "sharedmem" if plan.prefer == "threads" else None}
     solve = plan.solve if plan.prefer == "threads" else joblib.wrap_non_picklable_objects(plan.solve)
     jobs = (joblib.delayed(_solve)(solve, rows, plan.draw(rows), os.getpid(), id(bar)) for rows in batches)
     with _SINGLE_THREAD, bar, _at_work(bar):
         backend, _ = get_active_backend(**options)
-        return_as = "generator" if backend.supports_return_generator else "list"  # not all that users plug in do
+        return_as = "generator" if backend.supports_return_generator else "list"  # custom backends may not
         results = joblib.Parallel(n_jobs=n_jobs, return_as=return_as, **options)(jobs)
         try:
             for rows, (fields, reported) in zip(batches, results, strict=True):
@@ -301,15 +300,15 @@ def _fill(plan, sinks, recipe, n_jobs, verbose):
                 with _LOCK:
                     _move(_call(id(bar)).bar, rows.stop - rows.start - reported)
         finally:
-            if return_as == "generator":  # else jobs would go on for as long as somebody keeps the traceback
+            if return_as == "generator":  # otherwise jobs would continue as long as the traceback exists
                 results.close()
 
 
 @contextmanager
 def _at_work(bar):
-    """Context in which the jobs of a call may run. It is left when none runs any more, also by an error.
+    """Context in which the jobs of a call may run. It waits for all of them to end, also after an error.
 
-    Python may be about to end, after an interrupt; a thread that is in compiled code then would abort the process.
+    After an interrupt, Python may be shutting down; a thread in compiled code would then abort the process.
     """
     call = _CALLS[id(bar)] = _Call(bar)
     try:
@@ -317,14 +316,14 @@ def _at_work(bar):
     finally:
         with _LOCK:
             del _CALLS[id(bar)]
-            # The present thread has left its job, however it was interrupted.
+            # The current thread is no longer in a job, even if it was interrupted.
             _LOCK.wait_for(lambda: not call.threads - {threading.get_ident()})
 
 
 def report(n_samples):
-    """Move the progress bar on from within a batch, by samples or parts of them; silent in other processes.
+    """Advance the progress bar from within a batch, by samples or fractions of them; no effect in other processes.
 
-    Here a job ends early whose call has ended by an error.
+    If the call of the job has ended by an error, the job ends here.
     """
     advance = getattr(_job, "advance", None)
     if advance is not None:
@@ -332,7 +331,7 @@ def report(n_samples):
 
 
 def _move(bar, n_samples):
-    # Parts of samples do not quite add up to samples.
+    # Fractions of samples sum to whole samples only up to rounding.
     bar.update(min(n_samples, bar.total - bar.n))
 
 
@@ -373,8 +372,8 @@ def _solve(solve, rows, drawn, parent, call_id):
 class _SingleThread:
     """Context in which BLAS and torch have one thread.
 
-    The cores are for the jobs, and sums do not round differently with another number of threads. The number is one for
-    the whole process, so that of several calls in threads, the first sets it and the last to end sets it back.
+    The cores are used by the jobs, and rounding of sums does not depend on the number of threads. The setting applies
+    to the whole process, so among several calls in threads, the first one sets it and the last one restores it.
     """
 
     def __init__(self):

@@ -62,14 +62,14 @@ def make_gray_scott(
     verbose: int = 1,
     data_home: str | os.PathLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generate concentrations of two reacting substances, at the beginning and when patterns have formed.
+    """Generate concentrations of two reacting substances, initially and after patterns have formed.
 
     The equations are A_t = d_A Laplace(A) - A B² + f (1 - A) and B_t = d_B Laplace(B) + A B² - (f + k) B on the square
     [-1, 1)² with periodic boundaries, where A is fed at the rate f and B removed at the rate f + k. With the defaults,
-    the data are those of the paper's experiment, which are those of The Well, drawn by our own random numbers: 100
-    samples of both kinds of `initial` for each pattern there, ``n_samples=1200`` here.
+    the data have the distribution of the paper's experiment, which uses The Well: 100 samples of both kinds of
+    `initial` for each pattern there, which corresponds to ``n_samples=1200`` here.
 
-    The solver is Fourier pseudo-spectral in space and ETDRK4 in time, with diffusion exact and reactions explicit.
+    The solver is Fourier pseudo-spectral in space and ETDRK4 in time, with exact diffusion and explicit reactions.
 
     Parameters
     ----------
@@ -79,25 +79,25 @@ def make_gray_scott(
         Number of grid points per axis, at least 4; the grid of an axis of n points is x_j = -1 + 2 j / n.
     pattern : str, tuple (f, k), or list of those, default="all"
         Feed and kill rates, in 1/s. The names are those of ``GRAY_SCOTT_PATTERNS``: "gliders", "bubbles", "maze",
-        "worms", "spirals" and "spots". "all" stands for the list of them. The samples take turns through a list.
+        "worms", "spirals" and "spots". "all" is the list of all of these. The samples cycle through a list.
     initial : {"both", "fourier", "gaussians"} or array-like of shape (n_samples, 2, \\*n_points), default="both"
-        States at t = 0. The random ones have the distribution of the code that made The Well.
+        States at t = 0. The random states have the distribution of the code that generated The Well.
 
-        - "gaussians": B is a sum of 10 to 100 bumps a exp(-s r²) at random places, a ~ U(1, 3), s ~ U(150, 300); A is
-          minus such a sum of other bumps. Both are scaled to the range from 0 to 1.
+        - "gaussians": B is a sum of 10 to 100 bumps a exp(-s r²) at random positions, a ~ U(1, 3), s ~ U(150, 300); A
+          is minus an independent sum of bumps. Both are scaled to the range from 0 to 1.
         - "fourier": the trigonometric interpolants of independent uniform random values on a grid of 32 x 32, around
           the steady state (1, 0): from U(3/4, 5/4) and U(-1/4, 1/4). Where steady states with B > 0 exist ("bubbles"),
           around the one of the largest B, with an amplitude of 9/40 of its distance to 0 or 1.
-        - "both": the samples of each pattern take turns.
-        - an array: these A and B; `n_samples` and `n_points` are then taken from it.
+        - "both": the samples of each pattern alternate between the two.
+        - an array: given A and B, which determine `n_samples` and `n_points`.
     states : increasing sequence of ints, default=(0, 1000)
-        States to return; state j is at t = 10 j seconds. Two of them, unless ``return_trajectories=True``.
+        States to return; state j is at t = 10 j seconds. Two states, unless ``return_trajectories=True``.
     diffusivities : tuple (d_A, d_B), default=(2e-5, 1e-5)
         Diffusion coefficients, positive.
     dt : float, default=1.0
         Time step in seconds; must divide the 10 s between two states.
     parameter_channels : bool, default=True
-        Whether the constants f and k follow A and B as two more channels of X, or of every state of a trajectory.
+        Whether the constants f and k are appended to A and B as channels of X, or of every state of a trajectory.
     return_trajectories : bool, default=False
         Whether to return all `states` in one array, with their times.
     dtype : {"float64", "float32"}, default="float64"
@@ -106,13 +106,13 @@ def make_gray_scott(
         Determines the initial states. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of threads that solve batches of samples on a CPU, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     device : str, default="auto"
-        Torch device; "auto" is CUDA where there is a GPU, else the CPU. Data of different devices differ by rounding.
+        Torch device; "auto" is CUDA if there is a GPU, otherwise the CPU. Data on different devices differ by rounding.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
+        Folder in which the data are stored, as in :func:`make_poisson`. Requires an int as `random_state`.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def make_gray_scott(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the data do not fit into the memory or the disk of this machine.
+        If a parameter is out of range, or the data do not fit into the memory or the disk of this machine.
     RuntimeError
         If a simulation becomes infinite or NaN.
 
@@ -136,12 +136,12 @@ def make_gray_scott(
 
     Notes
     -----
-    B dies out early in most samples of "gliders" that start from Fourier series; we have seen no other kind do so.
-    Fourier series start with negative concentrations at places, as those of the code of The Well do.
+    In most samples of "gliders" that start from Fourier series, B vanishes early; this has not been observed for other
+    combinations. Initial states from Fourier series contain some negative concentrations, as in the code of The Well.
 
-    The default grid is that of the paper, and not a fine one for these patterns: the highest Fourier coefficients of
-    their B are far from negligible. Nothing is dealiased; the code of The Well sets coefficients to zero of which both
-    wavenumbers are above a third of the number of points.
+    The default grid is that of the paper, which is coarse for these patterns: the highest Fourier coefficients of B are
+    far from negligible. There is no dealiasing; the code of The Well sets coefficients to zero if both wavenumbers
+    exceed a third of the number of points.
 
     References
     ----------
@@ -170,7 +170,7 @@ def make_gray_scott(
     states = as_plain(states, "states")
     first, last = (2 + 2 * parameter_channels, *request.n_points), (2, *request.n_points)
     shapes = {"U": (len(states), *first)} if return_trajectories else {"X": first, "Y": last}
-    # The states in the middle of a time step are as many, of two substances each.
+    # The intermediate states of a time step require as much memory, for two substances each.
     working = len(states) + 12 * prod(request.n_points)
     in_time = {"len(states)": len(states)} if return_trajectories else {}
     n_bytes = request.check_size(shapes, dtype, working=working, **in_time)
@@ -191,11 +191,11 @@ def make_gray_scott(
 
 @dataclass(frozen=True)
 class Reactions:
-    """All that determines the simulations of a request, the recipe; parameters of `make_gray_scott`, and two more."""
+    """The recipe of the simulations of a request: parameters of `make_gray_scott`, and two more."""
 
     rates: np.ndarray  # pairs (f, k), one per sample
     initial: Any
-    families: int  # how many samples come before the next family of initial states
+    families: int  # number of samples before the next family of initial states
     states: np.ndarray
     diffusivities: tuple[float, ...]
     dt: float
@@ -240,7 +240,7 @@ def _check_states(states, return_trajectories):
     if len(stored) == 0 or stored.min() < 0 or np.any(np.diff(stored) <= 0):
         raise ValueError(f"states={states!r} must be increasing integers from 0 on, such as (0, 1000).")
     if len(stored) != 2 and not return_trajectories:
-        raise ValueError(f"states={states!r} must be two for pairs; return_trajectories=True takes any number of them.")
+        raise ValueError(f"states={states!r} must be two for pairs; return_trajectories=True accepts any number.")
     return stored
 
 
@@ -259,13 +259,13 @@ def _check_pattern(pattern):
         ):
             raise ValueError(
                 f"pattern={pair!r} is unknown; use 'all', one of {', '.join(map(repr, GRAY_SCOTT_PATTERNS))}, a pair "
-                f"(f, k) of rates that are not negative, or a list of those."
+                f"(f, k) of non-negative rates, or a list of these."
             )
     return [tuple(map(float, pair)) for pair in pairs]
 
 
 def _random_states(n_points, rates, kinds, rng):
-    """Initial states, one seed per sample, so that none depends on the others."""
+    """Initial states, with one seed per sample, so that they do not depend on each other."""
     axes = [-1 + 2 * np.arange(n) / n for n in n_points]
     # Trigonometric interpolation from the coarse grid, as a sum over its points.
     waves = np.pi * np.arange(_N_SERIES // 2 + 1)
@@ -316,7 +316,7 @@ def _reaction(n_points, rates, stepper):
 
     def reaction(u, out):
         A, B = torch.fft.irfft2(u, s=n_points).unbind(1)
-        # Both substances need the transform of A B² and no other.
+        # Both substances require the transform of A B² only.
         consumed = torch.view_as_real(torch.fft.rfft2(B.square_().mul_(A)))
         out = torch.view_as_real(out)
         torch.mul(torch.view_as_real(u), decay, out=out)

@@ -42,14 +42,14 @@ def make_helmholtz(
     """Generate right-hand sides and solutions of the Helmholtz equation on an interval, a square or a cube.
 
     The equation is -Laplace(u) - wavenumber² u = f on the unit box: an indefinite operator with oscillating solutions.
-    With the defaults, the data are those of the paper's experiment (Appendix F.4), drawn by our own random numbers.
+    With the defaults, the data have the distribution of the paper's experiment (Appendix F.4).
 
     Parameters
     ----------
     n_samples : int, default=100
         Number of pairs (f, u).
     n_points : int or tuple of ints, default=(64, 64)
-        Number of grid points that are returned, one per axis; an int stands for one axis.
+        Number of grid points that are returned, per axis; an int means one axis.
     wavenumber : float, default=70.0
         Wavenumber. Near the square root of an eigenvalue of -Laplace, one mode dominates all solutions.
     boundary : {"dirichlet", "neumann", "periodic"}, default="periodic"
@@ -68,13 +68,13 @@ def make_helmholtz(
         Determines the random forcings. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     device : str, default="auto"
         Torch device to solve on, in three dimensions, as in :func:`make_poisson`.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
+        Folder in which the data are stored, as in :func:`make_poisson`. Requires an int as `random_state`.
 
     Returns
     -------
@@ -86,12 +86,12 @@ def make_helmholtz(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the modes cannot be represented on the grid, the data do not fit into the
-        memory or the disk of this machine, or the wavenumber is resonant, so that f does not determine u.
+        If a parameter is out of range, the modes cannot be represented on the grid, the data do not fit into the memory
+        or the disk of this machine, or the wavenumber is resonant, so that f does not determine u.
 
     See Also
     --------
-    make_poisson : The same without the zeroth-order term.
+    make_poisson : The equation without the zeroth-order term.
 
     References
     ----------

@@ -17,10 +17,10 @@ from ._checks import check_fields
 from ._generation import GENERATION_CONSTRAINTS, Plan, Request
 from ._sparse import NotConverged, check_positive, evaluated, factorised_solver
 
-# Waves that a smooth random field is a sum of.
+# Number of waves in a smooth random field.
 _WAVES = 200
 
-# Values of a batch, and numbers in memory for each triangle, as measured: quadrature, matrices and their factors.
+# Count of values in a batch, and of numbers in memory per triangle, as measured (quadrature, matrices and factors).
 _BATCH = 2**20
 _PER_TRIANGLE = 500
 
@@ -60,48 +60,48 @@ def make_elliptic_mesh(
 ) -> tuple:
     """Generate right-hand sides and solutions of a linear elliptic equation on a mesh of triangles.
 
-    The equation is -div(a grad u) + b . grad u + c u = f with u = 0 on the boundary, solved by finite elements, which
-    are linear on every triangle (P1): M f = A u at the nodes off the boundary, with a stiffness matrix A and a mass
-    matrix M. It needs scikit-fem, ``pip install "sklearn-hss[fem]"``.
+    The equation is -div(a grad u) + b . grad u + c u = f with u = 0 on the boundary, solved by finite elements that are
+    linear on every triangle (P1): M f = A u at the interior nodes, with a stiffness matrix A and a mass matrix M. This
+    requires scikit-fem, ``pip install "sklearn-hss[fem]"``.
 
     Parameters
     ----------
     n_samples : int, default=100
         Number of pairs (f, u).
     mesh : skfem.MeshTri, default=None
-        The triangles. By default, an L-shape with bent sides, of 8 nodes before the `refinement`.
+        The mesh. By default, an L-shape with bent sides, with 8 nodes before the `refinement`.
     diffusivity : float or callable, default=1.0
         The positive function a(x): a number, or a callable, which takes two arrays of coordinates and returns a there.
     velocity : sequence of two floats or callables, default=None
-        The function b(x). None stands for zero.
+        The function b(x). None means zero.
     reaction : float or callable, default=0.0
         The function c(x), which may be negative.
     mass : {"consistent", "lumped"}, default="consistent"
-        Mass matrix: that of the elements, or the diagonal one of its row sums.
+        Mass matrix: that of the elements, or the diagonal matrix of its row sums.
     forcing : {"grf", "gaussian"} or array-like of shape (n_samples, n_nodes), default="grf"
-        Values of f at the nodes; between them it is linear.
+        Values of f at the nodes, between which f is linear.
 
-        - "grf": smooth random fields, sums of 200 plane waves whose covariance is exp(-\\|d\\|² / (2 l²)), with the
-          distance d of two points, and l the `length_scale` times the longer side of the mesh; zero at the boundary.
+        - "grf": smooth random fields, sums of 200 plane waves with covariance exp(-\\|d\\|² / (2 l²)), where d is the
+          distance of two points, and l the `length_scale` times the longer side of the mesh; zero at the boundary.
         - "gaussian": independent standard normal values at the nodes, zero at the boundary.
-        - an array: these values; `n_samples` is then taken from it.
+        - an array: given values, which determine `n_samples`.
     length_scale : float, default=0.1
         Correlation length of the "grf" forcing, as a fraction of the longer side of the box around the mesh.
     refinement : int, default=None
-        Number of times that every triangle is divided into four. By default 4 for the default mesh, which then has 833
-        nodes, 705 of them off the boundary, and 0 for a given one.
+        Number of times that every triangle is divided into four. The default is 4 for the default mesh, which then has
+        833 nodes, 705 of them in the interior, and 0 for a given mesh.
     return_mesh : bool, default=False
         Whether to return the mesh and its adjacency as well.
     random_state : int, RandomState instance or None, default=None
         Determines the random forcings. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of threads that solve batches of samples, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`, and coefficients that
-        are no callables.
+        Folder in which the data are stored, as in :func:`make_poisson`. Requires an int as `random_state`, and
+        coefficients that are not callables.
 
     Returns
     -------
@@ -110,23 +110,23 @@ def make_elliptic_mesh(
     U : ndarray of shape (n_samples, n_nodes)
         Solutions at the nodes.
     mesh : skfem.MeshTri
-        The mesh, refined; the coordinates of the nodes are the rows of ``mesh.p.T``, and ``mesh.boundary_nodes()`` are
-        those where u = 0. Only if `return_mesh`.
+        The refined mesh; the coordinates of the nodes are the rows of ``mesh.p.T``, and ``mesh.boundary_nodes()`` are
+        the nodes with u = 0. Only if `return_mesh`.
     adjacency : sparse array of bool (n_nodes, n_nodes)
-        True where two nodes, or a node and itself, belong to one triangle. Only if `return_mesh`.
+        True where two nodes, or a node and itself, belong to a common triangle. Only if `return_mesh`.
 
     Raises
     ------
     ImportError
         If scikit-fem is not installed.
     ValueError
-        If a parameter is out of its range, the mesh is none of triangles or has no node off its boundary, f does not
-        determine u, because minus the reaction is an eigenvalue, or the data do not fit into the memory, or what is
-        left of the disk, of this machine.
+        If a parameter is out of range, the mesh does not consist of triangles or has no interior node, f does not
+        determine u because minus the reaction is an eigenvalue, or the data do not fit into the memory, or the free
+        space of the disk, of this machine.
 
     See Also
     --------
-    make_elliptic : The same on a grid.
+    make_elliptic : The equation on a grid.
 
     Examples
     --------
@@ -150,9 +150,9 @@ def make_elliptic_mesh(
     inner[mesh.boundary_nodes()] = False
     n_alone = n_nodes - len(np.unique(mesh.t))
     if n_alone:
-        raise ValueError(f"mesh has {n_alone} nodes that belong to no triangle; take them out.")
+        raise ValueError(f"mesh has {n_alone} nodes that belong to no triangle; remove them.")
     if not inner.any():
-        raise ValueError("mesh has no node off its boundary, where u = 0; refine it, say by refinement=2.")
+        raise ValueError("mesh has no interior node, so that u = 0; refine it, for example by refinement=2.")
     request = Request("make_elliptic_mesh", n_samples, None, random_state, n_jobs, verbose, data_home)
     if not isinstance(forcing, str):
         forcing = given = check_fields(forcing, "forcing", ("n_samples", n_nodes))
@@ -194,7 +194,7 @@ def make_elliptic_mesh(
 
 
 class _Coefficients:
-    """Coefficients of the equation as floats and callables; ValueError where they are none."""
+    """Validated coefficients of the equation, as floats and callables."""
 
     def __init__(self, diffusivity, velocity, reaction):
         if velocity is not None and len(velocity) != 2:
@@ -226,7 +226,7 @@ class _Coefficients:
     def solver(self, A, inner):
         """Solver of A u = f at the inner nodes, u = 0 at the others."""
         definite = self.velocity is None and not callable(self.reaction) and self.reaction >= 0
-        # With neighbours close to each other, the factorisation finds its own ordering many times faster.
+        # With neighbours close to each other, the factorisation determines its own ordering many times faster.
         order = reverse_cuthill_mckee(sp.csr_matrix(A), symmetric_mode=True)
         try:
             solve = factorised_solver(A[order][:, order], inner[order], definite=definite)
@@ -275,7 +275,7 @@ def _sampler(forcing, length_scale, points, n_samples, rng):
 
 
 def bent_l_shape(refinement):
-    """An L-shape with bent sides, from eight nodes by so many divisions of every triangle."""
+    """An L-shape with bent sides and eight nodes, whose triangles are divided `refinement` times."""
     skfem = _import_skfem()
     mesh = skfem.MeshTri.init_lshaped().refined(refinement)
     x, y = mesh.p

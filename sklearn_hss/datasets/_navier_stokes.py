@@ -50,15 +50,15 @@ def make_navier_stokes(
     verbose: int = 1,
     data_home: str | os.PathLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generate vorticities of an incompressible flow on the unit torus, at the beginning and later.
+    """Generate initial and later vorticities of an incompressible flow on the unit torus.
 
     The equation is w_t + v.grad(w) = viscosity Laplace(w) + q with div(v) = 0 and w = curl(v), on [0, 1)² with periodic
     boundaries. The velocity is v = (psi_y, -psi_x) with -Laplace(psi) = w. With the defaults, the data are those of the
-    paper's experiment, drawn by our own random numbers; swap the two arrays for the inverse problem.
+    paper's experiment, with different random numbers; swap the two arrays for the inverse problem.
 
-    The solver is pseudo-spectral: Fourier modes of wavenumbers k_i below n_i / 3 interact, with no aliasing (2/3 rule);
-    higher ones, which the initial fields hardly contain, only decay. Time steps are those of ETDRK4, with the viscous
-    term exact.
+    The solver is pseudo-spectral: Fourier modes of wavenumbers k_i below n_i / 3 interact, without aliasing (2/3 rule);
+    higher ones, which are negligible in the initial fields, only decay. Time steps are those of ETDRK4, which treats
+    the viscous term exactly.
 
     Parameters
     ----------
@@ -71,19 +71,19 @@ def make_navier_stokes(
     t_final : float, default=1.0
         Time of the last state, in seconds.
     dt : float, default=0.02
-        Time step in seconds; must divide `t_final`, and `store_every` where that applies.
+        Time step in seconds; must divide `t_final`, and `store_every` for trajectories.
     store_every : float, default=0.1
-        Time between the states of a trajectory, in seconds; must divide `t_final`. Pairs do not have it.
+        Time between the states of a trajectory, in seconds; must divide `t_final`. It does not apply to pairs.
     initial : "grf" or array-like of shape (n_samples, \\*n_points), default="grf"
-        Vorticity at the beginning.
+        Initial vorticity.
 
-        - "grf": Gaussian random fields of mean zero with the covariance operator 7^1.5 (-Laplace + 49)^-2.5. Their
-          Fourier coefficients of a given `random_state` are the same on all grids that carry them.
-        - an array: these fields; `n_samples` and `n_points` are then taken from it. Their mean is no vorticity of a
-          periodic flow; it stays and moves nothing.
+        - "grf": Gaussian random fields of mean zero with the covariance operator 7^1.5 (-Laplace + 49)^-2.5. For a
+          given `random_state`, their Fourier coefficients are the same on all grids that resolve them.
+        - an array: given fields, which determine `n_samples` and `n_points`. Their mean, which a vorticity of a
+          periodic flow does not have, is constant in time and does not affect the flow.
     initial_scale : float, default=1.0
-        Factor on the initial vorticity. ``sqrt(2) * 7**0.75`` makes "grf" the distribution of the widely used code of
-        the Fourier neural operator (Li et al.), whose fields are that much larger than their covariance in the text.
+        Factor of the initial vorticity. With ``sqrt(2) * 7**0.75``, "grf" has the distribution of the widely used code
+        of the Fourier neural operator (Li et al.), whose fields are larger by this factor than stated in their text.
     forcing : "paper", array-like of shape n_points, or None, default="paper"
         The term q, constant in time: 0.1 (sin(2 pi (x_1 + x_2)) + cos(2 pi (x_1 + x_2))), an array of values, or none.
     return_trajectories : bool, default=False
@@ -94,18 +94,18 @@ def make_navier_stokes(
         Determines the initial fields. Pass an int for reproducible output.
     n_jobs : int, default=None
         Number of threads that solve batches of samples on a CPU, -1 for all cores; None is 1 unless in a
-        :func:`joblib.parallel_config` context. The data are the same, bit for bit, whatever it is.
+        :func:`joblib.parallel_config` context. The data do not depend on it, bit for bit.
     device : str, default="auto"
-        Torch device; "auto" is CUDA where there is a GPU, else the CPU. Data of different devices differ by rounding.
+        Torch device; "auto" is CUDA if there is a GPU, otherwise the CPU. Data on different devices differ by rounding.
     verbose : int, default=1
-        Whether to show a progress bar for what takes longer than two seconds.
+        Whether to show a progress bar if the generation takes longer than two seconds.
     data_home : str or path, default=None
-        Folder to keep the data in, as in :func:`make_poisson`. Needs an int as `random_state`.
+        Folder in which the data are stored, as in :func:`make_poisson`. Requires an int as `random_state`.
 
     Returns
     -------
     W_0 : ndarray of shape (n_samples, \\*n_points)
-        Vorticities at the beginning, in 1/s. With ``return_trajectories=True``, the times instead, an ndarray of shape
+        Initial vorticities, in 1/s. With ``return_trajectories=True``, the times instead, an ndarray of shape
         (n_times,), in seconds.
     W_T : ndarray of shape (n_samples, \\*n_points)
         Vorticities at `t_final`. With ``return_trajectories=True``, those at all times, (n_samples, n_times,
@@ -114,7 +114,7 @@ def make_navier_stokes(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the data do not fit into the memory or the disk of this machine.
+        If a parameter is out of range, or the data do not fit into the memory or the disk of this machine.
     RuntimeError
         If a simulation becomes infinite or NaN.
 
@@ -157,7 +157,7 @@ def make_navier_stokes(
         n_stored, stride = 1, count_steps("dt", dt, t_final, f"t_final={t_final:g}")
         shapes = {"W_0": n_points, "W_T": n_points}
     in_time = {"t_final": t_final, "store_every": store_every} if return_trajectories else {}
-    # The states in the middle of a time step are as many.
+    # The intermediate states of a time step require as much memory.
     n_bytes = request.check_size(shapes, dtype, working=n_stored + 6 * prod(n_points), **in_time)
     steps = stride * np.arange(n_stored + 1)
     q = _check_forcing(forcing, n_points)
@@ -168,7 +168,7 @@ def make_navier_stokes(
 
 
 def _check_forcing(forcing, n_points):
-    """The values of q."""
+    """Validate the forcing and return the values of q."""
     if forcing is None:
         return np.zeros(n_points)
     if not isinstance(forcing, str):
@@ -179,7 +179,7 @@ def _check_forcing(forcing, n_points):
 
 @dataclass(frozen=True)
 class Flow:
-    """All that determines the simulations of a request, the recipe; parameters of `make_navier_stokes`, and `steps`."""
+    """The recipe of the simulations of a request: parameters of `make_navier_stokes`, and `steps`."""
 
     viscosity: float
     dt: float
@@ -218,8 +218,8 @@ class Flow:
 def _advection(n_points, q, stepper):
     """The nonlinear term -v.grad(w) + q on the coefficients of w.
 
-    It is (d_1² - d_2²)(v_1 v_2) + d_1 d_2 (v_2² - v_1²), up to sign: four transforms instead of the five of v.grad(w),
-    to which it is equal as nothing is aliased.
+    It is (d_1² - d_2²)(v_1 v_2) + d_1 d_2 (v_2² - v_1²), up to sign, which requires four transforms instead of the five
+    of v.grad(w). The two are equal in the absence of aliasing.
     """
     import torch
 

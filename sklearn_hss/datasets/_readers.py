@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import validate_params
 from .._parameters import Count
 from ._checks import as_integer
 
-# Bytes that are read at a time.
+# Number of bytes that are read at a time.
 _BLOCK = 2**26
 
 _COMMON_CONSTRAINTS: dict[str, list] = {
@@ -42,39 +42,40 @@ def load_the_well(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read pairs of states, or trajectories, from files of The Well.
 
-    The Well is a collection of simulations in HDF5 files of one layout. For its ``gray_scott_reaction_diffusion``, the
-    channels of the first state are the concentrations A and B and the parameters F and k, those of the second A and B.
-    Only what is asked for is read. Needs h5py: ``pip install "sklearn-hss[io]"``.
+    The Well is a collection of simulations in HDF5 files with a common layout. For its
+    ``gray_scott_reaction_diffusion``, the channels of the first state are the concentrations A and B and the parameters
+    F and k, those of the second are A and B. Only the requested data are read. Requires h5py: ``pip install
+    "sklearn-hss[io]"``.
 
     Parameters
     ----------
     path : str, path or list of them
-        Files, and folders of which all ``*.hdf5`` and ``*.h5`` are taken, those of their folders too, in sorted order.
-        Give ``.../data/train`` rather than ``.../data``, which holds the test set as well.
+        Files, and folders whose ``*.hdf5`` and ``*.h5`` files, including those in subfolders, are read in sorted order.
+        Use ``.../data/train`` rather than ``.../data``, which also contains the test set.
     states : tuple of ints or slice, default=(0, -1)
-        Numbers of the two states; negative ones count from the end. For trajectories, any number of them, or a slice:
-        ``slice(None)`` stands for all, ``slice(None, None, 10)`` for every tenth.
+        Indices of the two states; negative ones count from the end. For trajectories, any number of indices, or a
+        slice: ``slice(None)`` selects all states, ``slice(None, None, 10)`` every tenth.
     fields : list of str, default=None
-        Names of the fields; by default all, scalar fields before vector fields and tensor fields. Every component of a
-        vector or tensor is a channel.
+        Names of the fields. The default is all fields, scalar fields before vector fields and tensor fields. Every
+        component of a vector or tensor is a channel.
     parameter_channels : bool or list of str, default=True
         Whether the parameters of the equation (the ``scalars`` of the file) are appended as constant channels, or the
-        names of those that are. Parameters that vary in time are taken at the time of the state.
+        names of the parameters to append. Parameters that vary in time are evaluated at the time of the state.
     n_samples : int, default=None
-        Number of trajectories, the first ones in the order of the files; by default all.
+        Number of trajectories, the first ones in the order of the files. The default is all.
     return_trajectories : bool, default=False
         Whether to return trajectories instead of pairs.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_inputs, \\*n_points)
-        First states: the fields, those that are constant in time too, and the parameters.
+        First states: the fields, including those that are constant in time, and the parameters.
     Y : ndarray of shape (n_samples, n_outputs, \\*n_points)
         Second states: the fields that vary in time.
     times : ndarray of shape (n_states,) or (n_samples, n_states)
-        Only if `return_trajectories`, in place of X: times of the states, one row per sample where they differ.
+        Only if `return_trajectories`, instead of X: times of the states, with one row per sample if they differ.
     U : ndarray of shape (n_samples, n_states, n_inputs, \\*n_points)
-        Only if `return_trajectories`, in place of Y: the channels of X at all states.
+        Only if `return_trajectories`, instead of Y: the channels of X at all states.
 
     Raises
     ------
@@ -83,8 +84,8 @@ def load_the_well(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If a file is damaged or does not have the layout of The Well, files do not fit together, or lack what is asked
-        for, or if what is read holds values that stand for missing data, or is packed.
+        If a file is damaged or does not have the layout of The Well, if files are inconsistent or do not contain the
+        requested data, or if the data contain missing values or are packed.
 
     See Also
     --------
@@ -92,14 +93,12 @@ def load_the_well(
 
     Notes
     -----
-    Values that stand for missing data are those that the attributes ``_FillValue`` and ``missing_value`` of an array
-    name, and HDF5's own fill value, unless it is zero: parts of such an array that nobody has written are zeros in HDF5
-    too, and are read as such.
+    Missing values are those specified by the attributes ``_FillValue`` and ``missing_value`` of an array, and HDF5's
+    own fill value unless that is zero: parts of an array that were never written are then read as zeros.
 
-    The arrays have the precision of the files, which is single. HDF5 can be memory-mapped only where an array lies in
-    one piece and uncompressed in its file. So the results are read-only memory maps where they are a part of one such
-    array, and arrays in memory otherwise: one file, one scalar field, no parameter channels, increasing states at equal
-    distances.
+    The arrays have the precision of the files, which is single. HDF5 can be memory-mapped only if an array is
+    contiguous and uncompressed in its file. The results are read-only memory maps if they are a part of one such array
+    (one file, one scalar field, no parameter channels, equidistant increasing states), and arrays in memory otherwise.
 
     References
     ----------
@@ -107,7 +106,7 @@ def load_the_well(
 
     Examples
     --------
-    A file of the same layout, with two trajectories of three states on a grid of 4 x 4 points:
+    A file with this layout, with two trajectories of three states on a grid of 4 x 4 points:
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -132,7 +131,7 @@ def load_the_well(
     h5py = _import_h5py("load_the_well")
     for parameter, names in (("fields", fields), ("parameter_channels", parameter_channels)):
         if isinstance(names, list | tuple) and any(name in names[:i] for i, name in enumerate(names)):
-            raise ValueError(f"{parameter}={names!r} must name each of them once.")
+            raise ValueError(f"{parameter}={names!r} must not contain duplicates.")
     files: list[_WellFile] = []
     n_stored = 0
     for file_path in _find_files(path, (".hdf5", ".h5")):
@@ -148,7 +147,7 @@ def load_the_well(
             break
     _check_n_samples(n_samples, n_stored, path)
     if len({len(file.states) for file in files}) > 1:
-        raise ValueError(f"states={states!r} are of different number in the files of {path}.")
+        raise ValueError(f"states={states!r} selects different numbers of states in the files of {path}.")
 
     first = files[0]
     outputs = [field.time_varying for field in first.fields.values()]
@@ -193,11 +192,11 @@ def load_diffusionpde(
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """Read pairs of states, or trajectories, from the Navier-Stokes data of DiffusionPDE.
 
-    Three kinds of files are read, told apart by their contents:
+    Three kinds of files, which are distinguished by their contents, are supported:
 
     - ``.mat`` of the unbounded flow, as SciPy writes it: vorticities ``a`` of shape [N, X, Y] at t = 0 and ``u`` of
       shape [N, X, Y, T] at the times ``t``. State 0 is ``a``, the others are those of ``u``.
-    - ``.mat``, ``.h5`` and ``.hdf5`` in HDF5, with the same names or ``w0`` and ``w``. Needs h5py: ``pip install
+    - ``.mat``, ``.h5`` and ``.hdf5`` in HDF5, with the same names or ``w0`` and ``w``. Requires h5py: ``pip install
       "sklearn-hss[io]"``.
     - ``.npy`` of the bounded flow, one array of shape [N, X, Y, T]. The states of the paper are ``states=(4, 8)``.
 
@@ -206,12 +205,12 @@ def load_diffusionpde(
     Parameters
     ----------
     path : str, path or list of them
-        Files, and folders of which all files of these kinds are taken, those of their folders too, in sorted order.
+        Files, and folders whose files of these kinds, including those in subfolders, are read in sorted order.
     states : tuple of ints or slice, default=(0, -1)
-        Numbers of the two states; negative ones count from the end. For trajectories, any number of them, or a slice:
-        ``slice(None)`` stands for all.
+        Indices of the two states; negative ones count from the end. For trajectories, any number of indices, or a
+        slice: ``slice(None)`` selects all states.
     n_samples : int, default=None
-        Number of samples, the first ones in the order of the files; by default all.
+        Number of samples, the first ones in the order of the files. The default is all.
     return_trajectories : bool, default=False
         Whether to return trajectories instead of pairs.
 
@@ -220,12 +219,12 @@ def load_diffusionpde(
     F : ndarray of shape (n_samples, X, Y)
         First states. Read-only memory map if they come from one ``.npy``.
     U : ndarray of shape (n_samples, X, Y)
-        Second states, likewise.
+        Second states, which are also memory maps in this case.
     times : ndarray of shape (n_states,) or None
-        Only if `return_trajectories`, in place of F: times of the states, None where the files do not tell.
+        Only if `return_trajectories`, instead of F: times of the states, None if the files do not contain them.
     W : ndarray of shape (n_samples, n_states, X, Y)
-        Only if `return_trajectories`, in place of U. Read-only memory map if it comes from one ``.npy`` and the states
-        are at equal distances.
+        Only if `return_trajectories`, instead of U: trajectories. Read-only memory map if they come from one ``.npy``
+        and the states are equidistant.
 
     Raises
     ------
@@ -234,8 +233,8 @@ def load_diffusionpde(
     FileNotFoundError
         If a path does not exist.
     ValueError
-        If a file is damaged or not of one of these kinds, files do not fit together, or lack what is asked for, or if
-        what is read holds values that stand for missing data, or is packed.
+        If a file is damaged or not of one of these kinds, if files are inconsistent or do not contain the requested
+        data, or if the data contain missing values or are packed.
 
     See Also
     --------
@@ -243,7 +242,7 @@ def load_diffusionpde(
 
     Notes
     -----
-    Values that stand for missing data in HDF5 are those of :func:`load_the_well`.
+    Missing values in HDF5 are defined as in :func:`load_the_well`.
 
     References
     ----------
@@ -297,7 +296,7 @@ def _import_h5py(caller):
 
 @contextmanager
 def _reading(path, kind, errors=Exception):
-    """Give the path to errors of libraries, which are of many kinds, by what the bytes happen to mean."""
+    """Add the path to errors of libraries, which may have any type for damaged files."""
     try:
         yield
     except (MemoryError, PermissionError):
@@ -308,13 +307,13 @@ def _reading(path, kind, errors=Exception):
 
 @contextmanager
 def _open_hdf5(h5py, path):
-    # What is read later can be damaged too, and h5py has these errors for it. Our own ones pass.
+    # Data that are read later may be damaged as well, for which h5py raises these errors. Other errors pass unchanged.
     with _reading(path, "an HDF5 file", (OSError, KeyError, RuntimeError)), h5py.File(path, "r") as file:
         yield file
 
 
 def _numbers(where, item):
-    """Return `item` if it is an array of real numbers; in HDF5 it may be a group, without a shape, or not there."""
+    """Return `item` if it is an array of real numbers; in HDF5 it may be a group, have no shape, or be missing."""
     if getattr(item, "shape", None) is None or item.dtype.kind not in "biuf":
         kind = f"of type {item.dtype}" if hasattr(item, "dtype") else "missing" if item is None else "a group"
         raise ValueError(f"{where} is {kind}; expected is an array of real numbers.")
@@ -328,21 +327,21 @@ def _numbers(where, item):
 
 
 def _fill_values(dataset):
-    """Numbers that stand for missing data: those that netCDF declares, and HDF5's own where it is not zero."""
+    """Values that represent missing data: those declared as in netCDF, and HDF5's own fill value if it is not zero."""
     declared = [dataset.attrs.get("_FillValue"), dataset.attrs.get("missing_value"), dataset.fillvalue or None]
     values = [value for each in declared if each is not None for value in np.ravel(each)]
     return [value for value in values if value.dtype.kind in "biuf" and not np.isnan(value)]
 
 
 def _present(dataset, key):
-    """The values of a part of an array in HDF5, none of which may be missing. NaN speaks for itself."""
+    """The values of a part of an array in HDF5, none of which may be missing. NaN is checked elsewhere."""
     values = dataset[key]
     for fill in _fill_values(dataset):
         n_missing = np.count_nonzero(values == fill)
         if n_missing:
             raise ValueError(
-                f"{dataset.name!r} of {dataset.file.filename} holds {n_missing} times its fill value {fill:g}, which "
-                "stands for missing data; write data there, or leave these samples out."
+                f"{dataset.name!r} of {dataset.file.filename} contains {n_missing} times its fill value {fill:g}, "
+                "which represents missing data; write data there, or exclude these samples."
             )
     return values
 
@@ -381,12 +380,12 @@ def _pick_states(states, n_states, path, any_number):
         picked = [] if isinstance(states, slice) else [index(state) for state in states if _is_integer(state)]
         if not picked or len(picked) != len(states) or (len(picked) != 2 and not any_number):
             raise ValueError(
-                f"states={states!r} must be a pair of integers (first, second); only trajectories take another number "
-                f"of them, or a slice."
+                f"states={states!r} must be a pair of integers (first, second); only trajectories accept another "
+                f"number of them, or a slice."
             )
     for state in picked:
         if not -n_states <= state < n_states:
-            raise ValueError(f"state {state} was asked for, but {path} has {n_states} states, 0 to {n_states - 1}.")
+            raise ValueError(f"state {state} was requested, but {path} has {n_states} states, 0 to {n_states - 1}.")
     if not picked:
         raise ValueError(f"states={states!r} selects none of the {n_states} states of {path}.")
     return [state % n_states for state in picked]
@@ -394,11 +393,11 @@ def _pick_states(states, n_states, path, any_number):
 
 def _check_n_samples(n_samples, n_stored, path):
     if n_samples is not None and n_stored < n_samples:
-        raise ValueError(f"n_samples={n_samples} were asked for, but {path} holds {n_stored}.")
+        raise ValueError(f"n_samples={n_samples} were requested, but {path} contains {n_stored}.")
 
 
 def _runs(states):
-    """Pairs of slices (of the stored states, of the returned ones), a single one for states at equal distances."""
+    """Pairs of slices (of the stored states, of the returned ones), a single pair for equidistant states."""
     steps = set(np.diff(states))
     if not steps or (len(steps) == 1 and min(steps) > 0):
         step = int(min(steps, default=1))
@@ -408,7 +407,7 @@ def _runs(states):
 
 @dataclass(frozen=True)
 class _WellField:
-    """Where a field is, and along which of its axes (samples, time, \\*space, \\*components) it is stored."""
+    """Location of a field, and the axes (samples, time, \\*space, \\*components) along which it is stored."""
 
     key: str
     dtype: np.dtype
@@ -501,7 +500,7 @@ def _listed(names):
 
 
 def _names(group, attribute, default=None):
-    # The attribute has the order; not all files of The Well need to have been written with it.
+    # The attribute determines the order, but may be absent from some files.
     names = group.attrs.get(attribute, list(group) if default is None else default)
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(names)]
 
@@ -518,7 +517,7 @@ def _describe_field(path, dataset, key, shape, axes):
     dim_varying = tuple(map(bool, attributes.get("dim_varying", [True] * len(axes))))
     leading = [n for n, varies in zip(shape, (sample_varying, time_varying), strict=True) if varies]
     varying = [len(x) for x, varies in zip(axes.values(), dim_varying, strict=True) if varies]
-    # Axes along which a field is constant are left out, or kept with length one.
+    # Axes along which a field is constant are omitted, or have length one.
     kept = [len(x) if varies else 1 for x, varies in zip(axes.values(), dim_varying, strict=True)]
     for spatial in (kept, varying):
         expected = (*leading, *spatial)
@@ -564,7 +563,7 @@ def _check_fit(files, file):
 
 
 def _map(h5py, files):
-    """Memory map of shape (n_samples, n_steps, \\*grid), or None where the result is not a part of one array."""
+    """Memory map of shape (n_samples, n_steps, \\*grid), or None if the result is not a part of one array."""
     file = files[0]
     if len(files) > 1 or len(file.fields) > 1 or file.parameters or len(_runs(file.states)) > 1:
         return None
@@ -599,8 +598,8 @@ def _read(source, fields, states, out):
 
 
 def _blocks(dataset, target):
-    # HDF5 scatters into an array of channels very slowly, so blocks come in between. They do not cut through chunks,
-    # which would be read, and uncompressed, twice.
+    # HDF5 is very slow in scattering to an array of channels, so intermediate blocks are used. They do not split
+    # chunks, which would be read, and uncompressed, twice.
     whole = dataset.chunks[0] if dataset.chunks else 1
     step = max(1, _BLOCK // (whole * target[0].nbytes)) * whole
     return [slice(start, min(start + step, len(target))) for start in range(0, len(target), step)]
@@ -658,7 +657,7 @@ class _Stored(NamedTuple):
 
 
 class _Present:
-    """Array in HDF5 none of whose values may be missing. What MATLAB wrote has its axes in the opposite order."""
+    """Array in HDF5 without missing values. The axes of arrays written by MATLAB are reversed."""
 
     def __init__(self, dataset):
         self.dataset, self.is_reversed = dataset, "MATLAB_class" in dataset.attrs
@@ -671,7 +670,7 @@ class _Present:
 
 
 def _contiguous(array):
-    # A view into an array that is not needed would keep that in memory; a memory map costs none.
+    # A view would keep the whole array in memory; a memory map requires none.
     return array if isinstance(array, np.memmap) else np.ascontiguousarray(array)
 
 
@@ -679,7 +678,7 @@ def _contiguous(array):
 def _open_diffusionpde(path) -> Iterator[_Stored]:
     if path.suffix == ".npy":
         with _reading(path, "a .npy file"):
-            later = np.lib.format.open_memmap(path, mode="r")  # np.load opens files of other kinds too
+            later = np.lib.format.open_memmap(path, mode="r")  # np.load also opens files of other kinds
         _numbers(path, later)
         if later.ndim != 4:
             raise ValueError(f"{path} has an array of shape {later.shape}; expected is [N, X, Y, T].")
@@ -692,14 +691,14 @@ def _open_diffusionpde(path) -> Iterator[_Stored]:
     else:
         with _reading(path, "a file of MATLAB, HDF5 or NumPy (.npy)"):
             known = [name for name, _, _ in scipy.io.whosmat(path)]
-            # Before names are missed: a truncated file ends in the middle of one of these.
+            # Loaded before names are checked, since a truncated file ends within one of these arrays.
             loaded = scipy.io.loadmat(path, variable_names=["t", *chain(*_PAIRS)])
         names = _pick_arrays(path, known)
         yield _checked(path, names, [_numbers(f"{name!r} of {path}", loaded[name]) for name in names])
 
 
 def _is_hdf5(path):
-    # The signature stands at the beginning, or behind a block of 512 bytes (MATLAB's), 1024, ...
+    # The signature is at the beginning, or after a block of 512 bytes (as in MATLAB files), 1024, ...
     with open(path, "rb") as file:
         for offset in (0, 512, 1024, 2048):
             file.seek(offset)

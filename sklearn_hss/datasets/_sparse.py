@@ -1,6 +1,6 @@
-"""Poisson's equation where no fast transform applies: domains that are not boxes, and variable diffusivity.
+"""Poisson's equation without fast transforms: domains that are not boxes, and variable diffusivity.
 
-Each discretisation gives a sparse matrix A over the unknowns, which `factorised_solver` turns into a solver of fields.
+Each discretisation gives a sparse matrix A over the unknowns, which `factorised_solver` converts to a solver of fields.
 """
 
 import numpy as np
@@ -10,15 +10,15 @@ from scipy.sparse.linalg import LinearOperator, cg, onenormest, splu
 from .._containers import as_plain
 from ._box import axis_grid, box_solver
 
-# The disk that is taken out of the square, and the corner of the square that is taken off.
+# Centre of the disk and corner of the square that are removed.
 _CENTRE = 0.5
 _CORNER = 0.5
 
-# Relative residual at which the conjugate gradients stop: what they leave is below the error of the discretisation.
+# Relative residual at which the conjugate gradients stop; the remaining error is below that of the discretisation.
 _TOLERANCE = 1e-12
 _MAX_ITERATIONS = 1000
 
-# Condition of a matrix from which on it is singular to rounding.
+# Condition number above which a matrix is singular to working precision.
 _SINGULAR = 1e14
 
 
@@ -38,9 +38,9 @@ def domain_mask(domain, shape, boundary, hole_radius):
 
 
 def refined_mask(mask, refinement, boundary):
-    """The domain of a mask on a finer grid: between its points, it is where one of those around is inside.
+    """The domain of a mask on a finer grid, which includes points between a point inside and its neighbours.
 
-    So the boundary runs through the points outside that are next to the domain, on every grid.
+    On every grid, the boundary thus passes through the points outside that are next to the domain.
     """
     for axis in range(mask.ndim if refinement > 1 else 0):
         points = np.moveaxis(mask, axis, 0)
@@ -64,7 +64,7 @@ def l_shape_interior(shape):
 def l_shape_solver(shape, order):
     """Solver of -Laplace(u) = f on the unit square without its quarter x, y > 1/2, with u = 0 on the boundary.
 
-    Along every grid line, from boundary to boundary, the scheme is that of `box_solver`: three points, or five for the
+    Along every grid line, from boundary to boundary, the scheme is that of `box_solver`: three points, or five for
     fourth order, with odd reflection at both ends.
 
     Parameters
@@ -75,7 +75,7 @@ def l_shape_solver(shape, order):
     Returns
     -------
     solve : callable
-        Takes f of shape (n_samples, *shape); what is outside the domain or on its boundary does not count.
+        Takes f of shape (n_samples, *shape); values outside the domain or on its boundary are ignored.
     """
     x, y = (axis_grid(n, "dirichlet") for n in shape)
     short, long = (
@@ -92,7 +92,7 @@ def l_shape_solver(shape, order):
 
 
 def _line(n, length, order):
-    """Second derivative along a line of n points, of which the first `length` make up the domain."""
+    """Second derivative along a line of n points, the first `length` of which form the domain."""
     inside = sp.eye_array(length - 1)
     A = 2 * inside - sp.eye_array(length - 1, k=1) - sp.eye_array(length - 1, k=-1)
     if order == 4:
@@ -115,7 +115,7 @@ def diffusion_matrix(shape, boundary, diffusivity, apertures=None):
     Returns
     -------
     sparse array
-        Symmetric. Under Dirichlet conditions, it holds for the points off the boundary.
+        Symmetric matrix. Under Dirichlet conditions, it applies to the interior points.
     """
     A = sp.csr_array((int(np.prod(shape)),) * 2)
     for axis, (n, a) in enumerate(zip(shape, diffusivity, strict=True)):
@@ -137,7 +137,7 @@ def along(matrices, shape):
 
 
 def differences(n, boundary):
-    """Differences between neighbours, (faces, points); those of a Dirichlet problem end at x = 1, where u = 0."""
+    """Differences between neighbours, (faces, points); for a Dirichlet problem, the last is to x = 1, where u = 0."""
     D = sp.eye_array(n, k=1) - sp.eye_array(n)
     if boundary == "periodic":
         D = D + sp.coo_array(([1.0], ([n - 1], [0])), shape=(n, n))
@@ -147,9 +147,9 @@ def differences(n, boundary):
 def face_diffusivity(diffusivity, shape, boundary):
     """Diffusivity at the faces between neighbouring points, for every axis.
 
-    A function is evaluated there. An array holds values at the grid points: a face takes the harmonic mean of the two
-    beside it, which is right for layers of different materials. The face next to the end x = 1 of a Dirichlet problem
-    has one neighbour only.
+    A function is evaluated at the faces. An array contains values at the grid points, and a face has the harmonic mean
+    of the two adjacent ones, which is correct for layers of different materials. The face next to the end x = 1 of a
+    Dirichlet problem has one adjacent point only.
     """
     faces = []
     for axis in range(len(shape)):
@@ -173,13 +173,13 @@ def positions(shape, boundary, between=()):
 
 
 def with_neighbour(points, boundary):
-    """Values along the first axis, with that of the last face's far side; beyond a Dirichlet end it is the last one."""
+    """Values along the first axis, extended beyond the last face; at a Dirichlet end, the last value is repeated."""
     after = {"periodic": points[:1], "dirichlet": points[-1:], "neumann": points[:0]}[boundary]
     return np.concatenate([points, after])
 
 
 def evaluated(function, grid, name):
-    """Values of a coefficient at the points of a grid; ValueError, by its name, where they are no real numbers."""
+    """Values of a coefficient at the points of a grid; ValueError with its name if they are not real numbers."""
     a = np.asarray(as_plain(function(*grid), f"The array that {name} returned"))
     shape = np.broadcast_shapes(*(x.shape for x in grid))
     fits = a.ndim <= len(shape) and all(n in (1, m) for n, m in zip(a.shape[::-1], shape[::-1], strict=False))
@@ -199,7 +199,7 @@ def check_positive(diffusivity):
 
 
 def unknown_points(shape, boundary, mask=None):
-    """Points where u is not given: those of the mask, off the ends of a Dirichlet problem. An ndarray of bool."""
+    """Boolean array of the points where u is unknown: those of the mask, without the ends of a Dirichlet problem."""
     unknown = np.ones(shape, bool) if mask is None else mask.copy()
     if boundary == "dirichlet":
         for axis in range(len(shape)):
@@ -210,10 +210,10 @@ def unknown_points(shape, boundary, mask=None):
 def diffusion_solver(shape, boundary, diffusivity=None, mask=None):
     """Solver of -div(a grad u) = f on the unit box, of second order; see `diffusion_matrix` for the parameters.
 
-    Where there is a mask, u = 0 at the points outside, and f there does not count.
+    If there is a mask, u = 0 at the points outside, where f is ignored.
 
-    In one and two dimensions A is factorised. In three, where that takes too much memory, conjugate gradients are
-    preconditioned by the fast solver of a = 1, so that their number of steps grows with the contrast of a, but not with
+    In one and two dimensions, A is factorised. In three, where this requires too much memory, conjugate gradients are
+    preconditioned by the fast solver for a = 1, so that the number of steps depends on the contrast of a, but not on
     the grid.
     """
     faces = face_diffusivity(np.ones(shape) if diffusivity is None else diffusivity, shape, boundary)
@@ -255,18 +255,18 @@ class NotConverged(RuntimeError):
 def perforated_solver(shape, boundary, hole_radius, diffusivity=None):
     """Solver of -div(a grad u) = f on the unit square without a disk, of second order.
 
-    The normal derivative of u vanishes on the disk; `boundary` holds on the outside. Cells that the circle cuts keep
-    the part of their area and of their faces that is outside, and the fluxes through the faces remain central
-    differences between the middles of the cells, inside the disk or not (Ng, Min & Gibou, J. Comput. Phys. 228, 2009,
-    for the pressure around solids). So A is symmetric, and what flows out of one cell flows into another.
+    The normal derivative of u vanishes on the disk; `boundary` applies to the outer boundary. Cut cells retain the part
+    of their area and of their faces outside the disk, and the fluxes through the faces remain central differences
+    between the centres of the cells, inside the disk or not (Ng, Min & Gibou, J. Comput. Phys. 228, 2009, for the
+    pressure around solids). A is therefore symmetric, and the scheme is conservative.
 
-    In cells whose middle is inside the disk, where data of zeros outside have no f, it is that of the neighbours.
+    In cells whose centre is inside the disk, where f is not given, the values of the neighbours are used.
 
     Returns
     -------
     solve : callable
-        Takes f of shape (n_samples, *shape); values inside the disk do not count. u is zero there. Without a Dirichlet
-        condition, the mean of f is taken off, and u has mean zero, both over the area of the domain.
+        Takes f of shape (n_samples, *shape); values inside the disk are ignored, and u is zero there. Without a
+        Dirichlet condition, the mean of f is subtracted, and u has mean zero, both over the area of the domain.
     """
     axes = [axis_grid(n, boundary) for n in shape]
     apertures, area = cut_cells(axes, boundary, hole_radius)
@@ -294,7 +294,7 @@ def perforated_solver(shape, boundary, hole_radius, diffusivity=None):
 
 
 def cut_cells(axes, boundary, hole_radius):
-    """What the disk leaves of the cells around the grid points.
+    """Parts of the cells around the grid points that are outside the disk.
 
     Returns
     -------
@@ -333,10 +333,10 @@ def factorised_solver(A, unknown, weights=None, left=None, definite=True):
     unknown : ndarray of bool (n,)
         Points where the equation holds; u is zero at the others.
     weights : ndarray (n,), default=None
-        None for a regular A. Otherwise A is one whose kernel is the constants and whose range has sum zero: then u is
-        the solution whose mean with these weights is zero.
+        None for a regular A. Otherwise the kernel of A consists of the constants and its range of the vectors with sum
+        zero, and u is the solution whose mean with these weights is zero.
     left : ndarray (n,), default=None
-        For a singular A whose range does not have sum zero, that on which it is orthogonal: A' left = 0.
+        For a singular A with another range, the vector orthogonal to the range: A' left = 0.
     definite : bool, default=True
         Whether A is symmetric and positive (semi)definite, so that no pivots need to be chosen.
 
@@ -346,7 +346,7 @@ def factorised_solver(A, unknown, weights=None, left=None, definite=True):
         Takes and returns fields of shape (n_samples, *shape).
     """
     points = np.flatnonzero(unknown)
-    # One value of a solution that is determined up to a constant may be chosen.
+    # If the solution is determined up to a constant, one of its values may be prescribed.
     solved = points if weights is None else points[1:]
     try:
         factors = splu(

@@ -1,4 +1,4 @@
-"""What the equations on doubly periodic domains share: checks of their parameters, and batches. Torch comes late."""
+"""Parameter checks and batches of the equations on doubly periodic domains. Torch is imported on demand."""
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
@@ -16,20 +16,20 @@ SPECTRAL_CONSTRAINTS: dict[str, list] = {
     **GENERATION_CONSTRAINTS,
 }
 
-# Grid points that are worked on at a time. On CPUs, larger batches fall out of the cache, and the memory that comes
-# and goes between the transforms is handed back to the system each time.
+# Number of grid points that are processed at a time. On CPUs, larger batches do not fit into the cache, and temporary
+# memory between the transforms is returned to the system each time.
 _BATCH = {"cpu": 3 * 2**14, "other": 2**22}
 
 
 def check_grid(n_points):
-    """`n_points` as a pair of ints."""
+    """Validate `n_points` and return it as a pair of ints."""
     if len(n_points) != 2 or not all(isinstance(n, int | np.integer) and n >= 4 for n in n_points):
         raise ValueError(f"n_points={n_points!r} must be two integers of at least 4, such as (128, 128).")
     return int(n_points[0]), int(n_points[1])
 
 
 def batch_size(n_points, device):
-    """Number of samples to work on at a time."""
+    """Number of samples to process at a time."""
     return max(1, _BATCH.get(device.type, _BATCH["other"]) // (n_points[0] * n_points[1]))
 
 

@@ -1,4 +1,4 @@
-"""The only bridge between scikit-learn's estimators and skorch's training loop."""
+"""Base class of the neural regressors, the only connection between scikit-learn's interface and skorch's training."""
 
 import dis
 import math
@@ -59,38 +59,38 @@ from ._training import OPTIMIZERS, PAPER, Network, Training, document_training, 
 
 __all__ = ["BaseNeuralRegressor", "document_training", "field_arguments"]
 
-# Modules draw their initial weights from torch's global generator, which is seeded and restored around that. Threads
-# must take turns.
+# Modules draw their initial weights from torch's global generator, which is seeded before and restored afterwards, by
+# one thread at a time.
 _INITIALISATION_LOCK = threading.Lock()
-# Threads that share a model find its network on one device, and not half on another.
+# Prevents threads that share a model from using its network while it is being moved to another device.
 _MOVE_LOCK = threading.Lock()
 _AUTO = StrOptions({"auto"})
-# Noise relative to the targets from which on it is reckoned with, and a factor of the shrinkage that it leads to, found
-# by trial: there are fewer directions in which weights matter than weights.
+# Relative noise of the targets above which weights are shrunk, and an empirical factor of the shrinkage: fewer
+# directions matter than there are weights.
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # Numbers in the data above which float32 is faster.
 _MANY_NUMBERS = 10**5
-# Numbers in the fields from which the start of a training is found.
+# Count of numbers in the fields from which the initial weights are determined.
 _START_NUMBERS = 2**23
-# More epochs than anyone waits for, where seconds end the training.
+# Number of epochs, never reached, if a time limit ends the training.
 _FOREVER = 10**12
-# Number of steps that Python may be ahead of a GPU where seconds end the training.
+# Number of steps that Python may be ahead of a GPU if a time limit ends the training.
 _AHEAD = 8
 # Relative error of an initialised module that training cannot be expected to improve on.
 _NOTHING_LEFT = 1e-4
 
 
 def field_arguments(inputs, outputs):
-    """Arguments that tell a module of :mod:`sklearn_hss.nn` the grids and channels.
+    """Arguments that specify the grids and channels for a module of :mod:`sklearn_hss.nn`.
 
     Raises
     ------
     ValueError
-        If the grids have not as many dimensions.
+        If the grids do not have equally many dimensions.
     """
     if len(inputs.grid) != len(outputs.grid):
         raise ValueError(
-            f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+            f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have equally many dimensions."
         )
     one_dimensional = len(inputs.grid) == 1
     return {
@@ -102,12 +102,12 @@ def field_arguments(inputs, outputs):
 
 
 def _head(rows):
-    """Array-like for scikit-learn to judge; of Rows, which are too many to read at once, the first two."""
+    """Array-like for scikit-learn to validate; the first two of Rows, which are too many to read at once."""
     return rows[:2] if isinstance(rows, Rows) else rows
 
 
 def _checked(rows, head):
-    """The array that scikit-learn made of an array-like, or Rows, of which everything is then looked at."""
+    """The array into which scikit-learn converted an array-like, or Rows, which are then checked in full."""
     if not isinstance(rows, Rows):
         return head
     rows.check()
@@ -142,7 +142,7 @@ class _Net(NeuralNet):
         return self
 
     def notify(self, method_name, **arguments):
-        # A callback stops the training as Ctrl-C does, by KeyboardInterrupt; only the latter deserves a warning.
+        # A callback stops the training as Ctrl-C does, by KeyboardInterrupt; only the latter requires a warning.
         try:
             super().notify(method_name, **arguments)
         except KeyboardInterrupt as stop:
@@ -170,7 +170,7 @@ class _Net(NeuralNet):
         return loss
 
     def weights(self):
-        """All parameters but the slopes of activations, which are not small by nature."""
+        """All parameters but the slopes of activations, which are not expected to be small."""
         if self.shrunk is None:
             groups = parameter_groups(self.module_)
             self.shrunk = [p for group in groups if not group["slopes"] for p in group["params"]]
@@ -244,9 +244,9 @@ class _Net(NeuralNet):
         Parameters
         ----------
         optimizer : bool, default=True
-            Whether the state of the optimiser belongs to it.
+            Whether to include the state of the optimiser.
         keeps : callable, default=None
-            Whether a callback of the user does.
+            Predicate for the callbacks of the user to include.
         """
         return {
             "module": self.module,
@@ -265,14 +265,14 @@ class _Net(NeuralNet):
 
     def __setstate__(self, state):
         arguments, tensors = state["arguments"], state["tensors"]
-        # Without memory, because the sizes in a file may be anything.
+        # Without allocating memory, since the sizes in a file may be arbitrary.
         with torch.device("meta"):
             shapes = {name: tensor.shape for name, tensor in state["module"](**arguments).state_dict().items()}
         if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ValueError(f"The weights are not those of {state['module'].__name__}({arguments}).")
         with torch.inference_mode(False), torch.enable_grad():
             net = new_net(state["module"], arguments, available(state["device"]), state["rng"])
-            # Made as it was at first, since buffers that are computed in another type have other rounding errors.
+            # Constructed in its original type, since buffers computed in another type have other rounding errors.
             net.module_.to(state["dtype"])
             net.module_.load_state_dict(tensors)
             net.training, net.batch_size, net.autocast = (state[key] for key in ("training", "batch_size", "autocast"))
@@ -326,7 +326,7 @@ def _tensors(net):
 
 
 class _Schedule(Callback):
-    """Cosine schedule of the learning rate over steps or seconds, whichever are closer to their end."""
+    """Cosine schedule of the learning rate over steps or seconds, whichever limit is closer."""
 
     state_names = ()  # a checkpoint has its progress
 
@@ -352,7 +352,7 @@ class _Schedule(Callback):
 
     @property
     def out_of_time(self):
-        """Whether the seconds are over."""
+        """Whether the time limit is reached."""
         return self._elapsed >= 1
 
     def _set_rate(self, net):
@@ -388,7 +388,7 @@ class _Schedule(Callback):
 
 
 class _DivergenceGuard(Callback):
-    """Stops a run whose loss or weights are no longer finite, with the last weights that were known to be good."""
+    """Stops a run whose loss or weights are no longer finite, and restores the last weights known to be good."""
 
     state_names = ("unproven_", "good_")
 
@@ -406,7 +406,7 @@ class _DivergenceGuard(Callback):
     def on_epoch_end(self, net, **kwargs):
         if not all(math.isfinite(net.history[-1].get(name, 0.0)) for name in ("train_loss", "valid_loss")):
             self._stop(net)
-        # A finite loss vouches for the weights that it was computed with.
+        # A finite loss proves that the weights from which it was computed are finite.
         self.good_ = self.unproven_
 
     def on_train_end(self, net, **kwargs):
@@ -423,12 +423,12 @@ class _DivergenceGuard(Callback):
         net.initialize_optimizer()  # its moments are no longer finite either
         raise FloatingPointError(
             f"The loss became NaN or infinite at epoch {len(net.history)}. "
-            f"Weights from before that epoch are kept. Try {self.advice}."
+            f"The weights from before that epoch are restored. Try {self.advice}."
         )
 
 
 class _StartKept(Callback):
-    """Goes back to the weights from before the training, if it has made the loss larger."""
+    """Restores the weights from before the training if it has increased the loss."""
 
     state_names = ("start_", "loss_")
 
@@ -462,7 +462,7 @@ class _GradientClipping(Callback):
 
 
 class _Progress(Callback):
-    """Progress bar over the epochs, or over the seconds where these end the training, with losses and time left."""
+    """Progress bar over the epochs, or over the seconds of a time limit, with losses and remaining time."""
 
     state_names = ("n_before_",)
 
@@ -475,7 +475,7 @@ class _Progress(Callback):
         self.n_before_ = len(net.history)
 
     def on_resume(self, net):
-        """Show what was done by the run that a checkpoint was written by."""
+        """Show the progress of the run that wrote a checkpoint."""
         self.start_ -= net.schedule.progress[1]
         self.bar_.update(len(net.history) - 1 - self.n_before_ if self.n_epochs is not None else self._passed)
         self.bar_.refresh()
@@ -493,7 +493,7 @@ class _Progress(Callback):
         return {key: value for key, value in vars(self).items() if key != "bar_"}
 
     def close(self):
-        """Leave the bar as it stands, also after an error."""
+        """Close the bar in its current state, also after an error."""
         if hasattr(self, "bar_"):
             self.bar_.close()
 
@@ -532,7 +532,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "mask": ["array-like", StrOptions({"auto"}), None],
     }
 
-    # Attributes that `_look_at` and `_initialise` set, which takes time that a continued fit need not spend again.
+    # Attributes set by `_look_at` and `_initialise`, whose cost a continued fit need not incur again.
     _choices: tuple[str, ...] = ()
 
     net_: _Net
@@ -559,7 +559,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         -------
         module : type
         arguments : dict
-            Those that a parameter of the estimator sets have its name.
+            Those set by a parameter of the estimator have its name.
         fitted : dict
             Fitted attributes, such as ``rank_``.
 
@@ -571,7 +571,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         raise NotImplementedError
 
     def _look_at(self, X, y, sample_weight, rows):
-        """See the training data, flat and as they came, before anything depends on them.
+        """Inspect the flat, unscaled training data, before anything depends on them.
 
         Returns
         -------
@@ -581,16 +581,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     @property
     def _network(self):
-        """The Network that the values of "auto" depend on; called after `_make_module`."""
+        """The Network on which the values of "auto" depend; called after `_make_module`."""
         return Network()
 
     def _initialise(self, module, X, y, sample_weight, seen):
-        """Give the module better weights than random ones, before training.
+        """Initialise the module with better weights than random ones, before training.
 
         Returns
         -------
         float
-            Estimate of the mean relative error, noise apart, that it then has; infinity if it was left as it was.
+            Estimate of its mean relative error, without noise; infinity if the module was not changed.
         """
         return math.inf
 
@@ -607,12 +607,12 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields, at least two. Channels, and flattened fields of several dimensions, need `grid_shape`. float32
-            and float64 are kept, everything else becomes float64.
+            and float64 are preserved, other types are converted to float64.
         y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Target fields.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss. A weight of 2 acts as a second copy of the sample would, as long as
-            everything fits into one batch.
+            Weights of the samples in the loss. A weight of 2 is equivalent to a second copy of the sample, as long as
+            all samples fit into one batch.
 
         Returns
         -------
@@ -622,18 +622,18 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used; before any training.
+            If the data or parameters are invalid, before any training.
         FloatingPointError
-            If the loss becomes NaN or infinite. The weights from before that epoch are kept.
+            If the loss becomes NaN or infinite. The weights from before that epoch are restored.
         """
         restart = not (self.warm_start and hasattr(self, "net_"))
         return self._fit(X, y, sample_weight, restart=restart, min_samples=2)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
-        """Train for one epoch at the constant learning rate `lr`, from the present weights if there are any.
+        """Train for one epoch at the constant learning rate `lr`, from the current weights if there are any.
 
-        The scaling of the fields is that of the first call.
+        The scaling of the fields is determined in the first call.
 
         Parameters
         ----------
@@ -668,18 +668,18 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 if restart:
                     self.__dict__ = before
                 raise
-        # The start matters for the run that began with it, no later one.
+        # The error of the initial weights is relevant to the first run only.
         self._start_error = math.inf
         return self
 
     def _prepare(self, X, y, sample_weight, restart, min_samples, partial):
-        """Check everything, split off validation data, and make the net or check that the present one fits."""
+        """Validate everything, split off validation data, and make the net or check that the current one fits."""
         self._check_training(partial)
         device = resolve_device(self.device)
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
-        if mask is None:  # which would need all fields at once
+        if mask is None:  # a mask requires all fields at once
             X, y = as_lazy(X, "X"), as_lazy(y, "y")
         (X, x_shape), (y, shape) = as_rows(X), as_rows(y, "y")
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
@@ -691,7 +691,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             if not np.array_equal(np.asarray(mask), np.asarray(self._mask)):
                 raise ValueError(
                     "mask differs from that of the earlier fit, which cannot be continued with it; start again with "
-                    "warm_start=False, or set it back."
+                    "warm_start=False, or restore its earlier value."
                 )
             domain = self._domain
             X, y = domain.fill(X, y, mask)
@@ -766,7 +766,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             self._resolve(len(y) if train[3] is None else len(train[3]))
             if self._training.needs_float64 and self._precision != "float64":
                 raise ValueError(
-                    f"optimizer={self.optimizer!r} needs a network in float64, and that of the earlier fit is in "
+                    f"optimizer={self.optimizer!r} needs a network in float64, but that of the earlier fit is in "
                     f"{self._precision}; start again with warm_start=False."
                 )
             changed = self._training.optimizer != self.net_.training.optimizer
@@ -783,7 +783,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         parse_interval(self.checkpoint_every)
         rates = (self.min_lr, self.lr)
         if not partial and not any(isinstance(rate, str) for rate in rates) and self.min_lr > self.lr:
-            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; lower min_lr, too.")
+            raise ValueError(f"min_lr={self.min_lr} must not exceed lr={self.lr}; decrease min_lr as well.")
         if self.optimizer == "lm":
             if callable(self.loss):
                 raise ValueError(
@@ -803,7 +803,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
 
     def _resolve(self, n_samples):
-        """Settle the values of everything that is "auto"."""
+        """Resolve all parameters that are "auto"."""
         names = [name for name in asdict(PAPER) if name != "slope_rate"]
         wanted = {name: getattr(self, name) for name in (*names, "settings")}
         slope_rate = getattr(self, "slope_rate", "auto")
@@ -821,7 +821,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     @property
     def _precision_allowed(self):
-        """The type of the network, or the best one that it may still get."""
+        """The type of the network, or the most precise one to which it may be converted."""
         continued = hasattr(self.net_, "history") and len(self.net_.history) > 0
         return self._precision if continued else self.dtype or "float64"
 
@@ -830,7 +830,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         kind = self._training.scale
         of_inputs = self._domain.inputs
         if of_inputs is None and self.mask_ is not None and shapes[0].grid == shapes[1].grid:
-            # Found from the targets, the domain is that of the inputs as well, if nothing else is known.
+            # A domain determined from the targets applies to the inputs as well, if no other is known.
             of_inputs = np.tile(self.mask_.ravel(), shapes[0].n_channels or 1)
         found = []
         for array, fields, inside in zip(train[:2], shapes, (of_inputs, self._domain.outputs), strict=True):
@@ -847,10 +847,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self.shrinkage_ = self._find_shrinkage(train[1], train[3])
 
     def _find_shrinkage(self, y, rows):
-        """Variance of white noise in the scaled targets over that of all weights, if it is worth while."""
+        """Ratio of the variances of the noise in the scaled targets and of all weights; zero if that is negligible."""
         fields, inside = self._shapes[1], self._domain.outputs
         default = self.settings == "auto" and self.loss == "l2"
-        # With many more equations than unknowns, noise is not learned.
+        # With many more equations than unknowns, the network does not overfit noise.
         if not default or len(y if rows is None else rows) * fields.size > 2 * self.n_parameters_:
             return 0.0
         y = y if rows is None else y[rows]
@@ -862,19 +862,19 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return float(_SHRINKAGE * np.mean(noise**2) / (len(y) * weights.double().square().mean()))
 
     def _cast(self, dtype):
-        """Give the network another type."""
+        """Convert the network to another type."""
         self._dtype, self._precision = np.dtype(dtype), dtype
         self.net_.module_.to(getattr(torch, dtype))
 
     def _check_continuation(self, arguments):
-        """Refuse to go on with a net that is not the one that the parameters now describe."""
+        """Refuse to continue with a net that does not match the current parameters."""
         changed = {key: (value, self._module_arguments[key]) for key, value in arguments.items()}
         changed["dtype"] = (self.dtype or self._precision, self._precision)
         for name, (value, old) in changed.items():
             if value != old:
                 raise ValueError(
                     f"{name}={value!r} differs from {old!r} of the earlier fit, which cannot be continued with it; "
-                    "start again with warm_start=False, or set it back."
+                    "start again with warm_start=False, or restore its earlier value."
                 )
 
     def _move(self, device):
@@ -885,8 +885,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self._device = self.device
 
     def _follow_device(self):
-        """Bring the network to `device`, if that was changed since it was placed."""
-        # A network from a machine with a GPU stays where it could be loaded, as long as nobody asks for another place.
+        """Move the network to `device`, if that parameter was changed since the last move."""
+        # A network from a machine with a GPU remains where it could be loaded, unless another device is requested.
         if self.device != self._device:
             device = resolve_device(self.device)
             with _MOVE_LOCK:
@@ -896,7 +896,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         if sample_weight is None:
             return X, y, None
         sample_weight = check_weight(sample_weight, X, X.dtype)
-        # Without the samples of weight zero, batches and scales are those of data without these samples.
+        # Samples of weight zero are removed, so that they do not affect batches and scales.
         kept = sample_weight > 0
         if not kept.all():
             X, y = (rows.part(kept) if isinstance(rows, Rows) else rows[kept] for rows in (X, y))
@@ -904,7 +904,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return X, y, sample_weight
 
     def _split(self, X, y, sample_weight, seed, enabled):
-        """Arrays, weights and rows of the training samples, and of those to validate with if there are any."""
+        """Arrays, weights and rows of the training samples, and of the validation samples if there are any."""
         parts: list = [None]
         if self.validation_fraction is not None and enabled:
             n_valid = math.ceil(self.validation_fraction * len(X))
@@ -940,7 +940,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return torch.from_numpy(inside.astype(self._dtype)).view(1, *self._shapes[1].shape).to(self.net_.device)
 
     def _keep_start(self, train, valid):
-        """Leave the network as it was initialised: its losses are the history."""
+        """Keep the network as initialised, with its losses as the history."""
         net = self.net_
         self._set_loss(net)
         losses = {"train_loss": train, "valid_loss": valid}
@@ -966,7 +966,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         bar = progress if self.verbose else None
         guard = _DivergenceGuard(self._advice())
         kept = _StartKept(train if valid is None else valid) if math.isfinite(self._start_error) else None
-        # The schedule ends an epoch last, because the others must have seen it.
+        # The schedule comes last at the end of an epoch, since it may stop the training before later callbacks run.
         own = [callback for callback in (guard, clipping, kept, bar, stopping, schedule) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
@@ -984,7 +984,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 if "weight_decay" in group:
                     group["weight_decay"] = training.weight_decay
         net.schedule, net.checkpoints = schedule, checkpoints
-        # One epoch does not pay for captures, and a function of the user may have a state or wait for the device.
+        # Captures do not pay off for one epoch, and a function of the user may have a state or wait for the device.
         if can_capture(net.device) and not (partial or training.needs_float64 or callable(net.loss)):
             net.graphs = {}
         n_before = len(net.history)
@@ -999,7 +999,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             progress.close()
             if len(net.history) > n_before and "train_loss" not in net.history[-1]:
                 net.history.pop()  # an epoch that was not finished
-            # Parts that only served this run go, so that the net can be pickled, and loaded where there is no GPU.
+            # Parts specific to this run are removed, so that the net can be pickled, and loaded without a GPU.
             net.train_split, net.callbacks, net.schedule, net.graphs, net.checkpoints = None, users, None, None, None
             net.callbacks_ = [(name, callback) for name, callback in net.callbacks_ if callback not in own]
             self._set_history(net)
@@ -1019,7 +1019,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self.history_, self.n_iter_ = self._start_row + rows, len(rows)
 
     def _advice(self):
-        """What may help against a divergence, and is not set already."""
+        """Remedies for a divergence that are not in use already."""
         options = {
             "gradient_clip=1.0": (self._training.gradient_clip or math.inf) > 1,
             "scale='max'": self._training.scale is None,
@@ -1030,13 +1030,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         )
 
     def __getstate__(self):
-        # Until it is fitted, an estimator is sent to other processes to be fitted there, with all callbacks.
+        # An unfitted estimator may be sent to other processes to be fitted there, which requires all callbacks.
         return self._state(light_callback if hasattr(self, "net_") else lambda callback: True)
 
     def _state_in_files(self):
-        """As in pickles, but without callbacks, which are code."""
+        """State as in pickles, but without callbacks, which are code."""
         if self.callbacks:
-            warn_user(f"callbacks={self.callbacks!r} are left out of files; set them again after loading.", UserWarning)
+            warn_user(f"callbacks={self.callbacks!r} are not saved; set them again after loading.", UserWarning)
         return self._state(lambda callback: False)
 
     def _state(self, keeps):
@@ -1055,7 +1055,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         super().__setstate__(state)
 
     def predict(self, X):
-        """Predict the fields that belong to new inputs.
+        """Predict the output fields for new inputs.
 
         Parameters
         ----------
@@ -1087,19 +1087,19 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return prediction.reshape(len(X), *self._target_shape)
 
     def to_torch(self, dtype=None):
-        """The trained network as a torch module of its own, between fields in the units of the data.
+        """Return the trained network as a standalone torch module, between fields in the units of the data.
 
-        Scales, offsets and masks are inside: the module takes what `predict` takes, as tensors, and returns what that
-        returns. It is differentiable with respect to the fields and to the weights, goes through
-        :func:`torch.export.export` and, where the network has no Fourier transform, into ONNX files (torch refuses
-        those of :class:`FNORegressor`), with any number of samples. It is a copy: neither the estimator nor the module
-        sees what becomes of the other.
+        Scales, offsets and masks are included: the module takes the inputs of `predict` as tensors, and returns its
+        outputs. It is differentiable with respect to the fields and to the weights, and can be exported with any number
+        of samples, by :func:`torch.export.export` and, if the network has no Fourier transform, to ONNX files (torch
+        does not support those of :class:`FNORegressor`). It is a copy: later changes of the estimator do not affect the
+        module, and vice versa.
 
         Parameters
         ----------
         dtype : {"float32", "float64"}, default=None
-            Type of weights, inputs and outputs. None is that of the network; for ``dtype="bfloat16"`` float32, in which
-            the weights are kept.
+            Type of weights, inputs and outputs. If None, it is that of the network; for ``dtype="bfloat16"``, it is
+            float32, the type of the weights.
 
         Returns
         -------
@@ -1110,7 +1110,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `dtype` is another one, or has too short a range for the fields.
+            If `dtype` has another value, or its range is too short for the fields.
 
         Examples
         --------

@@ -10,19 +10,19 @@ from sklearn.utils import gen_batches
 from .._containers import LARGE, PART, Rows
 from .._endings import check_ending
 
-# Bytes of tensors up to which a whole data set is scaled and moved to the device once: on a CPU, there for data in
-# files (larger ones are read ahead), and the part of the free memory of a GPU.
+# Limits up to which a whole data set is scaled and moved to the device once: bytes on a CPU, bytes there for data in
+# files (larger data sets are read ahead), and the fraction of the free memory of a GPU.
 _KEPT_BYTES, _MAPPED_BYTES, _KEPT_PART = 2**28, LARGE, 0.5
-# Numbers of a part of the fields that is read at once, of at most so many samples.
+# Count of numbers that are read at a time, and the largest number of samples.
 _PART, _SAMPLES = PART, 1024
-# Samples that are taken in any case, however large.
+# Number of samples that are always used, however large.
 _FEWEST = 32
 
 
 def max_scales(fields, n_channels, rows=None):
-    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields stay what they are.
+    """Largest magnitude of every channel; 1 where that is zero, so that constant zero fields are preserved.
 
-    Of the given `rows` alone, a batch at a time, as these would be a copy of what may not fit into memory.
+    Only the given `rows` are used, a batch at a time, since a copy of all of them might not fit into memory.
     """
     scales = np.zeros(n_channels or 1)
     for channels in _channels(fields, n_channels, rows):
@@ -31,7 +31,7 @@ def max_scales(fields, n_channels, rows=None):
 
 
 def _parts(n_samples, size):
-    """Slices of so many samples that their fields of `size` numbers fit into memory."""
+    """Slices of samples whose fields, of `size` numbers each, fit into memory."""
     return gen_batches(n_samples, max(min(_SAMPLES, _PART // size), 1))
 
 
@@ -44,20 +44,20 @@ def _channels(fields, n_channels, rows):
 def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, by_point=False):
     """Offsets and scales that standardise every channel.
 
-    The offset is the mean over samples and points; with `by_point`, the mean field, where that explains more than half
-    of the variance: else it is in the way of networks that do the same everywhere. The scale is the deviation from it.
-    Where that is zero, the scale is 1.
+    The offset is the mean over samples and points; with `by_point`, it is the mean field if that explains more than
+    half of the variance, since otherwise it impedes translation-invariant networks. The scale is the standard deviation
+    from the offset, or 1 if that is zero.
 
     Parameters
     ----------
     fields : ndarray of shape (n_samples, n_values)
     n_channels : int or None
     rows : ndarray of int, default=None
-        Those to use; all if None.
+        Rows to use; all if None.
     weight : ndarray of shape (n_samples,), default=None
         Weights of these samples.
     inside : ndarray of bool and shape (n_values,), default=None
-        Values that count; the offset is zero at the others.
+        Values inside the domain; the offset is zero at the others.
     by_point : bool, default=False
 
     Returns
@@ -69,7 +69,7 @@ def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, 
     counts = np.ones((n_channels, fields.shape[1] // n_channels))
     if inside is not None:
         counts = inside.reshape(n_channels, -1).astype(float)
-    # Divided by the largest magnitude first: squares may exceed the range of the numbers.
+    # Divided by the largest magnitude first, since squares may overflow.
     unit = max_scales(fields, n_channels, rows)
     n, total, square = 0.0, np.zeros_like(counts), np.zeros_like(counts)
     start = 0
@@ -85,26 +85,26 @@ def standard_scales(fields, n_channels, rows=None, *, weight=None, inside=None, 
     if by_point and n > 1:
         deviation = (mean - grand) * counts
         within = np.maximum(square / n - mean**2, 0).sum(1)
-        # Less the share that the mean of so few samples has by chance.
+        # Minus the share that the mean of few samples explains by chance.
         explained = np.square(deviation).sum(1) - within / (n - 1)
         offset = grand + np.where(explained > within, 1.0, 0.0)[:, None] * deviation
     # The mean of (u - offset)².
     variance = (square / n - 2 * offset * mean + offset**2 * counts).sum(1) / n_points
     scale = np.sqrt(np.maximum(variance, 0))
-    # A constant field leaves rounding.
+    # The deviation of a constant field is rounding.
     scale = np.where(scale > 1e-12, scale, 1.0)
     return offset * unit[:, None], scale * unit
 
 
 def taken(data, most):
-    """Inputs, targets and weights of the rows of a part of the data; of some, evenly spread, if there are too many.
+    """Inputs, targets and weights of a part of the data, evenly subsampled if there are too many rows.
 
     Parameters
     ----------
     data : tuple (X, y, sample_weight, rows)
         Weights are those of the part.
     most : int
-        Numbers in inputs and targets that are not too many.
+        Largest count of numbers in inputs and targets.
     """
     X, y, sample_weight, rows = data
     n_samples = len(X) if rows is None else len(rows)
@@ -117,7 +117,7 @@ def taken(data, most):
 
 
 def is_mapped(array):
-    """Whether an array is a view of a file, or will be read."""
+    """Whether an array is a view of a file, or is read on demand."""
     while array is not None and not isinstance(array, np.memmap | Rows):
         array = getattr(array, "base", None)
     return array is not None
@@ -128,7 +128,7 @@ _ZERO = np.zeros((1, 1))
 
 
 class Fields(torch.utils.data.Dataset):
-    """Input and target fields, scaled and cast: all at once where they fit into memory, else batch by batch.
+    """Input and target fields, scaled and cast: all at once if they fit into memory, otherwise batch by batch.
 
     With `rows`, a part of them; `sample_weight` is that of the part.
     """
@@ -156,7 +156,7 @@ class Fields(torch.utils.data.Dataset):
 
     @property
     def n_bytes(self):
-        """Of all fields in the type of the network."""
+        """Bytes of all fields in the type of the network."""
         return len(self) * self._size * np.dtype(self.dtype).itemsize
 
     @property
@@ -166,7 +166,7 @@ class Fields(torch.utils.data.Dataset):
 
     @property
     def _size(self):
-        """Numbers of one sample."""
+        """Count of numbers in one sample."""
         return sum(map(prod, self.shapes if self.y is not None else self.shapes[:1]))
 
     def keep(self):
@@ -195,7 +195,7 @@ class Fields(torch.utils.data.Dataset):
         return self.moved(self.read(rows))
 
     def read(self, rows):
-        """Scaled inputs, targets and weights of the given rows, as tensors on the CPU; None where there are none."""
+        """Scaled inputs, targets and weights of the given rows, as tensors on the CPU; None for absent ones."""
         rows = rows.numpy() if isinstance(rows, torch.Tensor) else rows
         of_all = rows if self.rows is None else self.rows[rows]
         return tuple(
@@ -219,8 +219,8 @@ class Fields(torch.utils.data.Dataset):
         return x, y if weight is None else (y, weight)
 
     def _to_tensor(self, array, rows, scales, offsets):
-        # A copy, which index arrays make anyway, because the caller's memory may be read-only. Scaled before it is
-        # cast, because the data may exceed the range of float32.
+        # A copy, which index arrays make anyway, since the caller's memory may be read-only. It is scaled before it is
+        # cast, since the data may exceed the range of float32.
         picked = array[rows].copy() if isinstance(rows, slice) else array[rows]
         channels = picked.reshape(len(picked), len(scales), -1)
         if offsets.any():
@@ -258,7 +258,7 @@ class Batches:
             yield data.batch(some)
 
     def _read_ahead(self, rows):
-        """Batches that a thread reads while the one before is at work. It does not touch the device."""
+        """Batches that a thread reads while the previous one is processed. It does not access the device."""
         with ThreadPoolExecutor(1, "fields") as reader:
             ahead = reader.submit(self.dataset.read, next(rows))
             for some in rows:

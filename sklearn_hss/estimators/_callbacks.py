@@ -1,4 +1,4 @@
-"""Callbacks of users that hold data, which pickles leave out."""
+"""Callbacks of the user that hold data, which are excluded from pickles."""
 
 import numpy as np
 import torch
@@ -6,12 +6,12 @@ from scipy.sparse import issparse
 
 from .._warnings import warn_user
 
-# Numbers in arrays above which a callback holds data.
+# Size of the arrays of a callback above which it is regarded as holding data.
 _MANY_NUMBERS = 10**4
 
 
 def light_callback(callback):
-    """Whether a callback holds few numbers and no data set; a warning names one that does not.
+    """Whether a callback holds few numbers and no data set; otherwise a warning names it.
 
     Parameters
     ----------
@@ -24,15 +24,15 @@ def light_callback(callback):
     if _numbers(callback, set()) <= _MANY_NUMBERS:
         return True
     warn_user(
-        f"The callback {type(callback).__name__} holds data and is left out of copies and pickles of the fitted "
-        "estimator; set callbacks again to go on with it.",
+        f"The callback {type(callback).__name__} holds data and is excluded from copies and pickles of the fitted "
+        "estimator; set callbacks again to continue with it.",
         UserWarning,
     )
     return False
 
 
 def _numbers(part, seen):
-    """Numbers in the arrays of an object and of all that it refers to; infinitely many in a data set."""
+    """Total size of the arrays to which an object refers, directly or indirectly; infinite for a data set."""
     if id(part) in seen or isinstance(part, type):
         return 0
     seen.add(id(part))

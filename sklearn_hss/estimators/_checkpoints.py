@@ -1,4 +1,4 @@
-"""Files from which an interrupted training continues as if nothing had happened."""
+"""Files from which an interrupted training continues with an identical result."""
 
 import hashlib
 import io
@@ -22,13 +22,13 @@ _DIGEST = hashlib.sha256().digest_size
 # The newest file and the one before it, for when the newest is damaged.
 _NEWEST, _PREVIOUS = "newest.checkpoint", "previous.checkpoint"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Parameters of an estimator that change nothing of what a fit computes.
+# Parameters of an estimator that do not affect the result of a fit.
 _WITHOUT_EFFECT = {"checkpoint", "checkpoint_every", "verbose"}
 _PLAIN = (bool, int, float, str, type(None))
 
 
 def parse_interval(every):
-    """Epochs or seconds of `checkpoint_every`, the other one None.
+    """Parse `checkpoint_every` into epochs and seconds, one of which is None.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def parse_interval(every):
             seconds = float(every[:-1])
     if isinstance(every, str) and not (seconds is not None and 0 <= seconds < np.inf):
         raise ValueError(
-            f"checkpoint_every={every!r} is no time; use a number of seconds such as '30s', or an integer of epochs."
+            f"checkpoint_every={every!r} is invalid; use a number of seconds such as '30s', or an integer of epochs."
         )
     return (None, seconds) if isinstance(every, str) else (int(every), None)
 
@@ -55,7 +55,7 @@ def fingerprint(estimator, arrays, weights=None):
     arrays : dict of str to array-like or None
         Data.
     weights : list of Tensor, default=None
-        Those that training continues from, if it does not begin with new ones.
+        Weights from which training continues, unless it begins with new ones.
     """
     parameters = estimator.get_params(deep=False).items()
     texts = {name: _text(value) for name, value in parameters if name not in _WITHOUT_EFFECT}
@@ -71,7 +71,7 @@ def _text(value):
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, np.random.RandomState | np.random.Generator):
-        return type(value).__name__  # it is in another state at every call, and the file has what was drawn
+        return type(value).__name__  # its state differs at every call, and the file stores the numbers drawn
     if hasattr(value, "__qualname__"):  # functions and classes have an address in their text
         return f"{value.__module__}.{value.__qualname__}"
     text = repr(value)
@@ -86,7 +86,7 @@ def _hash(value):
         array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
         array = np.atleast_1d(array) if np.ndim(array) == 0 or not hasattr(array, "dtype") else array
         digest.update(f"{np.dtype(array.dtype).str} {array.shape}".encode())
-        for start in range(0, len(array), 256):  # what is on disk may not fit into memory
+        for start in range(0, len(array), 256):  # data on disk may not fit into memory
             digest.update(np.ascontiguousarray(array[start : start + 256]).data)
     return digest.hexdigest()[:16]
 
@@ -123,9 +123,9 @@ def _restored(old, new):
 class Checkpoints:
     """The checkpoints of one run of training: two files in a folder, the newest one and the one before it.
 
-    They are written between two batches, when the time has come or after an interrupt, so that nothing in them is
-    half-done. Writing is atomic, and a hash tells whether a file is what was written. The file holds tensors, numbers
-    and texts, and reading it runs no code.
+    They are written between two batches, at the given interval or after an interrupt, so that they are consistent.
+    Writing is atomic, and a hash detects damaged files. A file contains tensors, numbers and texts, and reading it
+    executes no code.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Checkpoints:
     def _report(self, error):
         if not self.failed:
             warn_user(
-                f"No checkpoint could be written to {self.folder} ({error}); the training goes on without.", UserWarning
+                f"No checkpoint could be written to {self.folder} ({error}); training continues without.", UserWarning
             )
         self.failed = True
 
@@ -172,7 +172,7 @@ class Checkpoints:
         for name in (_NEWEST, _PREVIOUS):
             try:
                 content = (self.folder / name).read_bytes()
-            except OSError:  # not there, in most cases
+            except OSError:  # usually because it does not exist
                 continue
             payload = content[len(_HEADER) + _DIGEST :]
             if (
@@ -196,16 +196,16 @@ class Checkpoints:
                 raise ValueError(
                     f"checkpoint={str(self.folder)!r} holds the training of another call, with {other}{difference}; "
                     "repeat that call, delete the folder, or name another one (one that ends in '/*' gives every call "
-                    "a folder of its own)."
+                    "its own folder)."
                 )
 
     def begin(self, net):
-        """Give the net what was read of the history, or of the end of the training.
+        """Restore the history, or the final state of a completed training.
 
         Returns
         -------
         bool
-            Whether it is the end.
+            Whether the training is complete.
         """
         self.n_before = len(net.history)
         if self.state is None:
@@ -218,12 +218,12 @@ class Checkpoints:
         return self.state["finished"]
 
     def begin_epoch(self, net, iterator):
-        """Restore what was read, if the run has just begun.
+        """Restore the state that was read, if the run has just begun.
 
         Returns
         -------
         iterator : iterable
-            Batches that are left of the epoch.
+            Remaining batches of the epoch.
         counts : tuple
             Sum of losses, number of samples and number of batches so far in this epoch.
         """
@@ -238,13 +238,13 @@ class Checkpoints:
         return islice(iterator, counts[2], None), counts
 
     def visit(self, net, *counts):
-        """Write a file if it is time to; called before every batch with the counts of :meth:`begin_epoch`."""
+        """Write a file if one is due; called before every batch with the counts of :meth:`begin_epoch`."""
         if self.signal is None and not self._is_time(net, counts[2]):
             return
         self.write(net, counts)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.signal is not None:  # what would have ended the process does it now
+        if self.signal is not None:  # the signal that was postponed takes effect now
             number, self.signal = self.signal, None
             signal.signal(number, self.handlers[number])
             os.kill(os.getpid(), number)
@@ -300,7 +300,7 @@ class Checkpoints:
 
     @contextmanager
     def catching_signals(self):
-        """Context in which Ctrl-C and SIGTERM wait for the end of the batch; a second one does not."""
+        """Context in which Ctrl-C and SIGTERM are postponed to the end of the batch; a second one is immediate."""
         self.handlers: dict = {}
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -322,7 +322,7 @@ class Checkpoints:
 
 
 def _callback_state(callback):
-    """Attributes of a callback that a file can hold; those in `state_names`, if it has such."""
+    """Attributes of a callback that a file can hold; those in `state_names`, if the callback has these."""
     state = {}
     for name in getattr(callback, "state_names", vars(callback)):
         with suppress(TypeError):

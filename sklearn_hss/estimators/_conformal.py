@@ -34,26 +34,26 @@ from ._nested import nested_grid_shape, nested_parameter, read_inputs, read_pair
 from ._score import FieldRegressorMixin, field_r2
 from ._trajectories import STATES, check_trajectories
 
-# Splits calibrate where so many of the samples held out may lie outside of the band: the coverage that one calibration
-# gives then has a standard deviation of less than half of alpha.
+# "auto" splits if at least this many of the held-out samples may lie outside of the band: the coverage after one
+# calibration then has a standard deviation of less than half of alpha.
 _ENOUGH = 5
-# The share of the samples that splits hold out; of a fitted estimator, that of "band".
+# Share of the samples that a split holds out; for "band" around a fitted estimator, the second number.
 _HELD_OUT, _HELD_OUT_OF_FITTED = 0.25, 0.75
-# The scale of "band" at a point is at least such a fraction of the mean one, as few samples may miss large errors.
+# The scale of "band" at a point is at least this fraction of its mean, since few samples may miss large errors.
 _LEAST_SCALE = 0.1
-# Errors below so many rounding errors have no shape.
+# Size of errors, relative to the targets, below which their distribution over the points is only rounding.
 _ROUNDING = 1e3 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """A fit and the samples that it has not seen.
+    """A fit and the samples that were held out of it.
 
     Attributes
     ----------
     estimator : regressor
     scale : ndarray of shape (n_values,), or None
-        That of its errors at every point, for "band".
+        Scale of its errors at every point, for "band".
     scores : ndarray of shape (n_unseen, n_values) or (n_unseen,)
         Absolute errors for "pointwise", and for "band" their largest ratio to the scale.
     """
@@ -64,95 +64,98 @@ class _Fold:
 
     @property
     def radii(self):
-        """Half of the width of the band around predictions that just contains each unseen sample."""
+        """Half-width of the narrowest band around the predictions that contains each unseen sample."""
         return self.scores if self.scale is None else self.scores[:, None] * self.scale
 
 
 class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
-    """Prediction bands around any regressor of fields, with a coverage that holds whatever the regressor is.
+    """Prediction bands around any regressor of fields, with a guaranteed coverage.
 
-    Conformal prediction: errors on samples that a fit has not seen tell how wide a band has to be. The only assumption
-    is that samples are exchangeable, those of the training and new ones, as independent draws from one distribution
-    are. If the estimator is bad, the band is wide. It says nothing of inputs of another kind; then :meth:`calibrate`
-    with some of these.
+    In conformal prediction, the errors on held-out samples determine the width of the band. The only assumption is that
+    training samples and new samples are exchangeable, as independent draws from one distribution are. If the estimator
+    is inaccurate, the band is wide. The guarantee does not extend to inputs from another distribution; use
+    :meth:`calibrate` with samples of these.
 
     Parameters
     ----------
     estimator : regressor
-        Makes the predictions: an estimator of this package, any other of scikit-learn, a pipeline or a search. Those of
-        this package, and pipelines and searches made of them alone, get fields as they are given; all others get them
-        flattened. A fitted one stays as it is within :class:`sklearn.frozen.FrozenEstimator`.
+        Regressor that predicts the fields: an estimator of this package or of scikit-learn, a pipeline or a search.
+        Estimators of this package, and pipelines and searches that consist of these alone, receive fields in their
+        original shape; all others receive them flattened. To use a fitted estimator without refitting it, wrap it in
+        :class:`sklearn.frozen.FrozenEstimator`.
     alpha : float, default=0.1
         Fraction of the samples that may lie outside of the band.
     kind : {"pointwise", "band"}, default="pointwise"
         "pointwise" contains the true value at any one point with probability 1 - alpha; "band" contains the whole
         field, all points and channels at once, and is wider.
     method : {"auto", "split", "cross"}, default="auto"
-        "split" fits the estimator to a part of the samples and calibrates with the others. "cross" fits it to all, and
-        once for each of the folds of `cv`, so that every sample calibrates: CV+, or the jackknife+ with as many folds
-        as samples. "auto" splits where five or more of the samples held out may lie outside of the band, 49 for the
-        default of `alpha`, and else crosses.
+        "split" fits the estimator to a part of the samples and calibrates with the others. "cross" fits it to all
+        samples, and once for each fold of `cv`, so that every sample is used for calibration: CV+, or the jackknife+
+        with as many folds as samples. "auto" is "split" if at least five of the held-out samples may lie outside of the
+        band, which requires 49 held-out samples for the default of `alpha`, otherwise "cross".
     calibration_fraction : float or "auto", default="auto"
-        Share of the samples that "split" calibrates with. "auto" is a quarter. Of a FrozenEstimator, it is all for
-        "pointwise", and three quarters for "band", whose scale comes from the others.
+        Fraction of the samples that "split" uses for calibration. "auto" is a quarter. With a FrozenEstimator, it is
+        one for "pointwise", and three quarters for "band", whose scale is determined from the remaining samples.
     cv : int or cross-validation generator, default=10
-        Folds of "cross". An int is the number of shuffled folds, at most that of samples.
+        Folds of "cross". An int is the number of shuffled folds, limited by the number of samples.
     random_state : int, RandomState instance or None, default=None
-        Determines which samples calibrate, and the folds. The `estimator` has its own.
+        Determines the calibration samples and the folds. The `estimator` has its own `random_state`.
     n_jobs : int or None, default=None
-        Fits of "cross" that run at the same time; None is 1 unless in a :obj:`joblib.parallel_config` context.
+        Number of fits of "cross" that run in parallel; None means 1 unless in a :obj:`joblib.parallel_config` context.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. None takes the mask of an
-        estimator inside, if there is one. Fields are zero outside for the estimator, whatever they hold there, and
-        predictions and bands are zero, or NaN where all training targets were NaN. "band" and scores count the points
-        inside. "auto" takes the points where the targets are neither zero nor NaN throughout.
+        Points of a domain that is not rectangular, True inside; it applies to every channel. None uses the mask of a
+        nested estimator, if there is one. Values outside are set to zero before they reach the estimator; predictions
+        and bands are zero there, or NaN where all training targets were NaN. "band" and scores refer to the points
+        inside. "auto" selects the points where the targets are neither zero nor NaN in all samples.
 
     Attributes
     ----------
     estimator_ : regressor
-        The fitted clone of `estimator` that `predict` uses: fitted to what does not calibrate with "split", and to all
-        samples with "cross".
+        The fitted clone of `estimator` that `predict` uses: fitted to all but the calibration samples with "split", and
+        to all samples with "cross".
     method_ : str
         The method in use, "split" or "cross".
     n_calibration_ : int
-        Number of samples that calibrate.
+        Number of calibration samples.
     coverage_ : float
         The guaranteed coverage, see Notes.
     half_width_ : ndarray of the shape of one target, or None
-        Half of the width of the band, the same around all predictions; None with "cross", whose bands differ.
+        Half-width of the band, which is the same around all predictions; None with "cross", whose bands differ.
     mask_ : ndarray of bool and shape (\\*grid) or None
-        Points inside the domain, None where all are.
+        Points inside the domain; None if all are.
     n_features_in_ : int
         Number of values of an input.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 
     See Also
     --------
-    HSSRegressor.support_distance : How far an input lies outside of what the samples have shown.
+    HSSRegressor.support_distance : Fraction of an input outside of the span of the training samples.
 
     Notes
     -----
     With n calibration samples and k = ceil((n + 1) (1 - alpha)), "split" takes the k-th smallest of n errors. The
-    probability that a new sample lies within is then k / (n + 1) exactly, if no two errors are equal, and at least that
-    in any case: at every single point for "pointwise", and for "band" at all of them together. It is a mean over
-    training, calibration and new samples. Given the calibration samples, the coverage fluctuates by
-    sqrt(alpha (1 - alpha) / n) about it. If k exceeds n, such a band would be infinite: `fit` then asks for more
-    samples, or a larger `alpha`.
+    probability that a new sample lies in the band is then exactly k / (n + 1) if no two errors are equal, and at least
+    that in any case: at every single point for "pointwise", and at all points together for "band". This probability is
+    a mean over training, calibration and new samples. Given the calibration samples, the coverage fluctuates about it
+    with a standard deviation of about sqrt(alpha (1 - alpha) / n). If k exceeds n, the band would be infinite: `fit`
+    then raises an error that suggests more samples or a larger `alpha`.
 
-    "cross" guarantees 1 - 2 alpha for the jackknife+, and 1 - 2 alpha - sqrt(2 / n) for fewer folds; `coverage_` is the
-    former. It has about 1 - alpha in practice. The guarantee for single values carries over to "band": a field that
-    lies in sufficiently many of the bands around the predictions of the folds does so at every point.
+    "cross" guarantees a coverage of 1 - 2 alpha for the jackknife+, and of 1 - 2 alpha - sqrt(2 / n) for fewer folds;
+    `coverage_` is the former. In practice, the coverage is about 1 - alpha. The guarantee for single values carries
+    over to "band": a field that lies in sufficiently many of the bands around the predictions of the folds does so at
+    every point.
 
-    The scale of "band" is the root mean square of the errors of the samples that were fitted, at every point, and at
-    least a tenth of its mean. So the band is wide where the estimator is bad, and the guarantee does not depend on it.
+    The scale of "band" at every point is the root mean square of the errors on the training samples, but at least a
+    tenth of its mean. The band is therefore wide where the estimator is inaccurate; the guarantee does not depend on
+    the scale.
 
-    Around a :class:`RolloutRegressor` or :class:`LocalEvolutionRegressor`, ``fit(trajectories)`` without `y` makes
-    bands of whole trajectories: `predict` and `predict_interval` take initial states, and return as many times as
-    the trajectories of the training have. Pairs of states of one trajectory, ``fit(X, y)``, are not exchangeable with
-    those of a new one.
+    Around a :class:`RolloutRegressor` or :class:`LocalEvolutionRegressor`, ``fit(trajectories)`` without `y` gives
+    bands for whole trajectories: `predict` and `predict_interval` then take initial states, and return trajectories of
+    the same number of times as in training. Pairs of states of one trajectory, ``fit(X, y)``, are not exchangeable with
+    those of a new trajectory.
 
-    There are no sample weights, as they would contradict exchangeability.
+    Sample weights are not supported, since they would violate exchangeability.
 
     References
     ----------
@@ -198,9 +201,9 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     _input_shape: tuple[int, ...]
     _target_shape: tuple[int, ...]
     _domain: Domain
-    # Values that bands are about; None if all are.
+    # Values to which the bands apply; None if all.
     _counted: np.ndarray | None
-    # Of trajectories; None after a fit to pairs.
+    # Number of times of trajectories; None after a fit to pairs.
     _n_times: int | None
 
     def __init__(
@@ -249,7 +252,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used, and for too few samples; an earlier fit then stays as it was.
+            If the data or parameters are invalid, or there are too few samples; an earlier fit is then preserved.
 
         Warns
         -----
@@ -270,9 +273,9 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
             return self._split(X[held_out], y[held_out])
 
     def calibrate(self, X, y=None):
-        """Calibrate the band anew, with samples that are all new to the fit; the fitted estimator stays as it is.
+        """Recalibrate the band with samples that were not used in `fit`; the fitted estimator is not changed.
 
-        For new inputs that are unlike those of `fit`, or where a long training shall not be repeated.
+        This is useful for inputs unlike those of `fit`, or to avoid repeating a long training.
 
         Parameters
         ----------
@@ -287,7 +290,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         Raises
         ------
         ValueError
-            For samples that are not like those of `fit`, or too few; the earlier calibration then stays as it was.
+            If the samples do not have the shape seen in `fit`, or are too few; the earlier calibration is preserved.
 
         Warns
         -----
@@ -301,7 +304,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
             return self._split(X, y)
 
     def _read(self, X, y):
-        """Rows of inputs and targets; of trajectories, the inputs are the first states."""
+        """Rows of inputs and targets; for trajectories, the inputs are the first states."""
         mask = nested_parameter(self, "mask") if self.mask is None else self.mask
         self._mask = mask = check_mask(mask)
         self._n_times = None
@@ -326,7 +329,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         self._as_fields = True
         self._input_fields = self._target_fields = fields
         self.mask_ = domain_mask(domain, fields)
-        # First states are given, so that nothing is to be said about them.
+        # First states are given, so there is no band for them.
         counted = np.ones((n_times, rows.shape[-1]), bool)
         if domain.outputs is not None:
             counted &= domain.outputs
@@ -338,7 +341,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         return first, rows.reshape(n, -1)
 
     def _read_again(self, X, y):
-        """The same of further samples, which must be like those of the fit."""
+        """Read further samples, which must have the shape seen in `fit`."""
         check_is_fitted(self)
         self._check_target(y)
         if self._n_times is not None:
@@ -362,7 +365,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
 
     def _check_target(self, y):
         if self._n_times is None and y is None:
-            raise ValueError("y was left out, but the fit was to pairs X and y.")
+            raise ValueError("y is missing, but the fit was to pairs X and y.")
         if self._n_times is not None and y is not None:
             raise ValueError("y was given, but the fit was to trajectories X alone.")
 
@@ -372,13 +375,13 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     def _has_rollouts(self):
         return hasattr(_stepper(self.estimator), "rollout")
 
-    # How many samples calibrate
+    # Number of calibration samples
 
     def _plan(self, n):
-        """The method, and how many of n samples a split holds out."""
+        """The method, and the number of samples out of n that a split holds out."""
         fraction, frozen = self.calibration_fraction, isinstance(self.estimator, FrozenEstimator)
         if frozen and self.method == "cross":
-            raise ValueError("method='cross' needs new fits, but estimator is a FrozenEstimator; use 'split'.")
+            raise ValueError("method='cross' requires new fits, but estimator is a FrozenEstimator; use 'split'.")
         if fraction == "auto":
             fraction = _HELD_OUT
             if frozen:
@@ -459,7 +462,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         return self._domain.fill_outputs(np.asarray(predicted).reshape(len(X), -1))
 
     def _errors(self, estimator, X, y):
-        """Absolute errors, in rows; infinite where predictions are not finite, zero where they do not count."""
+        """Absolute errors, in rows; infinite where predictions are not finite, zero outside of the domain."""
         errors = np.abs(self._predicted(estimator, X).astype(np.float64) - y)
         errors[np.isnan(errors)] = np.inf
         if self._counted is not None:
@@ -471,7 +474,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         return errors if scale is None else (errors / scale).max(axis=1)
 
     def _scale_of(self, estimator, X, y):
-        """Root mean square of the errors of samples that were fitted, for every value; None for "pointwise"."""
+        """Root mean square of the errors on training samples, for every value; None for "pointwise"."""
         if self._kind == "pointwise":
             return None
         errors = self._errors(estimator, X, y)
@@ -480,7 +483,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         # The channels of trajectories come after the times.
         shape = self._n_times or 1, self._target_fields.n_channels or 1, -1
         errors, targets, counted = (Z.reshape(*Z.shape[:-1], *shape) for Z in (errors, np.abs(y), counted))
-        # In units of the largest target of a channel: squares may leave the range of the type.
+        # In units of the largest target of a channel, since squares may overflow or underflow.
         units = targets.max(axis=(0, 1, 3)).astype(np.float64)[:, None]
         units[units == 0] = 1
         squares = np.square(errors / units).mean(axis=0)
@@ -490,7 +493,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     # Use
 
     def predict(self, X):
-        """Predict, by the fitted estimator.
+        """Predict with the fitted estimator.
 
         Parameters
         ----------
@@ -517,10 +520,10 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         Returns
         -------
         lower : ndarray of shape (n_samples, \\*target)
-            The lower ends, in the shape and units of predictions, and in the floating-point type of `X`. Where a
-            prediction is infinite or NaN, nothing is known: minus infinity.
+            The lower ends, in the shape and units of predictions, and in the floating-point type of `X`; minus infinity
+            where a prediction is infinite or NaN.
         upper : ndarray of shape (n_samples, \\*target)
-            The upper ends, likewise; infinity where nothing is known.
+            The upper ends, in the same shape; infinity where a prediction is infinite or NaN.
         """
         check_is_fitted(self)
         X = self._read_inputs(X)
@@ -534,7 +537,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         return self._finish(lower, X), self._finish(upper, X)
 
     def _ends(self, X, predicted):
-        """The ends of "cross": beyond them are as few of the bands around the predictions of the folds as may be."""
+        """The ends of "cross": order statistics of the ends of the bands around the predictions of the folds."""
         lower, upper, n_out = predicted.copy(), predicted.copy(), n_outside(self.n_calibration_, self._alpha)
         radii = np.concatenate([fold.radii for fold in self._folds])
         of_fold = np.repeat(np.arange(len(self._folds)), [len(fold.scores) for fold in self._folds])
@@ -553,7 +556,7 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         return self._domain.finish(rows.astype(X.dtype)).reshape(len(rows), *self._target_shape)
 
     def score(self, X, y=None, sample_weight=None, *, multioutput="uniform_average"):
-        """Coefficient of determination R² of the predictions, as :meth:`HSSRegressor.score` describes it.
+        """Coefficient of determination R² of the predictions, as in :meth:`HSSRegressor.score`.
 
         Parameters
         ----------
@@ -574,13 +577,13 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         Raises
         ------
         ValueError
-            If `y` is missing, or given after a fit to trajectories, or has not the size of the predictions.
+            If `y` is missing, or given after a fit to trajectories, or does not have the size of the predictions.
         """
         check_is_fitted(self)
         self._check_target(y)
         if self._n_times is None:
             return super().score(X, y, sample_weight, multioutput=multioutput)
-        # As that of a RolloutRegressor: first states are given.
+        # As in RolloutRegressor: first states are given.
         true, predicted = (states[:, 1:] for states in self._true_and_predicted(X))
         n_channels = self._target_fields.n_channels or 1
         if not np.isfinite(predicted).all():
@@ -609,7 +612,7 @@ def _stepper(estimator):
 
 
 def _fit_fold(model, X, y, X_unseen, y_unseen):
-    # The fit to all samples gives the warnings that users should see.
+    # The fit to all samples issues the warnings that are relevant to the user.
     with quiet():
         estimator = model._fitted(X, y)
         scale = model._scale_of(estimator, X, y)
@@ -620,7 +623,7 @@ def _warn_if_infinite(width):
     if not np.isfinite(width).all():
         warn_user(
             "So many predictions for calibration samples are infinite or NaN that the band is infinite; another "
-            "estimator, or other settings of it, may help.",
+            "estimator or different settings may help.",
             DivergenceWarning,
         )
 
@@ -631,12 +634,12 @@ def _largest(values, k):
 
 
 def n_outside(n, alpha):
-    """How many of n calibration samples, and the new one among them, may lie outside: the last of these is the edge."""
+    """Number of samples, out of n calibration samples and a new one, that may lie outside; the last one is the edge."""
     return floor(round(alpha * (n + 1), 9))
 
 
 def least_number(alpha):
-    """Number of calibration samples from which on bands are finite."""
+    """Smallest number of calibration samples for which bands are finite."""
     n = max(floor(1 / alpha) - 2, 1)
     while n_outside(n, alpha) < 1:
         n += 1

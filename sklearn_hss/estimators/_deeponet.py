@@ -10,10 +10,10 @@ from ._training import Network
 
 @document_training
 class DeepONetRegressor(BaseNeuralRegressor):
-    """Deep operator network: basis functions of the place times coefficients that depend on the input field.
+    """Deep operator network: basis functions of the coordinates times coefficients that depend on the input field.
 
-    A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. In any number of dimensions, with channels or without.
+    This is a baseline of the Neural-HSS paper, trained by the same loop with the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. It supports any number of dimensions, with channels or without.
 
     Parameters
     ----------

@@ -12,9 +12,9 @@ from ._training import Network
 class FactFormerRegressor(BaseNeuralRegressor):
     """Factorized transformer: attention with a kernel for every axis of the grid, computed from the fields themselves.
 
-    A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without. The sizes
-    are those of the paper's tables by default, which are for two dimensions.
+    This is a baseline of the Neural-HSS paper, trained by the same loop with the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. It supports one, two or three dimensions, with channels or without. The
+    default sizes are those of the paper's tables for two dimensions.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
     head_dim : int, default=8
         Number of values per head and point.
     kernel_multiplier : int, default=1
-        Rank of the kernels per `head_dim`. The product of both is even.
+        Rank of the kernels divided by `head_dim`. The rank must be even.
     {training_parameters}
 
     Attributes
@@ -133,7 +133,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
     def _make_module(self, inputs, outputs):
         if len(inputs.grid) > 3:
             raise ValueError(
-                f"FactFormerRegressor is for fields of one to three dimensions; X has the grid {inputs.grid}."
+                f"FactFormerRegressor supports fields of one to three dimensions; X has the grid {inputs.grid}."
             )
         arguments = {
             **field_arguments(inputs, outputs),

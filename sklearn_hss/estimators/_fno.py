@@ -12,10 +12,10 @@ from ._base import BaseNeuralRegressor, document_training, field_arguments
 
 @document_training
 class FNORegressor(BaseNeuralRegressor):
-    """Fourier neural operator: layers that act on the lowest Fourier modes, beside pointwise ones.
+    """Fourier neural operator: layers that act on the lowest Fourier modes, in parallel with pointwise layers.
 
-    A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without.
+    This is a baseline of the Neural-HSS paper, trained by the same loop with the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. It supports one, two or three dimensions, with channels or without.
 
     Parameters
     ----------
@@ -23,12 +23,13 @@ class FNORegressor(BaseNeuralRegressor):
         Number of channels. "auto" is that of the paper's tables for elliptic problems: 32, 16 and 14 in one, two and
         three dimensions.
     modes : int, tuple of int or "auto", default="auto"
-        Number of Fourier modes that are kept in every dimension. "auto" is the paper's, 12 in one dimension and 8 in
-        several, or less where the grid has fewer; without ``settings="paper"`` at most a third of its points.
+        Number of Fourier modes retained in every dimension. "auto" is the paper's number, 12 in one dimension and 8 in
+        several, or all modes of smaller grids; without ``settings="paper"`` it is at most a third of the points.
     depth : int or "auto", default="auto"
-        Number of layers. "auto" is 4, 4 and 2 in one, two and three dimensions, with ``settings="paper"`` 6, 4 and 2.
+        Number of layers. "auto" is 4, 4 and 2 in one, two and three dimensions; with ``settings="paper"``, it is 6, 4
+        and 2.
     coordinates : bool, default=True
-        Whether the places of the points are further input channels.
+        Whether the coordinates of the points are further input channels.
     {training_parameters}
 
     Attributes
@@ -129,7 +130,7 @@ class FNORegressor(BaseNeuralRegressor):
     def _make_module(self, inputs, outputs):
         n_modes = len(inputs.grid)
         if n_modes > 3:
-            raise ValueError(f"FNORegressor is for fields of one to three dimensions; X has the grid {inputs.grid}.")
+            raise ValueError(f"FNORegressor supports fields of one to three dimensions; X has the grid {inputs.grid}.")
         modes = self.modes
         paper = self.settings == "paper"
         if modes == "auto":

@@ -15,20 +15,20 @@ from ._training import Network
 class GreenLearningRegressor(BaseNeuralRegressor):
     """Green Learning: an integral operator whose kernel, the Green's function, is a network with rational activations.
 
-    A baseline of the Neural-HSS paper for linear equations, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. For fields of one or two dimensions without channels. A training step
-    costs one pass of the network over all pairs of an output and an input point, whatever the batch size: tens of
-    milliseconds for 64 points, but minutes on one core for grids of 64 x 64.
+    This is a baseline of the Neural-HSS paper for linear equations, trained by the same loop with the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. It supports fields of one or two dimensions without channels. A training
+    step costs one pass of the network over all pairs of an output and an input point, independently of the batch size:
+    tens of milliseconds for 64 points, but minutes on one core for grids of 64 x 64.
 
     Parameters
     ----------
     width : int or "auto", default="auto"
-        Number of units per layer. "auto" is the paper's: 128 in one dimension and 64 in two.
+        Number of units per layer. "auto" is the paper's number: 128 in one dimension and 64 in two.
     depth : int, default=6
         Number of layers with activation.
     homogeneous : bool, default=True
-        Whether a second network of the same size learns the solution that belongs to zero forcing. Without it, the
-        model is linear in `X`; and has the paper's 83K parameters, in one dimension.
+        Whether a second network of the same size learns the solution for zero forcing. Without it, the model is linear
+        in `X` and, in one dimension, has the 83K parameters of the paper.
     {training_parameters}
 
     Attributes
@@ -41,13 +41,13 @@ class GreenLearningRegressor(BaseNeuralRegressor):
     homogeneous_solution_ : ndarray of shape (n_out_points,)
         Prediction for zero forcing.
     quadrature_weights_ : ndarray of shape (n_in_points,)
-        Weights of the points in the integral: 1 / n_in_points, that is for the unit interval or square.
+        Quadrature weights of the points: 1 / n_in_points, as on the unit interval or square.
     {fitted_attributes}
 
     See Also
     --------
     sklearn_hss.nn.GreenLearning : The torch module.
-    HSSRegressor : Fits the same linear map in closed form.
+    HSSRegressor : Fit of a linear map in closed form.
 
     References
     ----------
@@ -140,7 +140,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     @property
     def homogeneous_solution_(self):
-        """Learned homogeneous solution in the units of the data, with what offsets of the scaling contribute."""
+        """Learned homogeneous solution in the units of the data, including the offsets of the scaling."""
         solution = self._values()[1] * float(self.y_scale_[0])
         of_offset = self.greens_function_ @ np.broadcast_to(self.x_offset_[0], self._shapes[0].size)
         return (solution + self.y_offset_[0] - of_offset / self._shapes[0].size).astype(solution.dtype)
@@ -164,12 +164,13 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         for name, fields in (("X", inputs), ("y", outputs)):
             if fields.n_channels is not None:
                 raise ValueError(
-                    f"GreenLearningRegressor is for fields without channels; {name} has n_channels={fields.n_channels} "
+                    f"GreenLearningRegressor does not support channels; {name} has n_channels={fields.n_channels} "
                     f"on the grid {fields.grid}. Use one regressor per pair of an input and an output channel."
                 )
             if len(fields.grid) > 2:
                 raise ValueError(
-                    f"GreenLearningRegressor is for fields of one or two dimensions; {name} has the grid {fields.grid}."
+                    "GreenLearningRegressor supports fields of one or two dimensions; "
+                    f"{name} has the grid {fields.grid}."
                 )
         fields = field_arguments(inputs, outputs)
         arguments = {

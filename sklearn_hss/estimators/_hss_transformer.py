@@ -12,9 +12,9 @@ from ._linear import ATTRIBUTES, PARAMETERS, BaseHSSMap
 class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSMap):
     __doc__ = f"""Linear HSS map between fields as a transformer, learned from pairs of fields.
 
-    ``fit(F, U)`` learns the operator A with u = A f as :class:`HSSRegressor` does, ``transform`` multiplies with it and
-    ``inverse_transform`` solves with it, both in O(n rank). In a pipeline, it makes rough solutions of right-hand
-    sides, for the next step to improve.
+    ``fit(F, U)`` learns the operator A with u = A f as :class:`HSSRegressor` does, ``transform`` applies it and
+    ``inverse_transform`` solves with it, both in O(n rank). In a pipeline, it maps right-hand sides to approximate
+    solutions, which the next step improves.
 
     Parameters
     ----------{PARAMETERS}
@@ -38,7 +38,7 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
     """
 
     def transform(self, X):
-        """Multiply the operator with input fields.
+        """Apply the operator to input fields.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
         Warns
         -----
         sklearn_hss.exceptions.ExtrapolationWarning
-            If most of the input lies outside the span of the training inputs and the operator is not known there.
+            If most of the input lies outside the span of the training inputs, where the operator is not determined.
         """
         product = self._apply(X)
         return product.reshape(len(product), *(self._target_shape or (1,)))
@@ -61,8 +61,8 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
     def inverse_transform(self, X):
         """Solve for the input fields that the operator maps to given output fields, by ULV factorisation.
 
-        At points where all training outputs were zero, such as Dirichlet boundaries, the outputs say nothing about the
-        inputs; these are zero there.
+        At points where all training outputs were zero, such as Dirichlet boundaries, the outputs do not determine the
+        inputs, which are set to zero there.
 
         Parameters
         ----------
@@ -72,15 +72,15 @@ class HSSTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseHSSM
         Returns
         -------
         ndarray of shape (n_samples, ...)
-            Input fields, in the shape of the training inputs if `X` is in that of the training outputs, else flat; in
-            the floating-point type of `X`.
+            Input fields, in the shape of the training inputs if `X` has that of the training outputs, otherwise flat;
+            in the floating-point type of `X`.
 
         Warns
         -----
         scipy.linalg.LinAlgWarning
             If the operator is not square, or singular to working precision: the inputs of smallest norm are returned,
-            by a dense singular value decomposition. In several dimensions, where LSMR is used unless the inverse is
-            known, only if no inputs lead to these outputs.
+            computed by a dense singular value decomposition. In several dimensions, where LSMR is used unless the
+            inverse is known, only if the outputs are not in the range of the operator.
         """
         check_is_fitted(self, "operator_")
         X, shape = as_rows(X)

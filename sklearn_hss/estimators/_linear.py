@@ -1,4 +1,4 @@
-"""One linear map of HSS matrices between fields: the regressor, and what the transformer shares with it."""
+"""Linear map of HSS matrices between fields: the regressor, and the base class it shares with the transformer."""
 
 import textwrap
 from numbers import Real
@@ -29,37 +29,37 @@ def _entries(forms):
 _SOLVERS = list(dict.fromkeys(form.solver for form in FORMS))
 PARAMETERS = """
     rank : int or "auto", default="auto"
-        Largest HSS rank of the operator; in several dimensions, of the factors of its Kronecker products, or of those
-        of its inverse. "auto" grows it until the error on held-out samples stops falling, and allows for a correction
-        of low rank that makes the operator reproduce the training samples.
+        Maximal HSS rank of the operator; in several dimensions, of the factors of its Kronecker products, or of those
+        of its inverse. "auto" increases the rank until the error on held-out samples stops decreasing, and permits a
+        low-rank correction that makes the operator reproduce the training samples.
     levels : int or "auto", default="auto"
-        Depth of the cluster tree. "auto" is as deep as the rank allows where samples are scarce: the closed form needs
-        leaf size + rank samples, and 3 * rank.
+        Depth of the cluster tree. "auto" uses the deepest tree that the rank permits if samples are scarce: the closed
+        form needs leaf size + rank samples, and at least 3 * rank.
     outer_rank : int or "auto", default="auto"
-        Number of Kronecker products that the operator is a sum of, in several dimensions. "auto" keeps an inverse form
-        as it is, which is exact where an outer rank is not, and grows a forward form until the error on held-out
-        samples stops falling.
+        Number of Kronecker products in the sum that represents the operator, in several dimensions. "auto" does not
+        truncate an inverse form, which is exact without an outer rank, and increases the outer rank of a forward form
+        until the error on held-out samples stops decreasing.
     symmetric : bool or "auto", default="auto"
-        Whether the operator is a symmetric matrix, as for self-adjoint equations on a uniform grid. "auto" finds out
-        from the samples. Symmetry halves what has to be learned. In several dimensions, only inverse forms make use of
-        it to the letter (`symmetric_`).
+        Whether the operator is a symmetric matrix, as for self-adjoint equations on a uniform grid. "auto" determines
+        this from the samples. Symmetry halves the number of unknowns. In several dimensions, only inverse forms impose
+        it exactly (`symmetric_`).
     form : {"auto", "forward", "inverse"}, default="auto"
-        What to fit: the operator, or its inverse. That is a sparse matrix for differential equations, on any domain and
-        with any coefficients, which needs about as many samples as a point has neighbours, and holds for forcings
-        unlike those of the training; or, for separable equations, a Kronecker sum of one-dimensional matrices, which
-        needs about three. It amplifies noise. "auto" chooses by the error on held-out samples, and warns where that
-        cannot tell.
+        Whether to fit the operator or its inverse. The inverse is a sparse matrix for differential equations, on any
+        domain and with any coefficients, which needs about as many samples as a point has neighbours, and generalises
+        to forcings unlike those in the training data; or, for separable equations, a Kronecker sum of one-dimensional
+        matrices, which needs about three samples. An inverse form amplifies noise. "auto" chooses the form with the
+        smaller error on held-out samples, and warns if this is not conclusive.
     solver : {SOLVERS}, default="auto"
-        How to fit the operator ("forward") or its inverse:
+        Method by which the operator ("forward") or its inverse is fitted:
 
 ENTRIES
     alpha : float or "auto", default="auto"
-        Ridge penalty, in units of squared inputs as in :class:`sklearn.linear_model.Ridge`, of "least_squares" and of
-        the correction. "auto" chooses by leave-one-out errors, respectively by the error on held-out samples. In
-        several dimensions, it is relative to the mean over the points of the inputs' summed squares, and applies to
-        "als" and "least_squares".
+        Ridge penalty of "least_squares" and of the correction, in units of squared inputs as in
+        :class:`sklearn.linear_model.Ridge`. "auto" selects it by leave-one-out errors for "least_squares", and by the
+        error on held-out samples for the correction. In several dimensions, it is relative to the mean over the points
+        of the inputs' summed squares, and applies to "als" and "least_squares".
     tol : float, default=1e-12
-        Relative size below which singular values of blocks of the inputs count as zero.
+        Relative threshold below which singular values of blocks of the inputs are treated as zero.
 """
 
 PARAMETERS = PARAMETERS.replace("{SOLVERS}", "{" + ", ".join(f'"{name}"' for name in ["auto", *_SOLVERS]) + "}")
@@ -70,25 +70,25 @@ ATTRIBUTES = f"""
     operator_ : HSSMatrix, or KroneckerProductSum, DiagonalizedOperator or OperatorSum of :mod:`sklearn_hss.linalg`
         The operator, of shape (n_outputs, n_points): a flat field u is ``operator_ @ f``. In several dimensions, a sum
         of Kronecker products of HSS matrices, or the inverse of one (``operator_.inverse``). Predictions add
-        `intercept_`, and are blank outside of the mask.
+        `intercept_`, and are zero or NaN outside of the mask.
     form_, solver_, symmetric_ : str, str, bool
-        What was chosen.
+        The selected form, solver and symmetry.
     half_bandwidth_ : int or None
-        Neighbours on either side in the banded matrix, where one was fitted.
+        Number of neighbours on either side in the banded matrix; None if none was fitted.
     alpha_ : float or None
-        Ridge penalty in use; None where neither least squares nor a correction is.
+        Ridge penalty in use; None if neither least squares nor a correction is used.
     completion_ : str
-        What the operator does to inputs of a kind that the training samples do not contain, in several dimensions.
+        Extrapolation of the operator to inputs outside the span of the training samples, in several dimensions.
     rank_, levels_ : int or None
-        Rank and depth of the operator; in several dimensions, the largest ones of the factors of Kronecker products,
-        None where there are none.
+        Rank and depth of the operator; in several dimensions, the maxima over the factors of the Kronecker products,
+        None if there are none.
     outer_rank_ : int or None
-        Number of Kronecker products of the operator or of its inverse. None where there are none.
+        Number of Kronecker products of the operator or of its inverse; None if there are none.
 {_linear_map.ATTRIBUTES[1:]}"""
 
 
 class BaseHSSMap(LinearFieldMap):
-    """Base of the regressor and the transformer: parameters and fit."""
+    """Base class of the regressor and the transformer: parameters and fit."""
 
     _parameter_constraints: dict = {
         **LinearFieldMap._parameter_constraints,
@@ -144,11 +144,11 @@ class BaseHSSMap(LinearFieldMap):
         y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Output fields.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. A weight of 2 acts as a second copy of the sample would.
+            Weights of the samples. A weight of 2 is equivalent to a second copy of the sample.
         adjoint : tuple (P, Z) of array-likes, default=None
             Samples of the transposed operator, ``Z[i] = operator.T @ P[i]``: P of shape (n_adjoint, n_outputs), zero
-            outside of the mask, Z of shape (n_adjoint, n_points). With them the closed form applies to operators that
-            are not symmetric. For one-dimensional fields only.
+            outside of the mask, Z of shape (n_adjoint, n_points). With these, the closed form applies to operators that
+            are not symmetric. Supported for one-dimensional fields only.
 
         Returns
         -------
@@ -158,7 +158,7 @@ class BaseHSSMap(LinearFieldMap):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used, before any fitting.
+            If the data or parameters are invalid, before any fitting.
         """
         return self._fit(X, y, sample_weight, lambda *shapes: {"adjoint": self._check_adjoint(adjoint, *shapes)})
 
@@ -207,15 +207,15 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     __doc__ = f"""Linear HSS map between fields, fitted by structured linear algebra.
 
     Learns the solution operator u = A f of a linear equation as an HSS matrix, in float64, without gradient descent.
-    For exact samples in general position, a handful determines A to machine precision, whatever the number of grid
+    A handful of exact samples in general position determine A to machine precision, independently of the number of grid
     points: 3 * rank samples if A is symmetric (Theorem 2.3 of the Neural-HSS paper, after Levitt and Martinsson 2024),
-    2 w + 1 if its inverse has w neighbours on either side, as finite-difference matrices have.
+    2 w + 1 if its inverse couples w neighbours on either side, as finite-difference matrices do.
 
-    In two and more dimensions, the inverse of a separable equation, such as Poisson's or Helmholtz' on a box, is a
-    Kronecker sum of one-dimensional matrices, which about three samples determine. Other operators are approximated by
-    sums of Kronecker products (eq. 1 of the paper), which needs more.
+    In two and more dimensions, the inverse of the operator of a separable equation, such as the Poisson or Helmholtz
+    equation on a rectangular domain, is a Kronecker sum of one-dimensional matrices, which about three samples
+    determine. Other operators are approximated by sums of Kronecker products (eq. 1 of the paper), which need more.
 
-    Where f = 0 does not give u = 0, the solution for it is learned, too (`fit_intercept`).
+    If f = 0 does not give u = 0, the solution for f = 0 is learned as well (`fit_intercept`).
 
     Parameters
     ----------{PARAMETERS}
@@ -247,7 +247,7 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
     """
 
     def predict(self, X):
-        """Multiply the operator with input fields.
+        """Apply the operator to input fields.
 
         Parameters
         ----------
@@ -262,7 +262,7 @@ class HSSRegressor(FieldRegressorMixin, BaseHSSMap):
         Warns
         -----
         sklearn_hss.exceptions.ExtrapolationWarning
-            If most of the input lies outside the span of the training inputs and the operator is not known there.
+            If most of the input lies outside the span of the training inputs, where the operator is not determined.
         """
         product = self._apply(X)
         return product.reshape(len(product), *self._target_shape)

@@ -1,4 +1,4 @@
-"""Linear maps between fields, learned from pairs of fields: what all estimators of them share."""
+"""Linear maps between fields, learned from pairs of fields: the base class of their estimators."""
 
 import numpy as np
 import torch
@@ -32,69 +32,69 @@ from ..fitting import FORMS, Samples, fit
 from ..fitting._samples import check_ratio
 from ..linalg._modes import multilinear
 
-# Channels whose largest magnitudes differ by less than this factor may be of one unit.
+# Channels whose largest magnitudes differ by less than this factor may have the same unit.
 _ONE_UNIT = 100.0
 
 PARAMETERS = """
     fit_intercept : bool or "auto", default="auto"
-        Whether there is a solution for f = 0, u = A f + c, which is learned, too. "auto" finds out where no linear map
-        fits exactly, by the error on held-out samples.
+        Whether to also learn a solution c for f = 0, so that u = A f + c. "auto" decides by the error on held-out
+        samples, unless a linear map fits exactly.
     random_state : int, RandomState instance or None, default=None
-        Determines which fifth of the samples is held out to compare fits. All samples enter the final one.
+        Determines which fifth of the samples is held out to compare fits. All samples enter the final fit.
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
-        shape of the mask, where there is one, else all dimensions of `X` but the first.
+        Grid of the fields, such as ``(64, 64)``, required if they are flattened or have channels. If None, it is the
+        shape of the mask, if there is one, otherwise all dimensions of `X` but the first.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
-        NaN perhaps, is ignored; errors and scores count the points inside; predictions are zero outside, or NaN where
-        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
-        samples, and ignores inputs that are NaN in all.
+        Points of a domain that is not rectangular, True inside; it applies to every channel. Values outside, such as
+        NaN, are ignored; errors and scores are computed from the points inside; predictions are zero outside, or NaN
+        where all training targets were NaN. "auto" selects the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all samples.
     verbose : int, default=0
-        Whether to print every fit that is tried, with its error and the seconds that it took.
+        Whether to print every candidate fit, with its error and the elapsed seconds.
 """
 
 ATTRIBUTES = """
     intercept_ : ndarray of the shape of one target, or float
-        Prediction for f = 0; 0.0 where none was fitted.
+        Prediction for f = 0; 0.0 if no intercept was fitted.
     held_out_error_ : float
-        Mean relative error, on held-out samples, of the chosen fit to the others; with an intercept, relative to what
-        is left of the targets without their mean. NaN if there were too few.
+        Mean relative error of the selected form on held-out samples, when fitted to the others; with an intercept,
+        relative to the targets minus their mean. NaN if there were too few samples.
     residual_ : float
-        Mean relative error on the training samples, likewise.
+        Mean relative error on the training samples, with the same normalisation.
     mask_ : ndarray of bool and shape (\\*grid) or None
-        Points of the targets inside the domain, None where all are.
+        Points of the targets inside the domain; None if all are.
     reason_ : str
-        Why this fit was chosen.
+        Reason for the choice of this fit.
     candidates_ : list of dict
-        The fits that were compared; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
+        The fits that were compared; ``pandas.DataFrame(model.candidates_)`` converts it to a table.
     n_parameters_ : int
-        Numbers that the operator is stored in.
+        Number of values that represent the operator.
     grid_shape_ : tuple of int
         Grid of the inputs.
     n_features_in_ : int
         Number of points of the inputs.
     feature_names_in_ : ndarray of shape (n_points,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 """
 
 
 class LinearFieldMap(DocLinkMixin, BaseEstimator):
-    """Base of the estimators of linear maps: the fit by :func:`sklearn_hss.fitting.fit`, and the product.
+    """Base class of the estimators of linear maps: the fit by :func:`sklearn_hss.fitting.fit`, and the product.
 
-    A subclass has the parameters of `PARAMETERS`, and gives ``_options(samples)``, the options of the fit. It may
-    choose other forms (``_forms``) and keep more of what was found (``_keep``).
+    A subclass has the parameters of `PARAMETERS`, and implements ``_options(samples)``, the options of the fit. It may
+    select other forms (``_forms``) and set further fitted attributes (``_keep``).
     """
 
     _domain: Domain
     _vanishing: np.ndarray
     _intercept: np.ndarray | None
     _seen: list[torch.Tensor] | None
-    # Rows of a local law that the samples leave open, as flat fields.
+    # Rows of a local law that the samples do not determine, as flat fields.
     _open: np.ndarray | None
     _channel_scales: list[torch.Tensor] | None
-    # Set by RolloutRegressor: factor that makes outputs inputs.
+    # Set by RolloutRegressor: factor that converts outputs to inputs.
     _repeated: float | None = None
-    # Set by RolloutRegressor: a list that takes what the user would be warned of.
+    # Set by RolloutRegressor: a list that collects warnings instead of issuing them.
     _doubts: list | None = None
 
     _parameter_constraints: dict = {
@@ -114,7 +114,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         return FORMS
 
     def _grid_shape(self):
-        """Grid of the fields, where the parameters tell it."""
+        """Grid of the fields, if the parameters specify it."""
         return check_grid_shape(self.grid_shape)
 
     def _fit(self, X, y, sample_weight, further=None):
@@ -123,10 +123,10 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         Parameters
         ----------
         X, y, sample_weight : array-likes
-            As users give them.
+            As passed by the user.
         further : callable, default=None
-            Takes the shapes of inputs and outputs and the domain, refuses what does not suit them, and returns further
-            attributes of the samples.
+            Function of the shapes of inputs and outputs and of the domain, which rejects invalid parameters and returns
+            further attributes of the samples.
         """
         with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
             doubts = self._find(X, y, sample_weight, further)()
@@ -138,7 +138,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         return self
 
     def _find(self, X, y, sample_weight, further):
-        """Fit, and return the function that tells what the user should be warned of."""
+        """Fit, and return the function that gives the warnings for the user."""
         checks = {"dtype": [np.float64, np.float32], "order": "C"}
         mask = check_mask(self.mask)
         (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
@@ -162,7 +162,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         details = {} if further is None else further(inputs, outputs, domain)
         X, y, roots = weighted_rows(X, y, sample_weight)
         scales, grids = self._channel_scales_of(X, y, inputs, outputs)
-        # Channels are one more mode, of which there is no tree.
+        # Channels are an additional mode, which has no cluster tree.
         with_channels = len(grids[0]) > len(inputs.grid)
         F, U = (torch.from_numpy(rows).view(-1, *grid) for rows, grid in zip((X, y), grids, strict=True))
         if with_channels:
@@ -203,7 +203,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         """Scales of the channels of inputs and outputs, or ones, and the grids with the channels as a mode."""
         if len(inputs.grid) != len(outputs.grid):
             raise ValueError(
-                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have as many dimensions."
+                f"y has the grid {outputs.grid} and X the grid {inputs.grid}; they must have equally many dimensions."
             )
         check_ratio(*(float(np.abs(rows).max()) or 1.0 for rows in (X, y)))
         channels = [fields.n_channels or 1 for fields in (inputs, outputs)]
@@ -216,7 +216,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         return [s.view(-1, *[1] * len(inputs.grid)) for s in scales], grids
 
     def _keep(self, found, scales, samples):
-        """Fitted attributes, of a fit to samples that were divided by the scales of channels, or None."""
+        """Set the fitted attributes; the samples of the fit were divided by `scales`, those of the channels, if any."""
         operator, intercept = found.operator, found.intercept
         self._channel_scales = scales
         if scales is not None:
@@ -252,17 +252,20 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
     def support_distance(self, X):
-        """How much of every input lies outside of what the training samples have determined.
+        """Fraction of every input that lies where the training samples do not determine the operator.
 
-        It is the number that the warning of predictions is about, for every sample, and depends on the fit:
+        This is the fraction to which :class:`~sklearn_hss.exceptions.ExtrapolationWarning` refers, for every sample. It
+        depends on the fit:
 
-        - a map that is known on the span of the training inputs alone, as that of ridge regression and of general sums
-          of Kronecker products: the part outside of that span. In several dimensions, the span is that of all products
-          of what the inputs occupy along each axis;
-        - a local law: the part at points, or channels of points, whose rows of the law the samples leave open, because
-          they vanish there or are too few, so that rows with the same neighbours decide;
-        - other maps, inverses and hierarchical matrices among them, have a form that the samples determine for all
-          inputs, if it is the right one: zero. `held_out_error_` tells how right it is.
+        - If the map is known only on the span of the training inputs, as for ridge regression and general sums of
+          Kronecker products, it is the part outside of this span. In several dimensions, the span is the tensor product
+          of the spaces that the inputs span along each axis.
+        - For a local law, it is the part at points, or channels of points, at which the samples do not determine the
+          rows of the law, because they vanish there or are too few; these rows are completed from rows with the same
+          neighbours.
+        - Other maps, including inverses and hierarchical matrices, have a form that the samples determine for all
+          inputs, provided that the form is correct; the fraction is zero, and `held_out_error_` measures whether the
+          form is correct.
 
         Parameters
         ----------
@@ -272,17 +275,17 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Fractions of the squared size of the inputs: 0 where nothing lies outside, as for inputs that are zero, and
-            1 where everything does. float64.
+            Fractions of the squared norms of the inputs, in float64: 0 if nothing lies outside, including inputs that
+            are zero, and 1 if everything does.
 
         Raises
         ------
         ValueError
-            If the fields are not like those of the fit.
+            If the fields do not have the shape seen in `fit`.
 
         See Also
         --------
-        ConformalFieldRegressor : Bands around predictions for inputs that are like those of the training.
+        ConformalFieldRegressor : Prediction bands for inputs that resemble the training inputs.
 
         Examples
         --------
@@ -298,12 +301,12 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         return self._unseen(self._read_inputs(X))
 
     def _unseen(self, X):
-        """Fractions of the squared size of rows that lie outside of what the samples determined."""
+        """Fractions of the squared norms of rows that lie where the samples do not determine the operator."""
         rows = torch.from_numpy(X.astype(np.float64))
         if self._channel_scales is not None:
             scales = self._channel_scales[0].view(-1, 1)
             rows = (rows.view(len(rows), len(scales), -1) / scales).flatten(1)
-        # Of magnitude one: squares of very large or small values would leave the range of the type.
+        # Scaled to magnitude one, since squares of very large or small values would overflow or underflow.
         rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(1e-300)
         if self._seen is not None:
             inside = multilinear(rows.view(-1, *self.operator_.grid_in), [P.mT for P in self._seen])
@@ -318,8 +321,8 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         share = float(self._unseen(X).mean())
         if share > 0.5:
             warn_user(
-                f"{share:.0%} of the squared size of the inputs lies outside the span of the training inputs; "
-                f"there, the operator is completed: {self.completion_}. support_distance(X) tells for which inputs.",
+                f"{share:.0%} of the squared norm of the inputs lies outside the span of the training inputs, where "
+                f"the operator is extrapolated: {self.completion_}. support_distance(X) gives this share per input.",
                 ExtrapolationWarning,
             )
 
@@ -329,9 +332,9 @@ def _report(form, error, seconds):
 
 
 def channel_scales(fields):
-    """Largest magnitude of every channel, or ones where these differ so little that they may be of one unit.
+    """Largest magnitude of every channel, or ones if these differ so little that the channels may have the same unit.
 
-    Maps of channels of one unit may be symmetric, which other scales would hide.
+    Maps between channels of the same unit may be symmetric, which different scales would hide.
     """
     scales = torch.from_numpy(np.abs(fields).max(axis=(0, *range(2, fields.ndim))))
     scales = torch.where(scales > 0, scales, 1)
@@ -341,7 +344,7 @@ def channel_scales(fields):
 def weighted_rows(X, y, sample_weight=None):
     """Samples in a canonical order, equal ones merged, times the square roots of their weights, which come last.
 
-    So a weight of two is the same as two copies, also in the choice of the held-out samples.
+    A weight of two is thus equivalent to two copies, also in the choice of the held-out samples.
     """
     X, y, roots = merged_rows(X, y, sample_weight)
     if (roots != 1).any():

@@ -1,4 +1,4 @@
-"""Local laws du/dt = N(u), learned from states and those a time later."""
+"""Local laws du/dt = N(u), learned from pairs of consecutive states."""
 
 import time
 from numbers import Integral, Real
@@ -39,16 +39,17 @@ from ._linear_map import merged_rows
 from ._score import FieldRegressorMixin
 from ._trajectories import STATES, pairs_of
 
-# Targets of at most this fraction of the numbers of the inputs are no fields.
+# Targets with at most this fraction of the values of the inputs are not treated as fields.
 _NUMBERS = 0.5
-# A law is doubtful if its error for held-out states is above this, and not below this fraction of that of no change.
+# A law is poor if its error on held-out states is above the first number, and above the second times that of
+# persistence.
 _GOOD, _EXPLAINS = 1e-3, 0.5
-# Ridge regression must have so much less of an error than a law that is not poor.
+# Factor by which the error of ridge regression must be below that of a law that is not poor.
 _BETTER = 0.5
-# Rollouts are doubtful if their error is so many times that of a step.
+# Rollouts are poor if their error is this many times that of a step.
 _GROWS = 30.0
-# Second differences of this size, relative to the deviations from the mean, are those of fields that a grid does not
-# resolve; and changes of this size, those of steps that are too long.
+# Second differences of the first size, relative to the deviations from the mean, indicate fields that the grid does not
+# resolve; changes of the second size indicate steps that are too long.
 _ROUGH, _LONG = 0.7, 0.8
 # Terms in the formula that each have less than this share of the largest one are counted, not written.
 _MINOR = 1e-3
@@ -59,98 +60,99 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
     r"""Local law du/dt = N(u), learned from a handful of pairs of states; predictions integrate it.
 
     Partial differential equations that evolve in time are local: the rate of change at a point depends on the values
-    around it, as a polynomial for most equations of physics. A few coefficients, which are the same at all points,
-    determine it. They are found by shooting: the terms that a polynomial may have,
+    around it, for most equations of physics as a polynomial. A few coefficients, which are the same at all points,
+    determine this polynomial. They are computed by shooting: its candidate terms,
 
     .. math:: u_t = \sum_k c_k T_k(u), \qquad T_k = (u^2)_x,\ u_{xx},\ (u u_x)_x,\ u v^2,\ \dots
 
-    are integrated in time from every state to the next, and Gauss-Newton steps match these; so the time between states
-    need not be short. Terms come from ever richer dictionaries, as long as states that are held out are predicted
-    better, and those that do not matter are dropped.
+    are integrated in time from every state to the next, and Gauss-Newton steps fit the coefficients to the later
+    states; the time between states therefore need not be short. Increasingly rich dictionaries of terms are used as
+    long as this improves the prediction of held-out states, and negligible terms are removed.
 
     Parameters
     ----------
     degree : {1, 2, 3} or "auto", default="auto"
-        Largest degree of the polynomial. "auto" goes up to 3.
+        Maximal degree of the polynomial. "auto" tries degrees up to 3.
     radius : {1, 2} or "auto", default="auto"
-        Neighbours on either side along an axis. "auto" goes up to 2, which also corrects the errors of differences on a
-        grid that is coarse.
+        Number of neighbours on either side along an axis. "auto" tries radii up to 2, which also corrects the
+        discretisation errors of differences on a coarse grid.
     conservative : bool or "auto", default="auto"
-        True has fluxes between neighbours only, so that the sum of u changes at boundaries only; False has products of
-        values and differences at each point instead. "auto" has fluxes, products of values, which are reactions and
-        sources, and where these do not do products such as ``u v_x``.
+        If True, all terms are fluxes between neighbours, so that the sum of u changes at boundaries only; if False,
+        they are products of values and differences at each point. "auto" uses fluxes and products of values (reactions
+        and sources), and adds products such as ``u v_x`` if these are not sufficient.
     boundary : {"auto", "periodic", "odd", "even"}, or a tuple of these, default="auto"
-        Condition at the ends of the axes, for all or for each: u has opposite values beyond an end and is zero there
-        ("odd", Dirichlet), or equal ones and no flux ("even", Neumann). "auto" finds the continuation, for every
-        channel, that is smoothest across. Beyond the edge of a mask it is found in the same way.
+        Condition at the ends of the axes, for all or for each: "odd" (Dirichlet) continues u beyond an end with the
+        opposite sign, so that u is zero there; "even" (Neumann) continues it with equal values, so that the flux
+        vanishes. "auto" selects, for every channel, the continuation that is smoothest across the boundary; the same
+        applies at the edge of a mask.
     dt : float, default=1.0
-        Time between the states of a pair, in which the coefficients are measured.
+        Time between the states of a pair, which determines the unit of the coefficients.
     spacing : float or tuple of float, default=1.0
-        Distance of neighbouring points, along all axes or each.
+        Distance between neighbouring points, along all axes or along each.
     form : {"auto", "law"}, default="auto"
-        "auto" predicts by ridge regression where this is better for held-out states than any law, as for data that
-        have none; "law" never does.
+        "auto" predicts by ridge regression if this is more accurate on held-out states than any law, as for data that
+        satisfy none; "law" always uses a law.
     field_names : list of str, default=None
         Names of the channels in formulas, those of the parameters last. If None, u, v, w, and p1, p2, ... for
         parameters.
     random_state : int, RandomState instance or None, default=None
         Determines which trajectories are held out. All pairs enter the final fit.
     grid_shape : int or tuple of int, default=None
-        Grid of the states, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
-        shape of the mask, where there is one, else all dimensions of a state.
+        Grid of the states, such as ``(64, 64)``, required if they are flattened or have channels. If None, it is the
+        shape of the mask, if there is one, otherwise all dimensions of a state.
     mask : array-like of bool and shape (\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside. Whatever the data hold outside, NaN perhaps, is ignored.
-        "auto" takes the points where the later states are neither zero nor NaN in all samples.
+        Points of a domain that is not rectangular, True inside. Values outside, such as NaN, are ignored. "auto"
+        selects the points where the later states are neither zero nor NaN in all samples.
     verbose : int, default=0
-        1 shows a progress bar; 2 prints every law that is tried.
+        With 1, a progress bar is shown; with 2, every candidate law is printed.
 
     Attributes
     ----------
     formula_ : str
-        The law, a line for each channel, such as ``u_t = -0.5 (u^2)_x + 0.001 u_xx``; terms of a share below a
-        thousandth are counted.
+        The law, with one line for each channel, such as ``u_t = -0.5 (u^2)_x + 0.001 u_xx``. Terms with a share below
+        a thousandth are not written, but their number is given.
     law_ : list of dict
-        Its terms: "field", "term", "coefficient", and "share", the size of the term on the training states relative to
-        the largest one of its field; ``pandas.DataFrame(model.law_)`` makes a table of it. Empty where ridge regression
-        is used.
+        Terms of the law: "field", "term", "coefficient", and "share", the size of the term on the training states
+        relative to the largest term of its field; ``pandas.DataFrame(model.law_)`` converts it to a table. Empty if
+        ridge regression is used.
     form_ : {"law", "ridge"}
-        What predicts.
+        The form used for predictions.
     errors_ : dict
-        Mean relative errors for held-out pairs: of the "law" in a step; "rollout", its mean over the steps of held-out
-        trajectories; and of "ridge" regression and "persistence", which is no change at all.
+        Mean relative errors on held-out pairs: of the "law" in one step; "rollout", its mean over the steps of held-out
+        trajectories; of "ridge" regression; and of "persistence", the assumption of no change.
     residual_ : float
         Mean relative error of the law for all training pairs.
     boundary_ : list of list of str
-        For every channel and axis, "periodic", or the continuation before and behind.
+        For every channel and axis, "periodic", or the continuations at the lower and upper ends.
     candidates_ : list of dict
-        The laws that were tried; ``pandas.DataFrame(model.candidates_)`` makes a table of it.
+        The candidate laws; ``pandas.DataFrame(model.candidates_)`` converts it to a table.
     reason_ : str
-        Why this was chosen.
+        Reason for the choice.
     n_parameters_ : int
-        Number of coefficients; of numbers, for ridge regression.
+        Number of coefficients of the law, or of the ridge regression.
     mask_ : ndarray of bool and shape (\*grid) or None
-        Points inside the domain, None where all are.
+        Points inside the domain; None if all are.
     grid_shape_ : tuple of int
         Grid of the states.
     n_features_in_ : int
-        Number of values of a state, and of what else there is in `X`.
+        Number of values of a state, including any parameters in `X`.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 
     See Also
     --------
-    RolloutRegressor : Time stepping around any regressor, this one included.
-    ResidualRegressor : A regressor that learns what a law leaves.
+    RolloutRegressor : Time stepping with any regressor, including this one.
+    ResidualRegressor : A law and a correction that learns its residuals.
     LocalOperatorRegressor : Laws of stationary problems, and linear time steps.
 
     Notes
     -----
-    The law is one of the states on their grid, not of the equation in the limit of fine ones: on coarse grids,
-    coefficients differ from those of the equation, and further terms account for what the grid does not resolve.
+    The law describes the states on their grid, not the equation in the limit of fine grids: on coarse grids, the
+    coefficients differ from those of the equation, and further terms account for unresolved scales.
 
-    Laws that are no polynomials, fields that depend on others which are not given, global ones, and states that are too
-    far apart in time or too rough for their grid cannot be learned in this way. Held-out states tell: see `errors_`. A
-    warning comes, with the likeliest cause.
+    The method does not apply to laws that are not polynomials or not local, to fields that depend on unobserved fields,
+    or to states that are too far apart in time or too rough for their grid. This is detected on held-out states (see
+    `errors_`), and a warning names the most likely cause.
 
     References
     ----------
@@ -235,11 +237,11 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_trajectories, n_times, \*state), or (n_samples, \*state) if y is given
             Trajectories of at least two times, or states: fields on the grid, or (n_channels, \*grid) together with
-            `grid_shape` or a mask. Trajectories of different lengths come as a list of arrays. Channels at the end
-            that never change are parameters of the law, such as rates or coefficients.
+            `grid_shape` or a mask. Trajectories of different lengths are passed as a list of arrays. Last channels that
+            never change are parameters of the law, such as rates or coefficients.
         y : array-like of shape (n_samples, \*state), default=None
-            The states a time `dt` after those in `X`. They may have fewer channels: the further ones of `X` are
-            parameters.
+            The states a time `dt` after those in `X`. They may have fewer channels, in which case the remaining
+            channels of `X` are parameters.
         sample_weight : array-like of shape (n_trajectories,) or (n_samples,), default=None
             Weights of the trajectories, or of the pairs.
 
@@ -251,17 +253,17 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used, before any fitting.
+            If the data or parameters are invalid, before any fitting.
 
         Warns
         -----
         sklearn_hss.exceptions.PoorFitWarning
             If the law predicts held-out states poorly, or worse than ridge regression, which is then used. The message
-            has the likeliest cause.
+            names the most likely cause.
         sklearn_hss.exceptions.UnverifiedFitWarning
-            If the pairs are too few to hold any out.
+            If there are too few pairs to hold any out.
         sklearn_hss.exceptions.DataWarning
-            If the targets are no fields but numbers, of which there is no law: ridge regression then maps to them.
+            If the targets are not fields, for which there is no law: ridge regression then predicts them.
         """
         with unchanged_on_error(self), python_waits(), torch.inference_mode(False), torch.enable_grad():
             warnings = self._fit(X, y, sample_weight)
@@ -294,7 +296,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         if not is_field and outputs.size > max(1, _NUMBERS * inputs.size):
             raise ValueError(
                 f"y has states of shape {outputs.shape}, but X has states of shape {inputs.shape}; they must be equal, "
-                "except that X may have further channels, behind those of the state."
+                "except that X may have further channels, after those of the state."
             )
         spacing, boundary = self._per_axis(inputs.grid)
         names = self._field_names(n_in, n_out)
@@ -394,7 +396,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
                 bar.close()
 
     def _describe(self, Z, U, names, is_field):
-        """Set the attributes that tell of the fit, and return what users should be warned of."""
+        """Set the attributes that describe the fit, and return the warnings for the user."""
         evolution = self._evolution
         self.errors_, self.candidates_, self.boundary_ = {}, [], None
         self.residual_, self.form_ = np.nan, "ridge"
@@ -404,8 +406,8 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
             if is_field:
                 self.reason_ = f"the grid {self.grid_shape_} has too few points for a law"
             else:
-                self.reason_ = "the targets are no fields on the grid of X"
-            return [(f"There is no law, as {self.reason_}: ridge regression predicts.", DataWarning)]
+                self.reason_ = "the targets are not fields on the grid of X"
+            return [(f"There is no law, as {self.reason_}: ridge regression is used instead.", DataWarning)]
         self.errors_, self.candidates_ = dict(evolution.errors), list(evolution.candidates)
         self.residual_ = evolution.residual
         self.boundary_ = [
@@ -413,7 +415,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         ]
         errors = self.errors_
         poor = errors["law"] > max(_GOOD, _EXPLAINS * errors["persistence"])
-        # The end of a trajectory lies in the span of its beginning, so that ridge regression may look too good there.
+        # The end of a trajectory lies in the span of its beginning, where ridge regression may look too accurate.
         better = errors["ridge"] < (_BETTER if evolution.independent and not poor else 1.0) * errors["law"]
         by_law = self.form == "law" or not (better and (poor or evolution.independent))
         if by_law:
@@ -430,7 +432,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         found: list[tuple[str, type[Warning]]] = []
         if not evolution.verified:
             found.append(
-                ("The pairs are too few to hold any out: the error of the law is not known.", UnverifiedFitWarning)
+                ("There are too few pairs to hold any out: the error of the law is unknown.", UnverifiedFitWarning)
             )
         unstable = (
             errors["rollout"] > max(_GROWS * errors["law"], 3 * _GOOD) and errors["rollout"] > errors["persistence"]
@@ -456,12 +458,12 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         if rough > _ROUGH:
             return "Likeliest cause: the grid does not resolve the states, or they have noise; finer grids help."
         if self.errors_["persistence"] > _LONG:
-            return "Likeliest cause: the time between the states of a pair is too long; states in between help."
+            return "Likeliest cause: the time between the states of a pair is too long; intermediate states help."
         if Z.shape[1] < 3:
             return "Likeliest cause: too few pairs."
         return (
-            "Likeliest cause: a law that is no polynomial of degree 3, or not local, or that depends on fields or "
-            "forces which are not given; a ResidualRegressor or a network may learn what the law leaves."
+            "Likeliest cause: a law that is not a polynomial of degree 3, or not local, or that depends on fields or "
+            "forces which are not given; a ResidualRegressor or a network may learn the residuals of the law."
         )
 
     # Use
@@ -476,7 +478,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         return validate_data(self, X, reset=False, **STATES)
 
     def _step(self, Z):
-        """States a step later, in columns, with those channels that do not change; NaN where the law is unstable."""
+        """States a step later, in columns, including the channels of parameters; NaN where the law is unstable."""
         if self._evolution is None or self.form_ == "ridge":
             found = self._linear.step(Z)
             return np.concatenate([found, Z[len(found) : self._output_shape.size]])
@@ -494,12 +496,12 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, \*state)
-            The later states, in the floating-point type of `X`, without parameters that only `X` has.
+            The later states, in the floating-point type of `X`, without the parameters in `X`.
 
         Warns
         -----
         sklearn_hss.exceptions.DivergenceWarning
-            If the law is unstable for some states; the prediction is then that of no change.
+            If the law is unstable for some states, for which no change is predicted.
         """
         X = self._states(X)
         Z = np.ascontiguousarray(X.T, dtype=np.float64)
@@ -508,15 +510,15 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         if bad.any():
             found[:, bad] = Z[: len(found), bad]
             warn_user(
-                f"The law is unstable for {bad.sum()} of {len(bad)} states, which are larger or steeper than those of "
-                "the training perhaps; no change is predicted for them.",
+                f"The law is unstable for {bad.sum()} of {len(bad)} states, which may be larger or steeper than the "
+                "training states; no change is predicted for them.",
                 DivergenceWarning,
             )
         found = self._domain.finish(np.ascontiguousarray(found.T, dtype=X.dtype))
         return found.reshape(len(X), *self._target_shape)
 
     def rollout(self, u0, n_steps):
-        r"""Predict trajectories, by one step after the other.
+        r"""Predict trajectories step by step.
 
         Parameters
         ----------
@@ -534,12 +536,12 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the states are not like those seen in `fit`, or `n_steps` is negative.
+            If the states do not have the shape seen in `fit`, or `n_steps` is negative.
 
         Warns
         -----
         sklearn_hss.exceptions.DivergenceWarning
-            If trajectories become unstable; the message has their number and the first such step.
+            If trajectories become unstable; the message states their number and the first such step.
         """
         n_steps = check_scalar(n_steps, "n_steps", Integral, min_val=0)
         X = self._states(u0, "u0")
@@ -602,7 +604,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
 
 
 def _table(law, Z, names):
-    """Terms of a law with their coefficients and shares, those of each field together, the largest ones first."""
+    """Terms of a law with their coefficients and shares, grouped by field, in descending order of the shares."""
     some = Z[:, :: max(Z.shape[1] // 20, 1)]
     sizes = np.sqrt(np.square(ByCoefficient(law.polynomial, law.slots)(some)).mean((0, 1)))
     rows = [
@@ -620,7 +622,7 @@ def _table(law, Z, names):
 
 
 def _formula(table, names):
-    """The law in a line for each field."""
+    """The law with one line for each field."""
     lines = []
     for name in names:
         own = [row for row in table if row["field"] == name]

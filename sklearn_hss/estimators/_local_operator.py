@@ -30,19 +30,19 @@ from . import _linear_map
 from ._linear_map import LinearFieldMap
 from ._score import FieldRegressorMixin
 
-# Nearest nodes that hold all neighbours in a triangulation of points in one, two and three dimensions, as a rule.
+# Number of nearest nodes that usually include all neighbours in a triangulation, in one, two and three dimensions.
 _NEAREST = {1: 4, 2: 12}
 _NEAREST_IN_SPACE = 26
-# Targets of at most this fraction of the numbers of the inputs are no fields.
+# Targets with at most this fraction of the values of the inputs are not treated as fields.
 _NUMBERS = 0.5
-# Laws with smaller errors on held-out samples than this one hold, though rows may be open.
+# Laws with a smaller error on held-out samples than this are accepted even if some rows are not determined.
 _HARMLESS = 1e-6
-# Forcings of singular laws may have so large a part without a solution, which is rounding.
+# Relative size up to which a component of a forcing outside the range of a singular law is regarded as rounding.
 _SOLVABLE = 1e-8
 
 
 class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
-    __doc__ = f"""Sparse law M f = L u between fields, learned from a handful of pairs; predictions solve it.
+    __doc__ = f"""Sparse law M f = L u between fields, learned from a handful of pairs; predictions solve it for u.
 
     Discretised partial differential equations couple neighbours only: L is sparse, and so is M, which is the identity
     for finite differences, a mass matrix for finite elements, and an average for compact schemes. Around every point i,
@@ -50,99 +50,105 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
 
     .. math:: f_i + \\sum_k m_{{ik}} (D_k f)_i = \\sum_k l_{{ik}} (D_k u)_i,
 
-    with differences D_k of neighbouring values, of which each sample gives one equation. So about as many samples as
-    there are coefficients in a row determine the law, and with it the solution operator of any domain and any variable
-    coefficients, for all forcings: five for Poisson's equation on a plane grid, nine with mixed derivatives.
+    with differences D_k of neighbouring values. Each sample gives one equation for these coefficients, so about as many
+    samples as there are coefficients in a row determine the law, and hence the solution operator for all forcings, on
+    any domain and with any variable coefficients: five samples for Poisson's equation on a grid in the plane, nine with
+    mixed derivatives.
 
     Parameters
     ----------
     radius : int from 1 to 3 or "auto", default="auto"
-        Neighbours of u on either side along an axis; on a mesh, edges to the farthest one. "auto" takes the smallest
-        that is accurate.
+        Number of neighbours of u on either side along an axis; on a mesh, number of edges to the farthest neighbour.
+        "auto" selects the smallest radius that is accurate.
     neighbourhood : {{"auto", "cross", "box"}}, default="auto"
-        Whether neighbours lie along the axes only, or fill a box, as mixed derivatives need. For grids.
+        Whether neighbours lie along the axes only, or fill a box, as mixed derivatives require. Applies to grids only.
     two_sided : bool or "auto", default="auto"
-        Whether f at the neighbours takes part: M is then more than the identity.
+        Whether the law involves f at the neighbours, so that M is not just the identity.
     sharing : {{"auto", "shared", "class", "row"}}, default="auto"
-        Which rows have equal coefficients: all of them, as for constant coefficients; those with the same neighbours
-        inside the domain, as for constant ones and boundaries with laws of their own; or none. Nodes of a mesh have
-        "row".
+        Rows that share their coefficients: all rows ("shared"), as for constant coefficients; rows with the same
+        neighbours inside the domain ("class"), as for constant coefficients with different laws at the boundaries; or
+        none ("row"), which is always the case on a mesh.
     symmetric : bool or "auto", default="auto"
-        True makes L symmetric and M the identity.
+        If True, L is symmetric and M is the identity.
     periodic : bool, tuple of bool or "auto", default="auto"
-        Whether the ends of the axes are neighbours, for all axes or for each. "auto" finds out.
+        Whether the ends of the axes are neighbours, for all axes or for each. "auto" determines this from the samples.
     noise : float or "auto", default="auto"
         Error of `y`, relative to its size.
     correct : bool, default=True
-        Whether ridge regression on the span of the samples adds what the law leaves of them, where this lowers the
-        error on held-out samples, as for data of a finer grid. Then inputs like those of the training have more
-        accurate predictions, others have those of the law.
+        Whether to add a ridge regression of the residuals of the law, on the span of the samples, if this reduces the
+        error on held-out samples, as for data from a finer grid. The correction improves the predictions for inputs in
+        this span, and leaves those for other inputs to the law.
     neighbours : sparse matrix of shape (n_nodes, n_nodes), default=None
-        Which nodes of a mesh are neighbours: where entries are not zero, in either direction. Fields are of shape
+        Neighbours of the nodes of a mesh, given by the nonzero entries, in either direction. Fields have the shape
         (n_samples, n_nodes) or (n_samples, n_channels, n_nodes).
     points : array-like of shape (n_nodes, n_dimensions), default=None
-        Coordinates of scattered points, the nearest of which are neighbours; instead of `neighbours`.
+        Coordinates of scattered points, as an alternative to `neighbours`; the nearest points are neighbours.
     n_neighbors : int or "auto", default="auto"
-        Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 26 in space, which hold the
-        neighbours of meshes of usual triangles and tetrahedra.
+        Number of nearest points, for `points`. "auto" is 4 on a line, 12 in the plane and 26 in space, which includes
+        the neighbours in typical meshes of triangles and tetrahedra.
     degree : {{1, 2, 3}}, default=1
-        With 2 or 3, laws M f = N(u) are tried, too, where N is a polynomial of this degree in neighbouring values, with
-        coefficients that all points share, and ridge regression, if no law is accurate: see Notes. For grids.
+        With 2 or 3, nonlinear laws M f = N(u) are considered as well, where N is a polynomial of this degree in
+        neighbouring values, with the same coefficients at all points, and ridge regression if no law is accurate: see
+        Notes. Applies to grids only.
     spacing : float or tuple of float, default=1.0
-        Distance of neighbouring points, along all axes or along each, which makes the coefficients of `law_` those of
-        derivatives; nothing else depends on it.{_linear_map.PARAMETERS.rstrip()}
+        Distance between neighbouring points, along all axes or along each. It scales the coefficients of `law_` to
+        those of derivatives, and affects nothing else.{_linear_map.PARAMETERS.rstrip()}
 
     Attributes
     ----------
     L_, M_ : sparse arrays of shape (n_values, n_values), or None
-        The law, ``M_ @ f = L_ @ (u - intercept_)``, of flat fields, with channels first. Rows of M_ add up to one in
-        the channel of their own. Where u is zero whatever f is, as on Dirichlet boundaries and outside of the mask, M_
-        has empty rows and L_ a diagonal. None if there is no law; of a nonlinear one, L_ is None.
+        The law, ``M_ @ f = L_ @ (u - intercept_)``, for flat fields, with channels first. The entries of each row of M_
+        in its own channel sum to one. Where u is zero for every f, as on Dirichlet boundaries and outside of the mask,
+        the rows of M_ are empty and those of L_ have only a diagonal entry. Both are None if there is no law, and L_ is
+        None for a nonlinear law.
     operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`, or another object
-        The solution operator: a flat field u is ``operator_ @ f``; the law and a correction if it is a sum. Predictions
-        add `intercept_`, and are blank outside of the mask. Operators of nonlinear laws have nothing but this product.
+        The solution operator: a flat field u is ``operator_ @ f``. If it is a sum, the terms are the law and a
+        correction. Predictions add `intercept_`, and are zero or NaN outside of the mask. Operators of nonlinear laws
+        support this product only.
     degree_ : int
-        That of the chosen law: 1 for linear ones.
+        Degree of the selected law: 1 if it is linear.
     law_ : list of dict, or None
         Terms of a nonlinear law, with the keys "side" ("f" or "u"), "term", "channel" and "coefficient";
-        ``pandas.DataFrame(model.law_)`` makes a table of it. Terms with a star are those of rows next to boundaries,
-        where neighbours of f are missing. None of linear ones, of which L_ and M_ say more.
+        ``pandas.DataFrame(model.law_)`` converts it to a table. Terms with a star belong to rows next to boundaries,
+        where neighbours of f are missing. None for linear laws, which L_ and M_ describe in full.
     formula_ : str or None
-        The same in one line per channel, such as ``f = -1.0 u_xx + 2000 u^3``.
+        The same law with one line per channel, such as ``f = -1.0 u_xx + 2000 u^3``.
     null_space_ : ndarray of shape (n_values, k)
-        Orthonormal fields that L maps to zero, in columns: constants of Neumann and periodic problems; k is 0 if the
-        law has unique solutions.
+        Orthonormal basis, in columns, of the fields that L maps to zero, such as the constants in Neumann and periodic
+        problems; k is 0 if the law has unique solutions.
     amplification_ : float
-        Largest ratio |u| / |f| of solutions, over that of the training samples. Large numbers mean that the law has
-        solutions that the samples do not show, so that it may be wrong for other forcings: good ones have 1 to 30.
+        Largest ratio |u| / |f| of solutions, divided by that of the training samples. A large value indicates that the
+        law has solutions unlike those of the samples, so that it may be wrong for other forcings; it is 1 to 30 for
+        well-determined laws.
     undetermined_ : ndarray of bool, of the shape of one target
-        Rows of the law that the samples leave open in part, so that those of the same class, or a norm, decide.
+        Rows of the law that the samples do not fully determine. They are completed from the rows of the same class, or
+        by a minimum norm.
     radius_, neighbourhood_, two_sided_, sharing_ : int, str, bool, str
-        What was chosen; the neighbourhood of a mesh is "mesh".
+        The selected values of these parameters; the neighbourhood of a mesh is "mesh".
     periodic_ : tuple of bool
         Axes whose ends are neighbours.
     alpha_ : float or None
-        Ridge penalty of the correction; None without.{_linear_map.ATTRIBUTES.rstrip()}
+        Ridge penalty of the correction; None without a correction.{_linear_map.ATTRIBUTES.rstrip()}
 
     See Also
     --------
-    HSSRegressor : Compares local laws with other forms, and gives hierarchical matrices in one dimension.
+    HSSRegressor : Comparison of local laws with other forms, and hierarchical matrices in one dimension.
 
     Notes
     -----
-    Nonlinear laws are found by least squares over all points and samples together, so that one sample may be enough.
-    Terms are products of values and of differences of u at a point, up to the degree, or fluxes, made of means and
-    differences of neighbouring values, whose divergence is taken; those that held-out samples do not need are left out.
-    With two sides, differences of f, and mixed ones of u, make compact schemes of them, which data of finer grids need.
-    Beyond boundaries, u is continued by an odd or an even reflection, or periodically, as the equations ask for.
-    Predictions solve M f = N(u) by Newton's method with a line search, from the solution of the nearest forcing of the
-    training; where this fails, by continuation in the forcing. If there are several solutions, they find one near those
-    of the training. Next to corners, where data of finer grids have singular solutions, points have additional terms of
-    their own.
+    Nonlinear laws are determined by least squares over all points and samples together, so one sample may be
+    sufficient. The terms are products of values and of differences of u at a point, up to the degree, or divergences of
+    fluxes, which consist of means and differences of neighbouring values; terms that do not reduce the error on
+    held-out samples are removed. In two-sided laws, differences of f and mixed differences of u give compact schemes,
+    which data from finer grids require. Beyond boundaries, u is continued by an odd or even reflection, or
+    periodically, according to the equations. Predictions solve M f = N(u) by Newton's method with a line search,
+    starting from the solution of the nearest training forcing; if this fails, by continuation in the forcing. If there
+    are several solutions, one near those of the training data is found. Points next to corners, where data from finer
+    grids have singular solutions, have individual additional terms.
 
-    The linear laws above take part in the choice, and ridge regression if nothing is accurate. Coefficients that vary
-    from point to point, and terms that are no polynomials, are out of reach with a `degree` above 1: `fit` then warns,
-    with the likeliest cause.
+    The candidates also include the linear laws above, and ridge regression if no law is accurate. Coefficients that
+    vary from point to point, and terms that are not polynomials, cannot be represented with a `degree` above 1: `fit`
+    then issues a warning that names the most likely cause.
 
     References
     ----------
@@ -154,7 +160,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
 
     Examples
     --------
-    Seven solutions on an L-shape teach the equation there, for forcings of any kind:
+    Seven solutions on an L-shaped domain determine the equation there, for forcings of any kind:
 
     >>> import numpy as np
     >>> from sklearn_hss import LocalOperatorRegressor
@@ -243,12 +249,12 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Parameters
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
-            Input fields f. Channels, and flattened fields of several dimensions, need `grid_shape`; a mesh is a grid of
-            one dimension.
+            Input fields f. Channels, and flattened fields of several dimensions, require `grid_shape`; a mesh is
+            treated as a grid of one dimension.
         y : array-like of the shape of X
             Output fields u.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. A weight of 2 acts as a second copy of the sample would.
+            Weights of the samples. A weight of 2 is equivalent to a second copy of the sample.
 
         Returns
         -------
@@ -258,12 +264,12 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used, before any fitting.
+            If the data or parameters are invalid, before any fitting.
 
         Warns
         -----
         sklearn_hss.exceptions.DataWarning
-            If the targets are no fields but numbers, of which there is no law: ridge regression then maps to them.
+            If the targets are not fields, for which there is no law: ridge regression then predicts them.
         """
         if self.symmetric is True and self.two_sided is True:
             raise ValueError("symmetric=True needs a law with the identity for M; use two_sided=False or 'auto'.")
@@ -278,20 +284,20 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return self._fit(X, y, sample_weight, further)
 
     def _check_nonlinear(self):
-        """Refuse parameters that nonlinear laws have not."""
+        """Reject parameters that nonlinear laws do not support."""
         for name, refused, why in (
-            ("neighbours", self.neighbours is not None, "are on grids"),
-            ("points", self.points is not None, "are on grids"),
+            ("neighbours", self.neighbours is not None, "are supported on grids only"),
+            ("points", self.points is not None, "are supported on grids only"),
             ("symmetric", self.symmetric is True, "have no symmetric matrix"),
-            ("sharing", self.sharing in ("class", "row"), "have coefficients that all points share"),
-            ("fit_intercept", self.fit_intercept is True, "have a constant term of their own"),
+            ("sharing", self.sharing in ("class", "row"), "have the same coefficients at all points"),
+            ("fit_intercept", self.fit_intercept is True, "include a constant term"),
         ):
             if refused:
                 value = "" if name in ("neighbours", "points") else f"={getattr(self, name)!r}"
-                raise ValueError(f"{name}{value} is for degree=1: laws of degree={self.degree} {why}.")
+                raise ValueError(f"{name}{value} requires degree=1: laws of degree={self.degree} {why}.")
 
     def _adjacency(self, shape):
-        """Neighbours of the nodes of a mesh, for fields of a shape; None for grids."""
+        """Neighbours of the nodes of a mesh, for fields of a given shape; None for grids."""
         graph = mesh_graph(self.neighbours, self.points, self.n_neighbors)
         if graph is None:
             return None
@@ -299,16 +305,16 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         for name, alone in (("neighbourhood", "auto"), ("periodic", "auto")):
             value = getattr(self, name)
             if not (value == alone or (name == "periodic" and value is False)):
-                raise ValueError(f"{name}={value!r} is for grids, but {given} tells of a mesh; leave one of them out.")
+                raise ValueError(f"{name}={value!r} applies to grids, but {given} describes a mesh; omit one of them.")
         if self.sharing not in ("auto", "row"):
-            raise ValueError(f"sharing={self.sharing!r} is for grids: nodes of a mesh have rows of their own.")
+            raise ValueError(f"sharing={self.sharing!r} applies to grids: the rows of a mesh share no coefficients.")
         if super()._grid_shape() not in (None, (n_nodes,)):
             raise ValueError(
-                f"grid_shape={self.grid_shape!r} does not suit {given} of {n_nodes} nodes; leave one of them out."
+                f"grid_shape={self.grid_shape!r} does not match {given} of {n_nodes} nodes; omit one of them."
             )
         if shape is not None and (not shape or shape[-1] % n_nodes):
             raise ValueError(
-                f"{given} is of {n_nodes} nodes, but X has fields of shape {shape}; they must be of shape ({n_nodes},) "
+                f"{given} has {n_nodes} nodes, but X has fields of shape {shape}; they must be of shape ({n_nodes},) "
                 f"or (n_channels, {n_nodes})."
             )
         return graph
@@ -319,19 +325,19 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return (np.shape(self.neighbours if self.points is None else self.points)[0],)
 
     def _check_fields(self, inputs, outputs, domain, is_mesh):
-        """Refuse fields, or parameters that do not suit them."""
+        """Reject invalid fields, and parameters that are incompatible with the fields."""
         grid = inputs.grid
         if (grid, inputs.n_channels or 1) != (outputs.grid, outputs.n_channels or 1):
             if grid == outputs.grid or outputs.size > max(1, _NUMBERS * inputs.size):
                 raise ValueError(
-                    f"A local law needs outputs on the grid of the inputs, of as many channels; got fields of shape "
-                    f"{outputs.shape} and {inputs.shape}."
+                    "A local law needs outputs on the grid of the inputs, with the same number of channels; got fields "
+                    f"of shape {outputs.shape} and {inputs.shape}."
                 )
             return
         if min(grid) < 2:
             raise ValueError(
-                f"A local law needs neighbours, but X has n_features = {inputs.size} on the grid {grid}; leave out "
-                "axes of a single point."
+                f"A local law needs neighbours, but X has n_features = {inputs.size} on the grid {grid}; omit axes of "
+                "a single point."
             )
         if not is_mesh and self.radius != "auto" and min(grid) <= 2 * self.radius:
             raise ValueError(
@@ -352,8 +358,8 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
             needed = ~domain.inputs if domain.outputs is None else domain.outputs & ~domain.inputs
             if needed.any():
                 raise ValueError(
-                    f"X is NaN in all samples at {needed.sum()} values where y has data; a law needs both, so give X "
-                    "there, or pass a mask= without these points."
+                    f"X is NaN in all samples at {needed.sum()} values where y has data; a law needs both, so provide "
+                    "X there, or pass a mask= without these points."
                 )
 
     def _options(self, samples):
@@ -377,15 +383,15 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     def _forms(self, samples):
         if not samples.is_square:
             warn_user(
-                f"y has {samples.Y[0].numel()} numbers a sample, which are no fields on the grid of X: there is no "
-                "law, and ridge regression maps to them.",
+                f"y has {samples.Y[0].numel()} values per sample, which are not fields on the grid of X: there is no "
+                "law, and ridge regression is used instead.",
                 DataWarning,
             )
             return [Ridge]
         left = samples.about(samples.means()) if self.fit_intercept is True else samples
         if not (left.X.any() and left.Y.any()):
             but = " but for a constant field" if left is not samples else ""
-            raise ValueError(f"All values of X, or all of y, are zero{but}, which tells nothing about a law.")
+            raise ValueError(f"All values of X, or all of y, are zero{but}, which does not determine a law.")
         linear = [SparseLocalInverse, SparseNoisyLocalInverse]
         return linear if self.degree == 1 else [linear[0], PolynomialLaw, linear[1], Ridge]
 
@@ -407,7 +413,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         self.periodic_ = found.form.periodic
         self._points = Points(shape, self.periodic_, samples.adjacency)
         self._n_axes = len(shape)
-        if samples.adjacency is not None:  # meshes of which only neighbours are known are taken for plane ones
+        if samples.adjacency is not None:  # meshes given by neighbours alone are assumed to be plane
             self._n_axes = 2 if self.points is None else np.shape(self.points)[1]
         self.radius_, self.two_sided_, self.sharing_ = stencil.of_u.radius, stencil.of_f.radius > 0, stencil.sharing
         self.neighbourhood_ = "mesh" if samples.adjacency is not None else "box" if stencil.of_u.box else "cross"
@@ -421,7 +427,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         channel = np.repeat(np.arange(n_channels), len(self._points))
         own = sp.csr_array(M.multiply(channel[:, None] == channel)) if n_channels > 1 else M
         sums = own.sum(axis=1)
-        # Units of a channel are the same in all its rows, and only these differ from one in the sums.
+        # The unit of a channel is the same in all its rows, and only the units make the sums differ from one.
         units = np.array([np.median(sums[(channel == c) & (sums != 0)]) for c in range(n_channels)])
         by_rows = sp.diags_array(1 / units[channel])
         self.L_, self.M_ = sp.csr_array(by_rows @ L), sp.csr_array(by_rows @ M)
@@ -449,14 +455,14 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     # Use
 
     def predict(self, X, *, return_converged=False):
-        r"""Solve the law, and add the correction.
+        r"""Solve the law for given inputs, and add the correction.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, \\*grid), (n_samples, n_channels, \\*grid) or (n_samples, n_points)
             Input fields, on the grid or mesh seen in `fit`.
         return_converged : bool, default=False
-            Whether to return, too, for which inputs a solution was found, instead of the warning.
+            Whether to also return for which inputs a solution was found, instead of issuing a warning.
 
         Returns
         -------
@@ -468,7 +474,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Warns
         -----
         sklearn.exceptions.ConvergenceWarning
-            If Newton's method finds no solution of a nonlinear law; `y` has its last approximation.
+            If Newton's method finds no solution of a nonlinear law; `y` then contains the last iterate.
         """
         converged = []
 
@@ -486,18 +492,18 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         if not found.all():
             warn_user(
                 f"Newton's method has found no solution for {np.sum(~found)} of {len(found)} inputs, which may have "
-                "none: predict(X, return_converged=True) tells for which.",
+                "none: predict(X, return_converged=True) returns for which inputs it converged.",
                 ConvergenceWarning,
             )
         return y
 
     def residual(self, X, y):
-        r"""How far pairs are from the law: |M f - L u| over the larger one of |M f| and |L u|.
+        r"""Relative residual of the law: |M f - L u| divided by the larger of |M f| and |L u|.
 
-        Where outputs can be wrong in ways that other inputs explain, as solutions of simulations that have not
-        converged, this tells without a solution. It is about rounding, times the condition of L at worst, where the law
-        holds, and one or more, but at most two, for fields that have nothing to do with each other. The correction has
-        no part in it.
+        It detects outputs that do not solve the equation for their inputs, such as those of simulations that have not
+        converged, without solving it. For pairs that satisfy the law, it is of the order of the rounding error, at
+        worst times the condition number of L; for unrelated fields, it is between one and two. It does not include the
+        correction.
 
         Parameters
         ----------
@@ -525,16 +531,16 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
             refuse_nan(values, name, self.mask)
             values = check_array(values, dtype=np.float64, input_name=name)
             if values.shape[1] != shape.size:
-                raise ValueError(f"{name} has {values.shape[1]} values a sample, but the law is of {shape.size}.")
+                raise ValueError(f"{name} has {values.shape[1]} values per sample, but the law has {shape.size}.")
             rows.append(values)
         if len(rows[0]) != len(rows[1]):
-            raise ValueError(f"X has {len(rows[0])} samples and y {len(rows[1])}; there must be as many of both.")
+            raise ValueError(f"X has {len(rows[0])} samples and y {len(rows[1])}; these numbers must be equal.")
         sides = self._sides(*rows)
         sizes = np.maximum(*(np.linalg.norm(side, axis=1) for side in sides))
         return np.linalg.norm(sides[0] - sides[1], axis=1) / np.where(sizes > 0, sizes, 1)
 
     def _sides(self, F, U):
-        """M f and L u, or N(u), of rows, where units of channels differ in units of theirs."""
+        """M f and L u, or N(u), of rows, in the units of the channels if these differ."""
         if self._is_nonlinear:
             return tuple(side.T for side in self.operator_.sides(F.T, U.T))
         U = U if self._intercept is None else U - self._intercept
@@ -554,41 +560,42 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         prefer_skip_nested_validation=True,
     )
     def sample(self, n_samples=None, *, forcing="span", length_scale=None, random_state=None):
-        """Draw further pairs, to train networks with.
+        """Draw further pairs, for example to train networks.
 
         Parameters
         ----------
         n_samples : int, default=None
-            Number of pairs; 100 if None, or that of given forcings.
+            Number of pairs. If None, 100, or the number of the given forcings.
         forcing : {"span", "gaussian", "grf"} or array-like, default="span"
-            Inputs: random combinations of those of the training; white noise; smooth random fields, also across
-            irregular domains and meshes; or inputs in the shape of those of the training. Drawn ones have the mean
-            square of those of the training, and are zero where these always are.
+            Inputs: random linear combinations of the training inputs ("span"); white noise ("gaussian"); smooth random
+            fields, also on irregular domains and meshes ("grf"); or an array of inputs in the shape of the training
+            inputs. Random inputs have the mean square of the training inputs, and are zero where all of these are.
         length_scale : float, default=None
-            Of "grf", in steps between neighbouring points. If None, fields are as rough as the inputs of the training.
+            Length scale of "grf", in steps between neighbouring points. If None, it is chosen such that the fields are
+            as rough as the training inputs.
         random_state : int, RandomState instance or None, default=None
             Determines the inputs.
 
         Returns
         -------
         X : ndarray of shape (n_samples, ...)
-            Inputs, in the shape of those of the training.
+            Inputs, in the shape of the training inputs.
         y : ndarray of shape (n_samples, ...)
-            Predictions for them.
+            Predictions for these inputs.
 
         Raises
         ------
         ValueError
-            For inputs of another shape, and those for which there is no solution.
+            For inputs of another shape, and inputs for which there is no solution.
 
         Warns
         -----
         sklearn_hss.exceptions.ExtrapolationWarning
-            If the samples leave the law open in part, or it may be wrong for inputs unlike theirs.
+            If the samples do not fully determine the law, or it may be wrong for inputs unlike those of the samples.
         """
         self._check_law()
         if length_scale is not None and not (isinstance(forcing, str) and forcing == "grf"):
-            raise ValueError(f"length_scale={length_scale} is for forcing='grf', not for forcing={forcing!r}.")
+            raise ValueError(f"length_scale={length_scale} applies to forcing='grf', not to forcing={forcing!r}.")
         if isinstance(forcing, str):
             F = self._drawn(forcing, n_samples or 100, length_scale, check_random_state(random_state))
         else:
@@ -606,7 +613,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
             why = (
                 "no law explained the samples"
                 if self._input_shape.size == self._output_shape.size
-                else ("the targets of the training were no fields on the grid of the inputs")
+                else ("the training targets were not fields on the grid of the inputs")
             )
             raise ValueError(f"There is no law: {why}.")
 
@@ -618,7 +625,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         F = check_array(F, dtype=np.float64, input_name="forcing")
         if F.shape[1] != self._input_shape.size or n_samples not in (None, len(F)):
             raise ValueError(
-                f"forcing is of {len(F)} fields of {F.shape[1]} values; it must be of {n_samples or len(F)} fields of "
+                f"forcing has {len(F)} fields of {F.shape[1]} values; it must have {n_samples or len(F)} fields of "
                 f"{self._input_shape.size}."
             )
         return F
@@ -640,11 +647,11 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return (F * (size[1] / np.where(size[0] > 0, size[0], 1))[:, None]).reshape(n_samples, -1)
 
     def _length_scale(self, fields):
-        """That of random fields with as large differences between neighbours as given ones."""
+        """Length scale of random fields whose differences between neighbours are as large as those of given fields."""
         steps = self._points.steps(torch.from_numpy(fields)).numpy()
         slope = np.square(steps).mean() * self._n_axes / (np.square(fields).mean() or 1.0)
         d = min(self._n_axes, 3)
-        # Of the spectrum (1 + s² k²)^-4 of `_smoothed`, the mean square of k is d / (6 - d) / s².
+        # For the spectrum (1 + s² k²)^-4 of `_smoothed`, the mean square of k is d / (6 - d) / s².
         return (d / (6 - d) / slope) ** 0.5 if slope > 0 else float(max(self._points.shape))
 
     def _smoothed(self, fields, live, scale):
@@ -657,31 +664,32 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return (smoothing @ (smoothing @ (fields * live).T)).T
 
     def _with_solutions(self, F, drawn):
-        """Inputs of a singular law without what has no solution; refuses given ones that have much of it."""
+        """Project inputs onto the range of a singular law; given inputs that are not close to it raise an error."""
         U = (self._law @ F.T).T
         left = (self.M_ @ F.T - self.L_ @ U.T).T
         if not drawn:
             part = np.linalg.norm(left, axis=1) / np.maximum(np.linalg.norm(F, axis=1), 1e-300)
             if part.max() > _SOLVABLE:
                 raise ValueError(
-                    f"forcing has no solution: {part.max():.1%} of it contradicts the null space of the law, as a mean "
-                    "does in Neumann and periodic problems; subtract that."
+                    f"forcing has no solution: {part.max():.1%} of it lies outside the range of the law, such as a "
+                    "mean in Neumann and periodic problems; subtract this part."
                 )
         return F - left
 
     def _warn_of_doubts(self):
         n_open = int(self.undetermined_.sum())
-        # Rows that the neighbours of another one contain are open for exact samples, too, and harmless.
+        # Rows whose neighbours are a subset of those of another row are undetermined even by exact samples. This is
+        # harmless.
         if n_open and not self.held_out_error_ < _HARMLESS:
             warn_user(
-                f"The training samples leave the law open at {n_open} of {self.undetermined_.size} values; give more "
-                "samples, or use forcing='span'.",
+                f"The training samples do not determine the law at {n_open} of {self.undetermined_.size} values; "
+                "provide more samples, or use forcing='span'.",
                 ExtrapolationWarning,
             )
         elif self.amplification_ > SPURIOUS:
             warn_user(
                 f"The law has solutions {self.amplification_:.0e} times larger than those of the training samples; "
-                "give more samples, or use forcing='span'.",
+                "provide more samples, or use forcing='span'.",
                 ExtrapolationWarning,
             )
 
@@ -696,18 +704,18 @@ def mesh_graph(neighbours, points, n_neighbors):
     Raises
     ------
     ValueError
-        If both are given, or they are none.
+        If both are given, or either is invalid.
     """
     if points is None and n_neighbors != "auto":
-        raise ValueError(f"n_neighbors={n_neighbors} counts the nearest points, but there are none; give points=.")
+        raise ValueError(f"n_neighbors={n_neighbors} is the number of nearest points and requires points=.")
     if points is not None and neighbours is not None:
-        raise ValueError("neighbours and points are given, both of which tell of neighbours; leave one of them out.")
+        raise ValueError("neighbours and points are given, but both determine the neighbours; omit one of them.")
     if points is not None:
         points = check_array(as_plain(points, "points"), dtype=np.float64, input_name="points", ensure_min_samples=2)
         n_nodes, n_axes = points.shape
         k = _NEAREST.get(n_axes, _NEAREST_IN_SPACE) if n_neighbors == "auto" else n_neighbors
         if n_neighbors != "auto" and k >= n_nodes:
-            raise ValueError(f"n_neighbors={k} needs more points than that, but there are {n_nodes}.")
+            raise ValueError(f"n_neighbors={k} needs more than {k} points, but there are {n_nodes}.")
         neighbours = kneighbors_graph(points, min(k, n_nodes - 1))
     if neighbours is None:
         return None

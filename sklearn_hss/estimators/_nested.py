@@ -1,4 +1,4 @@
-"""Regressors inside of others: the shapes in which they take samples, and the arguments that they take."""
+"""Nested regressors: the shapes in which they accept samples, and the arguments that they accept."""
 
 from inspect import Parameter, signature
 
@@ -30,10 +30,10 @@ _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
 
 
 def takes_fields(estimator):
-    """Whether an estimator takes fields of several dimensions as they are.
+    """Whether an estimator accepts fields of several dimensions.
 
-    Those of this package do, and pipelines, searches and transformed targets made of nothing else. All others, which
-    scikit-learn promises no more than rows, get rows.
+    Estimators of this package do, and so do pipelines, searches and transformed targets that consist of these alone.
+    All others get rows, which is all that scikit-learn's interface requires them to accept.
     """
     if isinstance(estimator, Pipeline):
         return all(takes_fields(step) for _, step in estimator.steps if step not in (None, "passthrough"))
@@ -45,12 +45,12 @@ def takes_fields(estimator):
 
 
 def check_takes(estimator, fit_params):
-    """Refuse arguments that ``fit`` of an estimator does not take.
+    """Reject arguments that ``fit`` of an estimator does not accept.
 
     Raises
     ------
     ValueError
-        Names the first one.
+        If there are any; the message names the first one.
     """
     parameters = signature(estimator.fit).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -61,9 +61,9 @@ def check_takes(estimator, fit_params):
 
 
 def nested_parameter(estimator, name):
-    """First value, but None, of a parameter of this name that estimators inside have; None if none has."""
+    """First value other than None of a parameter of this name in nested estimators; None if there is none."""
     for key, value in estimator.get_params().items():
-        if isinstance(value, FrozenEstimator):  # tells nothing of the parameters inside
+        if isinstance(value, FrozenEstimator):  # does not list the nested parameters
             inner = value.estimator
             value = inner.get_params(deep=False).get(name)
             value = nested_parameter(inner, name) if value is None else value
@@ -75,32 +75,32 @@ def nested_parameter(estimator, name):
 
 
 def nested_grid_shape(estimator):
-    """Grid that the parameters of estimators inside tell, None if none does."""
+    """Grid specified by the parameters of nested estimators; None if there is none."""
     return check_grid_shape(nested_parameter(estimator, "grid_shape"))
 
 
 def refuse_lost_grid(name, estimator, shape):
-    """Refuse an estimator that would get rows, which some part of it would take for fields of one dimension.
+    """Reject an estimator that would get rows, which some part of it would mistake for fields of one dimension.
 
     Parameters
     ----------
     name : str
         Parameter that the estimator is.
     estimator : estimator
-        One that is not given fields.
+        An estimator that does not accept fields.
     shape : tuple of int
-        Of the fields that become rows.
+        Shape of the fields that are flattened to rows.
 
     Raises
     ------
     ValueError
-        Names the part that needs a ``grid_shape``.
+        If a part needs a ``grid_shape``; the message names it.
     """
     for part, nested in estimator.get_params().items():
         if isinstance(nested, FieldRegressorMixin | LinearFieldMap) and getattr(nested, "grid_shape", ()) is None:
             raise ValueError(
-                f"States of shape {shape} are flattened, because not all of {type(estimator).__name__} takes "
-                f"them as they are; tell {name}__{part} the grid by grid_shape, such as {shape}."
+                f"States of shape {shape} are flattened, because not all steps of {type(estimator).__name__} accept "
+                f"fields; set {name}__{part}__grid_shape, such as to {shape}."
             )
 
 
@@ -110,9 +110,9 @@ def read_pairs(model, X, y, mask, weight=None):
     Parameters
     ----------
     model : estimator
-        One with estimators inside.
+        A meta-estimator.
     X, y : array-like
-        As users give them.
+        As passed by the user.
     mask : None, "auto" or ndarray of bool
     weight : array-like of shape (n_samples,), default=None
 
@@ -123,7 +123,7 @@ def read_pairs(model, X, y, mask, weight=None):
     Raises
     ------
     ValueError
-        For data that cannot be used.
+        If the data are invalid.
     """
     (X, x_shape), (y, y_shape) = as_rows(X), as_rows(y, "y")
     grid = masked_grid(mask, nested_grid_shape(model), x_shape)
@@ -135,7 +135,7 @@ def read_pairs(model, X, y, mask, weight=None):
     model._input_shape = x_shape or X.shape[1:]
     model._target_shape = y.shape[1:] if y_shape is None else y_shape
     model._input_fields = input_shape(model._input_shape, grid)
-    # Without a grid that is known, values of one channel, as many as there are.
+    # If the grid is not known, all values belong to one channel.
     model._target_fields = (
         FieldShape(model._target_shape or (1,))
         if grid is None
@@ -152,7 +152,7 @@ def read_inputs(model, X, mask):
     Raises
     ------
     ValueError
-        If they are not like those of the fit.
+        If they do not have the shape seen in `fit`.
     """
     check_is_fitted(model)
     X, shape = as_rows(X)

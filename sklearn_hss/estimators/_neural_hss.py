@@ -22,7 +22,7 @@ from ._training import Network, has_fields, is_auto
 
 
 def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting, projection):
-    """Settle the "auto" parameters of :class:`NeuralHSSRegressor` for given grids.
+    """Resolve the "auto" parameters of :class:`NeuralHSSRegressor` for given grids.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     Raises
     ------
     ValueError
-        If `embedding_dim` has not the dimensions of the grids, if `levels` is too deep for them, or `rank` too large
-        for the leaves.
+        If `embedding_dim` does not have the number of dimensions of the grids, `levels` is too deep for them, or `rank`
+        is too large for the leaves.
     """
     n_modes = len(grid_in)
     if embedding_dim is None:
@@ -52,7 +52,7 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
         )
     if any(not isinstance(n, Integral) or n < 1 for n in grid):
         raise ValueError(f"embedding_dim={embedding_dim!r} must be a positive integer or a tuple of these.")
-    # The smallest of the sizes that an HSS layer cuts, come what may.
+    # The smallest of the sizes that an HSS layer partitions, whatever the lifting and projection.
     cut = list(grid)
     cut += grid_in if lifting in (None, "hss") else []
     cut += grid_out if projection in (None, "hss") else []
@@ -61,7 +61,7 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     if rank == "auto":
         wanted_rank = 2 if levels == "auto" else max(min(2, size >> levels), 1)
     if levels == "auto":
-        # Leaves of twice the rank are where HSS starts to save numbers; below that, two leaves must do.
+        # HSS saves parameters only for leaves of at least twice the rank; on smaller grids, there are two leaves.
         levels = min(3 if n_modes == 1 else 2, ClusterTree.max_levels(size, 2 * wanted_rank))
         levels = levels or min(1, ClusterTree.max_levels(size, wanted_rank))
         if levels == 0 and rank != "auto":
@@ -86,7 +86,7 @@ def choose_structure(grid_in, grid_out, *, rank, levels, embedding_dim, lifting,
     }
 
 
-# Parameters that only the paper's network has, with their defaults. Who sets one of these wants that network.
+# Parameters that only the paper's network has, with their defaults. Setting one of these selects that network.
 _OF_HSS = {
     "local_depth": "auto",
     "residual": "auto",
@@ -119,16 +119,16 @@ _ARCHITECTURES: dict[str, dict] = {
         "hss_channels": 8,
     },
 }
-# Part of an error that is white noise from which on nothing else is reckoned with.
+# Fraction of white noise in an error above which the error is regarded as pure noise.
 _WHITE = 0.7
-# Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
+# Error on held-out samples up to which a linear map is accepted, and number of samples sufficient to measure it.
 _LINEAR, _ENOUGH = 0.1, 1000
 
 
 def ridge_error(X, Y):
-    """Mean relative error of ridge regression on samples that it has not seen, by leaving out each.
+    """Mean relative leave-one-out error of ridge regression without intercept.
 
-    With the best of some penalties, in closed form from the eigenvectors of the Gram matrix. No intercept.
+    It is that of the best of several penalties, in closed form from the eigenvectors of the Gram matrix.
     """
     values, vectors = np.linalg.eigh(X @ X.T)
     values = np.maximum(values, 0)
@@ -152,11 +152,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     matrices, each followed by a LeakyReLU with a learnable slope. It has O(n rank) parameters for fields of n points.
     In several dimensions, every layer is a sum of `outer_rank` Kronecker products of such matrices (eq. 1). Training
     minimises the squared error summed over the grid and averaged over the samples (Appendix G), on fields divided by
-    their largest magnitude, by Levenberg-Marquardt in one dimension and SOAP in several; ``settings="paper"`` has the
-    AdamW of Table 9. Predictions and scores are in the units of the data.
+    their largest magnitude, by Levenberg-Marquardt in one dimension and SOAP in several; ``settings="paper"`` uses
+    AdamW as in Table 9. Predictions and scores are in the units of the data.
 
-    That network suits linear equations. Where no linear map fits the data, `architecture` chooses another one, in which
-    HSS matrices connect patches of the grid beside convolutions, :class:`sklearn_hss.nn.PatchHSS`.
+    This network is suited to linear equations. If no linear map fits the data, ``architecture="auto"`` selects
+    :class:`sklearn_hss.nn.PatchHSS`, which combines convolutions with HSS matrices between patches of the grid.
 
     Parameters
     ----------
@@ -164,13 +164,13 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         HSS rank: number of columns of every basis. "auto" is 2, the paper's choice for elliptic equations.
     levels : int or "auto", default="auto"
         Depth of the cluster tree. "auto" is 3 in one dimension and 2 in several, or less on grids too small for leaves
-        of twice the rank. 0 makes all layers dense.
+        of twice the rank. With 0, all layers are dense.
     architecture : {"auto", "hss", "patches"}, default="auto"
         "hss" is the paper's network, :class:`sklearn_hss.nn.NeuralHSS`; "patches" is
-        :class:`sklearn_hss.nn.PatchHSS`. "auto" is "hss" where a linear map has an error of at most 0.1 on samples that
-        were held out, and where the grid has more than three dimensions or fewer than 32 points, a parameter
-        is set that only the paper's network has, ``init="linear"`` or ``settings="paper"``; else "patches".
-        `architecture_` and `reason_` report the choice. The parameters below that are "auto" have values that suit the
+        :class:`sklearn_hss.nn.PatchHSS`. "auto" selects "hss" if a linear map has an error of at most 0.1 on held-out
+        samples, if the grid has more than three dimensions or fewer than 32 points, if a parameter is set that only the
+        paper's network has, or with ``init="linear"`` or ``settings="paper"``; otherwise it selects "patches".
+        `architecture_` and `reason_` report the choice. The value of "auto" for the parameters below depends on the
         architecture.
     outer_rank : int or "auto", default="auto"
         Number of Kronecker products in every layer, in several dimensions; and number of terms of a "cp" lifting or
@@ -178,54 +178,54 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     depth : int or "auto", default="auto"
         Number of HSS layers with activation, or of residual blocks of "patches".
     width : int, None or "auto", default="auto"
-        Number of channels between lifting and projection. Of "hss", each has HSS matrices of its own, and a pointwise
-        linear map beside these mixes them; None is the paper's single channel, and "auto", too.
+        Number of channels between lifting and projection. In "hss", each channel has its own HSS matrices, and a
+        parallel pointwise linear map mixes the channels; None and "auto" are the paper's single channel.
     kernel_size : int, None or "auto", default="auto"
-        Odd size of a local convolution beside every HSS layer, or of those of "patches". None: no convolution, which is
-        what "auto" is for "hss".
+        Odd size of a local convolution parallel to every HSS layer, or of the convolutions of "patches". None means no
+        convolution, which is also the meaning of "auto" for "hss".
     patch_size : int, tuple of int or "auto", default="auto"
         Number of points of a patch per dimension.
     hss_channels : int or "auto", default="auto"
         Number of channels of "patches" with HSS matrices.
     local_depth : int or "auto", default="auto"
-        Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
-        before it and a residual link around both. Needs `width` and `kernel_size`.
+        Number of residual blocks of two local convolutions before each HSS layer, which is then also preceded by a
+        convolution, with a residual connection around both. Requires `width` and `kernel_size`.
     residual : bool or "auto", default="auto"
         Whether to add the input of each HSS layer to the output of its activation.
     activation : {"leaky_relu", "gelu", "auto"}, default="auto"
         LeakyReLU with a learnable slope, or GELU.
     embedding_dim : int or tuple of int, default=None
-        Grid of the fields between the layers, one number for all dimensions or one for each. The larger of the sizes of
-        input and output if None.
+        Grid of the fields between the layers, one number for all dimensions or one for each. If None, the larger of the
+        sizes of input and output.
     lifting : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
-        Additional linear layer at the entrance: "hss", "dense" (full rank), "cp" (low-rank tensor map over channels and
-        grid, Appendix E) or "pointwise" (channels only). "auto" is None where the input is large enough for the first
-        HSS layer to take it, else "dense"; None is "pointwise" where the number of channels changes. The paper uses
-        "dense" for Burgers' equation.
+        Additional linear layer at the input: "hss", "dense" (full rank), "cp" (low-rank tensor map over channels and
+        grid, Appendix E) or "pointwise" (channels only). "auto" is None if the input is large enough for the first HSS
+        layer, otherwise "dense"; None is "pointwise" if the number of channels changes. The paper uses "dense" for
+        Burgers' equation.
     projection : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
-        Additional linear layer at the exit, likewise. "auto" is "hss" in one dimension and None in several where the
-        output is large enough, else "dense".
+        Additional linear layer at the output, with the same options. If the output is large enough, "auto" is "hss" in
+        one dimension and None in several, otherwise "dense".
     bias : bool or "auto", default="auto"
-        Whether the linear layers have biases. The paper's do not; useful for nonlinear problems.
+        Whether the linear layers have biases, which are useful for nonlinear problems. Those of the paper do not.
     initial_slope : float, default=1.0
-        Slope of the activations at the start. 1 makes the untrained network linear, which suits linear PDEs.
+        Initial slope of the activations. With 1, the untrained network is linear, which is suited to linear PDEs.
     recompute : bool, default=False
-        Whether layers of several dimensions compute intermediate fields twice instead of storing them for the gradient.
+        Whether layers of several dimensions recompute intermediate fields for the gradient instead of storing them.
     slope_rate : float or "auto", default="auto"
-        Learning rate of the slopes over `lr`. At a rate of 1, the paper's, they drift on linear problems; "auto" is
-        1e-3 there.
+        Learning rate of the slopes, as a factor of `lr`. With the paper's factor of 1, the slopes drift on linear
+        problems, for which "auto" is 1e-3.
     slope_penalty : float, default=0.0
         Factor lambda of the regulariser lambda / 2 * sum (slope - 1)² of Theorem 2.3, added to the loss.
     init : {"auto", "linear", "random"}, default="auto"
-        Weights before training. "random" is the paper's. "linear" fits the linear map that suits the data best, as
-        :class:`HSSRegressor` does, cut to `rank`, `levels` and `outer_rank`, and makes it one of the layers; the others
-        are the identity (`initial_slope` does not apply). If that map has a relative error below 1e-4, or leaves
-        nothing but white noise, there is no training; otherwise training goes on from it, and it is what remains if
-        training has not lowered the loss.
-        "auto" is "linear" where that map has a relative error below 0.1 on held-out samples, else "random"; in several
-        dimensions it tries inverse forms only, which are fast, where the grids of input and output are the same. Where
-        the samples obey a local law, as on domains that are no boxes and with any coefficients, layers of several
-        dimensions are fitted to solutions of that law as well, so that a dozen samples suffice for all their terms.
+        Weights before training. "random" is the initialisation of the paper. "linear" fits the linear map that best
+        explains the data, as :class:`HSSRegressor` does, truncates it to `rank`, `levels` and `outer_rank`, and uses it
+        as one of the layers; the other layers are the identity (`initial_slope` does not apply). If this map has a
+        relative error below 1e-4, or its residual is white noise, the network is not trained; otherwise training starts
+        from this map, which is retained if training does not reduce the loss.
+        "auto" is "linear" if this map has a relative error below 0.1 on held-out samples, otherwise "random"; in
+        several dimensions, it tries inverse forms only, which are fast, if input and output have the same grid. If the
+        samples satisfy a local law, as on general domains and with variable coefficients, layers of several dimensions
+        are also fitted to solutions of this law, so that a dozen samples determine all their terms.
     {training_parameters}
 
     Attributes
@@ -235,19 +235,19 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     rank_, levels_ : int
         The rank and the depth in use.
     init_ : {"linear", "random"}
-        The start in use.
+        The initialisation in use.
     architecture_ : str
         The architecture in use.
     reason_ : str
-        Why.
+        Reason for the choice of the architecture.
     slopes_ : ndarray of shape (n_activations,)
-        Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU or patches.
+        Learned slopes of the activations: `depth` of them, more with `local_depth`, none with GELU or "patches".
     {fitted_attributes}
 
     See Also
     --------
     sklearn_hss.nn.NeuralHSS : The torch module.
-    sklearn_hss.datasets.make_poisson : Data to try it on.
+    sklearn_hss.datasets.make_poisson : Generate samples of the Poisson equation.
 
     References
     ----------
@@ -390,19 +390,19 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
 
     def _look_at(self, X, y, sample_weight, rows):
         if self.architecture != "patches":
-            self._structure()  # refuses ranks and levels that do not fit the grid
-        self.architecture_ = "hss"  # of which a linear fit is tried
+            self._structure()  # raises for ranks and levels that do not fit the grid
+        self.architecture_ = "hss"  # the architecture for which a linear fit is tried
         self.architecture_, self.reason_, *seen = self._choose_architecture(X, y, rows)
         return seen
 
     def _choose_architecture(self, X, y, rows):
-        """The architecture, why, and perhaps fields and the linear fit of them."""
+        """The architecture, the reason for it and, if they were computed, fields and a linear fit of them."""
         given = self._given_for_hss()
         if self.architecture != "auto":
             refused = [*given, *(["init='linear'"] if self.init == "linear" else [])]
             if self.architecture == "patches" and refused:
                 raise ValueError(
-                    f"{refused[0]} does not apply to architecture='patches'; use architecture='hss', or leave it out."
+                    f"{refused[0]} does not apply to architecture='patches'; use architecture='hss', or omit it."
                 )
             return self.architecture, f"architecture={self.architecture!r}"
         if given:
@@ -413,10 +413,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         if n_modes > 3:
             return "hss", f"there are no convolutions in {n_modes} dimensions"
         if not has_fields(self._shapes[0].grid):
-            return "hss", f"a grid of {' x '.join(map(str, self._shapes[0].grid))} points has no patches"
+            return "hss", f"a grid of {' x '.join(map(str, self._shapes[0].grid))} points is too small for patches"
         n_samples = len(X) if rows is None else len(rows)
         if n_samples < 4:
-            return "hss", f"{n_samples} samples cannot tell"
+            return "hss", f"{n_samples} samples are not conclusive"
         scales = [
             max_scales(array, fields.n_channels, rows) for array, fields in zip((X, y), self._shapes, strict=True)
         ]
@@ -425,23 +425,23 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             (array.reshape(len(array), len(scale), -1) / scale[:, None]).reshape(len(array), -1).astype(np.float64)
             for array, scale in zip(some, scales, strict=True)
         )
-        # Copies of a sample count once, as they do not help to predict it, and as a weight of two does.
+        # Copies of a sample count once, since they must not help to predict it; a sample of weight two does as well.
         distinct = np.sort(np.unique(F, axis=0, return_index=True)[1])
         F, U = F[distinct], U[distinct]
         if len(F) < 4:
-            return "hss", f"{len(F)} different samples cannot tell"
+            return "hss", f"{len(F)} different samples are not conclusive"
         error, seen = ridge_error(F, U), []
-        # With more samples than numbers in an input, ridge regression has seen all there is.
+        # With many more samples than values in an input, an HSS map cannot improve on ridge regression.
         if error > _LINEAR and len(F) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
             found = self._try_linear_fit(F, U, None)
             seen = [F, U, found]
             if found is not None and math.isfinite(found.held_out_error):
                 error = min(error, found.held_out_error)
-        text = f"a linear map has an error of {error:.2g} on samples that were held out"
+        text = f"a linear map has an error of {error:.2g} on held-out samples"
         return ("hss" if error <= _LINEAR else "patches"), text, *seen
 
     def _given_for_hss(self):
-        """Parameters that are set and that only the paper's network has, as text."""
+        """Explicitly set parameters that only the paper's network has, as text."""
         changed = (name for name, default in _OF_HSS.items() if getattr(self, name) != default)
         given = [f"{name}={getattr(self, name)!r}" for name in changed]
         return [*given, "width=None"] if self.width is None else given
@@ -452,7 +452,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         return choose_structure(*grids, **{name: getattr(self, name) for name in names})
 
     def _form(self):
-        """Values of the parameters that the architecture settles."""
+        """Values of the parameters that depend on the architecture."""
         return {
             name: value if is_auto(getattr(self, name)) else getattr(self, name)
             for name, value in _ARCHITECTURES[self.architecture_].items()
@@ -469,10 +469,10 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         others = self._given_for_hss() if self.architecture_ == "patches" else []
         if self.architecture not in ("auto", self.architecture_):
             others = [f"architecture={self.architecture!r}"]
-        if others:  # the choice was made by the fit that is to be continued
+        if others:  # the architecture was determined by the fit that is to be continued
             raise ValueError(
-                f"{others[0]} does not go with architecture={self.architecture_!r} of the earlier fit, which cannot be "
-                "continued with it; start again with warm_start=False, or set it back."
+                f"{others[0]} is incompatible with architecture={self.architecture_!r} of the earlier fit, which it "
+                "would continue; start again with warm_start=False, or restore the earlier value."
             )
         self._module_form = self._form()
         if self.architecture_ == "patches":
@@ -501,7 +501,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         if not module.can_be_linear:
             module._refuse_to_be_linear()
         if self._module_form["residual"] and self._module_form["outer_rank"] < 2 and len(self._shapes[0].grid) > 1:
-            # One term is the identity, which the residual link has added.
+            # One term is the identity, to cancel that of the residual connection.
             if self.init == "linear":
                 raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
             return math.inf
@@ -536,18 +536,18 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         grid, inside = self._shapes[1].grid, self._domain.outputs
         size = np.sqrt(np.mean(np.square(left if inside is None else left[:, inside])))
         if white_noise(left, grid, inside=inside)[0] > _WHITE * size > 0:
-            return 0.0  # training could but learn the noise
-        # Few samples may be reproduced without being understood, so the error on those held out counts, too.
+            return 0.0  # training could only learn the noise
+        # Few samples can be reproduced by overfitting, so the error on held-out samples counts as well.
         return max(error, found.held_out_error if verified else 1.0)
 
     def _try_linear_fit(self, X, y, sample_weight):
-        """Linear fit of rows, or None where there is none that could be found."""
+        """Linear fit of rows, or None if none could be computed."""
         F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
         try:
-            # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
+            # Its warnings, such as that no linear map fits, are not relevant to a nonlinear model.
             return self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))
         except (ValueError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
-            # LinAlgError: degenerate; ValueError: no candidate could be fitted, as to constant zero fields.
+            # LinAlgError: degenerate samples; ValueError: no candidate could be fitted, as for constant zero fields.
             if self.init == "linear":
                 raise
             return None
@@ -571,7 +571,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             outer_rank=max(form["outer_rank"] - int(form["residual"]), 1),
             rank=structure["rank"] if fixed else "auto",
             levels=levels if fixed else 0,
-            # Sums of Kronecker products take long to fit; on nonlinear data, which "auto" is for, in vain.
+            # Sums of Kronecker products take long to fit, without benefit on nonlinear data, for which "auto" is meant.
             form="inverse" if self.init == "auto" and grid_in == grid_out else "auto",
         )
         return fit(samples, options)

@@ -1,34 +1,34 @@
-"""White noise in fields, as far as they show it themselves."""
+"""Estimation of white noise from the fields themselves."""
 
 from math import comb
 
 import numpy as np
 
-# Differences of this order see nothing of a smooth field on a grid that resolves it.
+# Differences of this order are negligible for a smooth field on a grid that resolves it.
 _ORDER = 6
-# Number of samples that are looked at.
+# Number of samples that enter the estimate.
 _ENOUGH = 64
 
 
 def white_noise(fields, grid, n_channels=None, inside=None):
     """Standard deviation of white noise in every channel, from differences of high order along the grid.
 
-    An upper bound where fields are not smooth: what a grid does not resolve looks like noise. Of several dimensions,
-    the one in which the fields are smoothest decides. Medians, so that jumps at a few points do not count.
+    It is an upper bound if the fields are not smooth, since unresolved scales look like noise. In several dimensions,
+    it is the minimum over the axes. It is based on medians, so that jumps at a few points have no influence.
 
     Parameters
     ----------
     fields : ndarray of shape (n_samples, n_values)
-        The first ones are enough.
+        Fields; only the first ones are used.
     grid : tuple of int
     n_channels : int or None
     inside : ndarray of bool and shape (n_values,), default=None
-        Values that count.
+        Values inside the domain.
 
     Returns
     -------
     ndarray of shape (n_channels,)
-        Zero where no dimension has enough points to tell.
+        Zero if no axis has enough points for an estimate.
     """
     shape = (n_channels or 1, *grid)
     fields = fields[:_ENOUGH].reshape(-1, *shape)

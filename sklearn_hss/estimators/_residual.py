@@ -1,4 +1,4 @@
-"""A law, and a regressor that learns what the law leaves."""
+"""A law, and a regressor that learns its residuals."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, clone
@@ -14,82 +14,84 @@ from ._batches import max_scales
 from ._nested import check_takes, read_inputs, read_pairs, refuse_lost_grid, takes_fields
 from ._score import FieldRegressorMixin
 
-# One sample in so many is held out, to see whether the correction helps.
+# One sample in this many is held out, to test whether the correction helps.
 _HELD_OUT = 5
-# Fewer samples than these leave too few to fit where one is held out.
+# Smallest number of samples of which one can be held out.
 _JUDGED = 3
-# A correction has to take away so much of the error: less may be chance.
+# A correction must reduce the error by this fraction, since smaller reductions may be due to chance.
 _HELPS = 0.05
-# Residuals of so many rounding errors are nothing to learn from.
+# Residuals up to this multiple of the rounding error are regarded as rounding.
 _EXACT = 100.0
 
 
 class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
-    """A law and its correction: predictions are the sum of two regressors, the second of which learns what is left.
+    """A law and its correction: predictions are the sum of two regressors, the second of which learns the residuals.
 
-    Where an equation is known to be local or linear for the greater part, :class:`LocalOperatorRegressor`,
-    :class:`HSSRegressor` or the like learn that part from few samples. What they leave, such as a nonlocal term or one
-    of another kind, is smaller and often simpler than the whole, so that a network or a kernel method learns it from
-    fewer samples than it would need for everything.
+    If an equation is known to be mostly local or linear, :class:`LocalOperatorRegressor`, :class:`HSSRegressor` or
+    similar regressors learn that part from few samples. The residual, such as a nonlocal term or one of another type,
+    is smaller and often simpler than the whole, so a network or a kernel method learns it from fewer samples than it
+    would need for the full operator.
 
     Parameters
     ----------
     law : regressor
-        Fitted first, to the targets: an estimator of this package, any other of scikit-learn, a pipeline or a search.
-        Those of this package, and pipelines and searches made of them alone, get fields as they are given; all others
-        get them flattened.
+        Regressor that is fitted first, to the targets: an estimator of this package or of scikit-learn, a pipeline or a
+        search. Estimators of this package, and pipelines and searches that consist of these alone, receive fields in
+        their original shape; all others receive them flattened.
     correction : regressor
-        Fitted to the residuals ``y - law.predict(X)``, divided by their largest magnitude in every channel; of any of
-        these kinds, too.
+        Regressor, of any of these types, that is fitted to the residuals ``y - law.predict(X)``, divided by their
+        largest magnitude in every channel.
     with_prediction : bool, default=False
-        Whether the correction gets the predictions of the law as well as `X`: as further channels, or features of flat
-        fields. For fields, ``grid_shape`` of an estimator inside, or the mask, must tell channels from points.
+        Whether the correction receives the predictions of the law in addition to `X`, as further channels, or as
+        further features of flat fields. For fields, ``grid_shape`` of a nested estimator, or the mask, must distinguish
+        channels from points.
     cv : int, cross-validation generator or None, default=None
-        How to get residuals of samples that the law has not seen: an int is a number of contiguous folds. None takes
-        the residuals of the fit to all samples, right for a law of few numbers. One of many, such as ridge regression,
-        comes too close to its own samples, and needs folds: then it is fitted once for each of them, and once to all,
-        and the correction also learns how these fits differ from each other.
+        Splits by which residuals of held-out samples are computed: an int is a number of contiguous folds. None uses
+        the residuals of the fit to all samples, which is appropriate for a law with few coefficients. A law with many
+        coefficients, such as ridge regression, overfits its own samples and needs folds: it is then fitted once for
+        each fold and once to all samples, and the correction also learns the differences between these fits.
     only_if_better : bool, default=True
-        Whether to leave the correction out if it does not lower the error on samples that were held out of the fits of
-        both, by 5 % or more. These are the last fifth, so that states of one trajectory stay together: samples that
-        are sorted otherwise should be shuffled. It takes one further fit of the correction, and of the law unless `cv`
-        is set. False uses the correction whatever it does.
+        Whether to omit the correction if it does not reduce the error on samples held out of both fits by at least 5 %.
+        These are the last fifth of the samples, so that states of one trajectory stay together; samples in any other
+        systematic order should be shuffled. This requires one further fit of the correction, and of the law unless `cv`
+        is set. If False, the correction is always used.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. Fields are zero outside for both
-        regressors, whatever they hold there, and in predictions zero, or NaN where all training targets were NaN.
-        Scores count the points inside. "auto" takes the points where the targets are neither zero nor NaN throughout.
+        Points of a domain that is not rectangular, True inside; it applies to every channel. Values outside are set to
+        zero before they reach the regressors; predictions are zero there, or NaN where all training targets were NaN.
+        Scores refer to the points inside. "auto" selects the points where the targets are neither zero nor NaN in all
+        samples.
 
     Attributes
     ----------
     law_ : regressor
         The fitted clone of `law`.
     correction_ : regressor or None
-        The fitted clone of `correction`; None where it is not used.
+        The fitted clone of `correction`; None if it is not used.
     corrected_ : bool
         Whether the correction is used.
     reason_ : str
-        Why.
+        Reason for or against the correction.
     held_out_error_ : float
-        Error on the samples held out, relative to their size, of what is used. NaN if none were.
+        Relative error on held-out samples, with the correction if it is used. NaN if no samples were held out.
     law_error_ : float
-        The same of the law alone.
+        Relative error of the law alone on these samples.
     scale_ : ndarray of shape (n_channels,) or None
         Divisors of the residuals, one for each channel of the targets; None without a correction.
     mask_ : ndarray of bool and shape (\\*grid) or None
-        Points inside the domain, None where all are.
+        Points inside the domain; None if all are.
     n_features_in_ : int
         Number of values of an input.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 
     See Also
     --------
-    RolloutRegressor : Time stepping around this estimator, or any other.
-    sklearn.ensemble.StackingRegressor : Combines predictions of regressors that all learn the targets.
+    RolloutRegressor : Time stepping with this estimator, or any other.
+    sklearn.ensemble.StackingRegressor : Combination of regressors that all learn the targets.
 
     Examples
     --------
-    A linear map and a term of its square, which a kernel of second degree learns:
+    A linear map plus a quadratic term, which a polynomial kernel of degree two learns:
 
     >>> import numpy as np
     >>> from sklearn.kernel_ridge import KernelRidge
@@ -133,7 +135,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     # The nested estimators validate their own parameters.
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
-        """Fit the law, and the correction to what it leaves.
+        """Fit the law, and the correction to its residuals.
 
         Parameters
         ----------
@@ -142,7 +144,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         y : array-like of shape (n_samples, \\*grid), ... as for X, or (n_samples,)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, for regressors that take them. Samples of weight zero are left out.
+            Weights of the samples, for regressors that accept them. Samples of weight zero are ignored.
 
         Returns
         -------
@@ -152,14 +154,14 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used; an earlier fit then stays as it was.
+            If the data or parameters are invalid; an earlier fit is then preserved.
 
         Warns
         -----
         sklearn_hss.exceptions.UnverifiedFitWarning
-            If there are fewer than three samples, so that none can be held out: the correction is not used then.
+            If there are fewer than three samples, so that none can be held out; the correction is then not used.
         sklearn_hss.exceptions.DivergenceWarning
-            If predictions of the law are not finite: the correction is not used then.
+            If predictions of the law are not finite; the correction is then not used.
         """
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
@@ -183,7 +185,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         predicted = self._of_law(self.law_, X) if unseen is None else unseen
         n_lost = len(X) - np.isfinite(predicted).all(axis=1).sum()
         if n_lost or self.law_error_ == np.inf:
-            where = f"{n_lost} of {len(X)} training samples" if n_lost else "samples that were held out"
+            where = f"{n_lost} of {len(X)} training samples" if n_lost else "held-out samples"
             self._decline(f"predictions of the law are infinite or NaN for {where}")
             warn_user(f"There is no correction: {self.reason_}.", DivergenceWarning)
         elif not (y != predicted).any():
@@ -193,7 +195,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         return self
 
     def _check_data(self, X, y, weight):
-        """Rows of inputs and targets, weights, and the rounding error of the numbers as they came."""
+        """Rows of inputs and targets, weights, and the rounding unit of the original arrays."""
         mask, weight = check_mask(self.mask), as_plain(weight, "sample_weight")
         rounding = max(rounding_unit(as_rows(X)[0], as_rows(y, "y")[0]) or 0, np.finfo(np.float64).eps)
         X, y = read_pairs(self, X, y, mask, weight)
@@ -203,7 +205,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         return X, y, weight, rounding
 
     def _check_nested(self):
-        """Refuse regressors that cannot tell which fields they get."""
+        """Reject regressors that do not know the grid of the fields they receive."""
         for name in ("law", "correction"):
             estimator = getattr(self, name)
             if len(self._input_shape) > 1 and not takes_fields(estimator):
@@ -212,13 +214,13 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             grids = self._input_fields.grid, self._target_fields.grid
             if not self._knows_grid:
                 raise ValueError(
-                    "with_prediction=True makes predictions further channels of X; tell the correction the grid by "
-                    f"grid_shape, such as {self._input_shape[-len(grids[0]) :]}."
+                    "with_prediction=True passes predictions as further channels of X; set grid_shape of the "
+                    f"correction, such as to {self._input_shape[-len(grids[0]) :]}."
                 )
             if grids[0] != grids[1]:
                 raise ValueError(
                     f"with_prediction=True needs y on the grid of X, {grids[0]}, not on {grids[1]}; use a correction "
-                    "that takes rows, or False."
+                    "that accepts flattened fields, or with_prediction=False."
                 )
 
     def _fit_law(self, X, y, weight):
@@ -260,7 +262,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         return values.reshape(len(values), self._target_fields.n_channels or 1, -1)
 
     def _unseen_predictions(self, X, y, weight):
-        """Predictions of the law for all samples, from fits to other ones."""
+        """Cross-validated predictions of the law for all samples."""
         predicted, seen = np.full(y.shape, np.nan), np.zeros(len(X), int)
         for train, test in check_cv(self.cv).split(X, y):
             if weight is not None:
@@ -276,9 +278,9 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         """Whether the correction helps on the last fifth of the samples, when both are fitted to the others."""
         n = len(X)
         if n < _JUDGED:
-            self._decline(f"of n_samples = {n} none can be held out to see whether the correction helps")
+            self._decline(f"n_samples = {n} are too few to hold any out and test whether the correction helps")
             warn_user(
-                f"The correction is not used: {self.reason_}; give more samples, or use only_if_better=False.",
+                f"The correction is not used: {self.reason_}; provide more samples, or use only_if_better=False.",
                 UnverifiedFitWarning,
             )
             return
@@ -294,7 +296,7 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             )
             return float(np.sqrt(left / whole)) if whole else float(np.sqrt(left))
 
-        # Its warnings would be about samples, and fits, that are not those of the user.
+        # Its warnings would refer to splits and fits that the user did not request.
         with quiet(), np.errstate(all="ignore"):
             if unseen is None:
                 law = self._fit_law(X[train], y[train], of_train)
@@ -313,13 +315,13 @@ class ResidualRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             self.held_out_error_ = corrected
             self.reason_ = f"the correction lowers {numbers}, to {corrected:.3g}"
         else:
-            self._decline(f"the correction does not lower {numbers}, but makes it {corrected:.3g}")
+            self._decline(f"the correction does not lower {numbers}, but changes it to {corrected:.3g}")
 
     def _decline(self, reason):
         self.corrected_, self.reason_ = False, reason
 
     def predict(self, X):
-        """Predict: the law, and the correction where it is used.
+        """Predict with the law, and with the correction if it is used.
 
         Parameters
         ----------

@@ -9,26 +9,25 @@ from ._base import BaseNeuralRegressor, document_training, field_arguments
 
 @document_training
 class ResNetRegressor(BaseNeuralRegressor):
-    """Residual network of convolutions: blocks that each see the neighbourhood of a point.
+    """Residual network of convolutions: blocks that act on the neighbourhood of each point.
 
-    A baseline of the Neural-HSS paper, trained by the same loop on the same scaling as
-    :class:`~sklearn_hss.NeuralHSSRegressor`. In one, two or three dimensions, with channels or without.
+    This is a baseline of the Neural-HSS paper, trained by the same loop with the same scaling as
+    :class:`~sklearn_hss.NeuralHSSRegressor`. It supports one, two or three dimensions, with channels or without.
 
     Parameters
     ----------
     width : int or "auto", default="auto"
-        Number of channels. "auto" is 24 in one dimension and 16 in several; with ``settings="paper"`` that of the
-        paper's tables for elliptic problems: 48, 64 and 48 in one, two and three dimensions.
+        Number of channels. "auto" is 24 in one dimension and 16 in several; with ``settings="paper"``, it is that of
+        the paper's tables for elliptic problems: 48, 64 and 48 in one, two and three dimensions.
     depth : int or "auto", default="auto"
-        Number of blocks, each of two convolutions. "auto" is 4; with ``settings="paper"`` 12, 4 and 2.
+        Number of blocks, each of two convolutions. "auto" is 4; with ``settings="paper"``, it is 12, 4 and 2.
     kernel_size : int, default=3
-        Number of points per dimension that a convolution reaches, odd.
+        Odd number of points of a convolution kernel per dimension.
     dilations : tuple of int or "auto", default="auto"
-        Distances of these points, block after block and then from the first again. "auto" is ``(1, 2, 4, 8)`` in one
-        dimension and ``(1, 2, 4)`` in several, as far as the grid has so many points; with ``settings="paper"``
-        ``(1,)``.
+        Distances between these points, which the blocks use cyclically. "auto" is ``(1, 2, 4, 8)`` in one dimension and
+        ``(1, 2, 4)`` in several, limited by the size of the grid; with ``settings="paper"``, it is ``(1,)``.
     padding_mode : {"zeros", "circular", "reflect", "replicate"}, default="zeros"
-        What the fields are continued with beyond the boundary; "circular" is for periodic ones.
+        Continuation of the fields beyond the boundary; "circular" is appropriate for periodic fields.
     {training_parameters}
 
     Attributes
@@ -128,7 +127,7 @@ class ResNetRegressor(BaseNeuralRegressor):
         self.mask = mask
 
     def _make_module(self, inputs, outputs):
-        # The module refuses more dimensions than three.
+        # The module rejects more than three dimensions.
         i = min(len(inputs.grid), 3) - 1
         paper = self.settings == "paper"
         widths, depths = ((48, 64, 48), (12, 4, 2)) if paper else ((24, 16, 16), (4, 4, 4))

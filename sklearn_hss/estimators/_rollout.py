@@ -1,4 +1,4 @@
-"""Time stepping: a regressor that learns one step, and takes many."""
+"""Time stepping: a regressor that learns one step and repeats it."""
 
 from math import prod
 from numbers import Integral
@@ -37,14 +37,14 @@ from ._residual import ResidualRegressor
 from ._score import FieldRegressorMixin, field_r2
 from ._trajectories import STATES, check_trajectories, pairs_of
 
-# Held-out errors of linear maps below this one are those of exact samples.
+# Held-out error of a linear map below which samples are regarded as exact.
 _ACCURATE = 1e-9
-# Rollouts that grow to so many times the largest state known are those of an unstable step.
+# Growth, relative to the largest known state, above which a step is regarded as unstable.
 _UNSTABLE = 100.0
 
 
 def _is_law(estimator):
-    """Whether an estimator learns du/dt from states in units of their own, or corrects one that does."""
+    """Whether an estimator learns du/dt from unscaled states, or corrects one that does."""
     while True:
         if isinstance(estimator, ResidualRegressor):
             estimator = estimator.law
@@ -61,11 +61,11 @@ def _norms(rows):
 
 
 class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
-    """Time stepping around any regressor: learns the map from a state to the next one, and repeats it.
+    """Time stepping with any regressor: learns the map from a state to the next one, and repeats it.
 
     As in section 3.2 of the Neural-HSS paper, the regressor learns the increments u(t + dt) - u(t), divided by the
-    largest one in the training data, and :meth:`rollout` adds them up. :class:`HSSRegressor` learns the next states
-    where they are those of a linear equation, whose steps M u(t) = L u(t + dt) it finds from few pairs.
+    largest one in the training data, and :meth:`rollout` sums them. :class:`HSSRegressor` learns the next states
+    instead if the equation is linear, since few pairs determine its steps M u(t) = L u(t + dt).
 
     Samples are trajectories, ``fit(X)``, so that cross-validation and searches never have one trajectory on both sides
     of a split; or pairs of states, ``fit(X, y)``.
@@ -73,22 +73,23 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : regressor
-        Learns one step: an estimator of this package, any other of scikit-learn, a pipeline or a search. Those of this
-        package, and pipelines and searches made of them alone, get states on the grid that they are given on; all
-        others get them flattened.
+        Regressor that learns one step: an estimator of this package or of scikit-learn, a pipeline or a search.
+        Estimators of this package, and pipelines and searches that consist of these alone, receive states on their
+        original grid; all others receive them flattened.
     residual : bool or "auto", default="auto"
-        Whether the regressor learns the increments, or else the next states themselves. "auto" is True, except for
-        :class:`HSSRegressor`: it learns the states, and unless they are exactly those of a linear step, the increments
-        as well; what predicts held-out states better is kept. :class:`LocalEvolutionRegressor`, and
-        :class:`ResidualRegressor` around it, learn the states.
+        Whether the regressor learns the increments. If False, it learns the next states themselves. "auto" is True,
+        except for :class:`HSSRegressor`: it learns the states and, unless these satisfy a linear step exactly, the
+        increments as well, and the map that predicts held-out states better is used. :class:`LocalEvolutionRegressor`,
+        and :class:`ResidualRegressor` around it, learn the states.
     scale : {"max", None}, default="max"
-        Division of what the regressor learns by its largest magnitude in the training data, undone in `predict`. Each
-        channel has its own, where the ``grid_shape`` of an estimator inside, or the mask, tells channels from points.
-        Laws of :class:`LocalEvolutionRegressor` are those of the states as they are.
+        With "max", the targets of the regressor are divided by their largest magnitude in the training data, which
+        `predict` inverts. Each channel has its own scale, if ``grid_shape`` of a nested estimator, or the mask,
+        distinguishes channels from points. Laws of :class:`LocalEvolutionRegressor` refer to the unscaled states.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. States are zero outside for the
-        `estimator`, whatever they hold there, and in predictions zero, or NaN where all training states were NaN.
-        Scores count the points inside. "auto" takes the points where the states are neither zero nor NaN throughout.
+        Points of a domain that is not rectangular, True inside; it applies to every channel. Values outside are set to
+        zero before they reach the `estimator`; predictions are zero there, or NaN where all training states were NaN.
+        Scores refer to the points inside. "auto" selects the points where the states are neither zero nor NaN in all
+        samples.
 
     Attributes
     ----------
@@ -99,14 +100,14 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     scale_ : ndarray of shape (n_channels,) or (1,)
         Divisors of its targets, one for each channel.
     mask_ : ndarray of bool and shape (\\*grid) or None
-        Points inside the domain, None where all are.
+        Points inside the domain; None if all are.
     spectral_radius_ : float or None
-        Largest magnitude of the eigenvalues of the step, estimated from below. None where the `estimator`, or the best
-        one of a search, is no linear map of this package, or `X` has more than the state.
+        Lower bound on the largest magnitude of the eigenvalues of the step, by iteration. None if the `estimator`, or
+        the best one of a search, is not a linear map of this package, or if `X` contains more than the state.
     n_features_in_ : int
-        Number of values of a state, and of what else there is in `X`.
+        Number of values of a state, including any further features in `X`.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 
     See Also
     --------
@@ -114,19 +115,19 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     Notes
     -----
-    Trajectories with a shorter time between their states than a step should have are thinned: ``X[:, ::4]``.
+    To use steps longer than the time between the states of the trajectories, subsample these: ``X[:, ::4]``.
 
-    Scalers go inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they see states. In a pipeline
-    around this class they would see trajectories, with scales for times that a state does not have.
+    Scalers belong inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they receive states. In a
+    pipeline around this class they would receive trajectories, with a time axis that a state does not have.
 
-    A step changes little, so predicting no change at all, persistence, has a small error and a score near one. It is
-    the least that a model has to beat: ``RolloutRegressor(DummyRegressor(strategy="constant",
+    A step changes the state only slightly, so persistence, the prediction of no change, has a small error and a score
+    near one. It is the baseline for any model: ``RolloutRegressor(DummyRegressor(strategy="constant",
     constant=np.zeros(n_points)))``.
 
     With pairs, those of one trajectory must be kept together in cross-validation by ``groups =
-    np.repeat(np.arange(n_trajectories), n_pairs)`` and :class:`sklearn.model_selection.GroupKFold`. The same is true of
-    a search as the `estimator`, inside; ``fit(X, groups=np.arange(n_trajectories))`` gives it its groups. A search
-    around this class, over ``estimator__rank`` and the like, needs none if it gets trajectories.
+    np.repeat(np.arange(n_trajectories), n_pairs)`` and :class:`sklearn.model_selection.GroupKFold`. The same applies to
+    a search as the `estimator`, for which ``fit(X, groups=np.arange(n_trajectories))`` sets the groups. A search around
+    this class, over parameters such as ``estimator__rank``, needs no groups if it is fitted to trajectories.
 
     References
     ----------
@@ -177,17 +178,17 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_trajectories, n_times, \\*state), or (n_samples, \\*state) if y is given
             Trajectories of at least two times, or states. A state is a field on a grid of any dimension, flat or not,
-            with channels or without; what it is, the `estimator` is told by its own parameters, such as
-            ``grid_shape``. float32 and float64 are kept, everything else becomes float64. Trajectories of different
-            lengths come as a list of arrays (n_times, \\*state).
+            with channels or without, as specified by the parameters of the `estimator`, such as ``grid_shape``. float32
+            and float64 are preserved, other types are converted to float64. Trajectories of different lengths are
+            passed as a list of arrays (n_times, \\*state).
         y : array-like of shape (n_samples, \\*state) or (n_samples,), default=None
-            The states one step after those in `X`. They may have fewer features (of flat states) or channels than
-            `X`. Then the first ones in `X` are the state, and the others are what a step depends on besides, such as
-            coefficients of the equation; they stay as they are in a rollout.
+            The states one step after those in `X`. They may have fewer features (of flat states) or channels than `X`.
+            In this case, the first ones in `X` are the state, and the others are quantities on which a step also
+            depends, such as coefficients of the equation; they are constant in a rollout.
         sample_weight : float or array-like of shape (n_trajectories,) or (n_samples,), default=None
-            Weights of the trajectories, or of the pairs, or one for all, for an `estimator` that takes them.
+            Weights of the trajectories, or of the pairs, or one for all, for an `estimator` that accepts them.
         **fit_params : dict
-            Further arguments for ``fit`` of the `estimator`, as they are. ``groups`` of a search, and
+            Further arguments, which are passed to ``fit`` of the `estimator`. ``groups`` of a search, and
             ``<step>__sample_weight`` of a pipeline, may also have one entry per trajectory.
 
         Returns
@@ -198,7 +199,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For data or parameters that cannot be used; an earlier fit then stays as it was.
+            If the data or parameters are invalid; an earlier fit is then preserved.
 
         Warns
         -----
@@ -214,7 +215,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         check_takes(self.estimator, fit_params)
         is_law = _is_law(self.estimator)
         if is_law and self.residual is True:
-            raise ValueError("residual=True has increments to learn, but a law du/dt = N(u) needs states; use 'auto'.")
+            raise ValueError("residual=True learns increments, but a law du/dt = N(u) requires states; use 'auto'.")
         mask = check_mask(self.mask)
         if y is None:
             X, y, fit_params = pairs_of(X, fit_params, self)
@@ -238,7 +239,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             weight = check_weight(fit_params["sample_weight"], X, X.dtype)
             fit_params["sample_weight"], kept = weight, weight > 0
 
-        # One name, so that the states are gone when their increments are there.
+        # A single name, so that the memory of the states is freed when their increments have been computed.
         y = y.reshape(len(y), -1)
         self._largest = float(np.abs(y[kept]).max())
         growth = float((np.linalg.norm(y[kept], axis=1) / _norms(X[kept, : y.shape[1]])).max())
@@ -251,16 +252,16 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.spectral_radius_ = self._spectral_radius()
         if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
             warn_user(
-                f"The learned step has a spectral radius of {self.spectral_radius_:.4g}, though no state of the "
-                f"training grows more than {growth:.4g} times in a step: long rollouts will grow without bound. More "
-                "pairs, from states that are less alike, help, or a LocalOperatorRegressor with sharing='class' or "
+                f"The learned step has a spectral radius of {self.spectral_radius_:.4g}, although no training state "
+                f"grows by more than a factor of {growth:.4g} in a step: long rollouts will grow without bound. More "
+                "pairs, from more diverse states, may help, or a LocalOperatorRegressor with sharing='class' or "
                 "two_sided=True.",
                 DivergenceWarning,
             )
         return self
 
     def _learn(self, X, targets, kept, fit_params, *, increments, doubts=None):
-        """Fit to increments or states, which are overwritten; `doubts` is a list for what users would be warned of."""
+        """Fit to increments or states, which are overwritten; `doubts` is a list that collects warnings."""
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
         divided = self.scale == "max" and not _is_law(self.estimator)
@@ -278,10 +279,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.estimator_.fit(self._inputs(X), targets, **fit_params)
 
     def _learn_either(self, X, y, kept, fit_params, growth):
-        """Fit a linear map to the states, and unless it is exact to increments; keep what is stable, and better.
+        """Fit a linear map to the states and, unless it is exact, to the increments; keep the stable or better one.
 
-        A map that is exact holds for other states best where it is that of the states: M u(t) = L u(t + dt) is local,
-        and neither M nor L is close to zero. With noise, shrinkage to no change does better than that to nothing.
+        If the data are exact, the map of the states generalises best, since M u(t) = L u(t + dt) is local, and neither
+        M nor L is close to zero. With noise, shrinkage to the identity is better than shrinkage to zero.
         """
         fits = []
         for increments in (False, True):
@@ -301,7 +302,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             warn_user(*doubt)
 
     def _spectral_radius(self):
-        """That of the step, where it is a linear map of states to states; or None."""
+        """Spectral radius of the step if it is a linear map of states to states; otherwise None."""
         operator = getattr(getattr(self.estimator_, "best_estimator_", self.estimator_), "operator_", None)
         n = prod(self._target_shape)
         if not isinstance(operator, LinearMap) or operator.shape != (n, n) or self._input_shape != self._target_shape:
@@ -310,7 +311,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         return spectral_radius(lambda u: scale * (operator @ u) + (u if self.increments_ else 0), n)
 
     def _fields_of(self, mask, *shapes):
-        """Grids and channels of states, where mask or estimator tell the grid; else all points are of one channel."""
+        """Grids and channels of states, if the mask or the estimator specifies the grid; otherwise a single channel."""
         grid = masked_grid(mask, nested_grid_shape(self), shapes[0])
         if grid is None:
             return [FieldShape(shape or (1,)) for shape in shapes]
@@ -321,7 +322,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if len(inputs) != len(targets) or inputs[1:] != targets[1:] or inputs[0] < targets[0]:
             raise ValueError(
                 f"y has states of shape {targets}, but X has states of shape {inputs}; they must be equal, except that "
-                "X may have further features or channels, behind those of the state."
+                "X may have further features or channels, after those of the state."
             )
         self._as_fields = takes_fields(self.estimator)
         if not self._as_fields and len(inputs) > 1:
@@ -359,13 +360,13 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, \\*state)
-            The next states, in the floating-point type of `X`, without what `X` had besides the state.
+            The next states, in the floating-point type of `X`, without the further features or channels of `X`.
         """
         X = self._check_states(X)
         return self._domain.finish(self._step(X)).reshape(len(X), *self._target_shape)
 
     def rollout(self, u0, n_steps):
-        """Predict trajectories, by one step after the other.
+        """Predict trajectories step by step.
 
         Parameters
         ----------
@@ -378,18 +379,18 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_steps + 1, \\*state)
             Trajectories that begin with the initial states, in the floating-point type of `u0`. A rollout that becomes
-            infinite or NaN is NaN from that step on; the others go on.
+            infinite or NaN is NaN from that step on; the others continue.
 
         Raises
         ------
         ValueError
-            If the states are not like those seen in `fit`, or `n_steps` is negative.
+            If the states do not have the shape seen in `fit`, or `n_steps` is negative.
 
         Warns
         -----
         sklearn_hss.exceptions.DivergenceWarning
-            If rollouts become infinite or NaN; the message has their number and the first such step. Or else, if they
-            grow to a hundred times the largest state in `u0` and in the training data, first ones aside.
+            If rollouts become infinite or NaN; the message states their number and the first such step. Otherwise, if
+            they grow to a hundred times the largest state in `u0` and the training data, except the first states there.
         """
         if isinstance(n_steps, bool | np.bool_):
             raise TypeError(f"n_steps must be an integer, not {n_steps}.")
@@ -399,11 +400,11 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         states[:] = X[:, None]
         running, failures = np.arange(len(X)), []
         for step in range(1, n_steps + 1):
-            with np.errstate(over="ignore", invalid="ignore"):  # there is a warning of our own
+            with np.errstate(over="ignore", invalid="ignore"):  # a specific warning is issued below
                 following = self._step(states[running, step - 1])
             finite = np.isfinite(following).all(axis=1)
             if not finite.all():
-                # Estimators refuse such states, so these rollouts end here.
+                # Estimators reject such states, so these rollouts end here.
                 states[running[~finite], step:] = np.nan
                 failures.append((step, np.count_nonzero(~finite)))
                 running, following = running[finite], following[finite]
@@ -416,13 +417,13 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 f"{failures[0][0]} of {n_steps}; they are NaN from there on.",
                 DivergenceWarning,
             )
-        n_state = prod(self._target_shape)  # what else there is does not change
+        n_state = prod(self._target_shape)  # further features are constant
         known = max(self._largest, float(np.abs(X[:, :n_state]).max()))
         largest = max(float(np.nanmax(states[..., :n_state])), -float(np.nanmin(states[..., :n_state])))
         if largest > _UNSTABLE * known and not failures:
             warn_user(
                 f"Rollouts grow to {largest:.1e} within {n_steps} steps, from states of at most {known:.1e}: the "
-                "learned step is unstable. Another estimator, or other settings of it, may help, or fewer steps.",
+                "learned step is unstable. Another estimator, different settings or fewer steps may help.",
                 DivergenceWarning,
             )
         states[..., :n_state] = self._domain.finish(states[..., :n_state].reshape(-1, n_state)).reshape(
@@ -433,8 +434,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def score(self, X, y=None, sample_weight=None, *, multioutput="uniform_average"):
         """Coefficient of determination R² of rollouts, or of single steps if `y` is given.
 
-        Both sums of squares, of the residuals and of the states about the mean state, run over trajectories, times and
-        grid points together, for every channel. The initial states, which are given, do not count.
+        Both sums of squares, of the residuals and of the states about the mean state, are taken over trajectories,
+        times and grid points together, for every channel. The initial states, which are given, are excluded.
 
         Parameters
         ----------
@@ -451,7 +452,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         -------
         float or ndarray of shape (n_channels,)
             1 for a perfect prediction, 0 for one no better than the mean state; minus infinity if a rollout becomes
-            infinite or NaN. Of single steps, persistence has a score near 1 already.
+            infinite or NaN. For single steps, the score of persistence is already close to 1.
         """
         if y is not None:
             return super().score(X, y, sample_weight, multioutput=multioutput)
@@ -467,7 +468,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _true_and_predicted(self, X):
         """Trajectories and their rollouts, both (n_trajectories, n_times, n_values), for `score` and the scorers.
 
-        Of the states alone: what `X` has besides is never predicted, and would dilute a relative error.
+        They contain the states alone: further features of `X` are not predicted, and would dilute a relative error.
         """
         check_is_fitted(self)
         X = check_trajectories(X, self)

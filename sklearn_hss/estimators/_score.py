@@ -11,7 +11,7 @@ from .._containers import PART, Rows, as_lazy, as_plain
 from .._doc_links import DocLinkMixin
 from .._fields import as_rows
 
-# Deviations from the mean field, relative to the largest value, that are rounding errors.
+# Largest deviation from the mean field, relative to the largest value, that is regarded as rounding.
 _CONSTANT = 1e-13
 
 
@@ -25,16 +25,16 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
     y_true, y_pred : ndarrays or Rows of shape (n_samples, n_values)
     sample_weight : array-like of shape (n_samples,), default=None
     n_channels : int, default=1
-        Channels, of as many values each, one after the other.
+        Number of channels, which are consecutive and have equally many values.
     multioutput : {"uniform_average", "raw_values"}, default="uniform_average"
         The mean over the channels, or an array with one number for each.
     inside : ndarray of bool and shape (n_values,), default=None
-        Values that count.
+        Values inside the domain.
 
     Raises
     ------
     ValueError
-        If `multioutput` is something else, or predictions are NaN.
+        If `multioutput` has another value, or predictions are NaN.
     """
     if multioutput not in ("uniform_average", "raw_values"):
         raise ValueError(f"multioutput={multioutput!r} must be 'uniform_average' or 'raw_values'.")
@@ -45,12 +45,12 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
 
     def parts(*arrays):
         for part in gen_batches(len(y_true), max(PART // max(y_true.shape[1], 1), 1)):
-            # float32 has too short a range for squares. A zero has no part in either sum.
+            # The range of float32 is too short for squares. Zeros do not contribute to either sum.
             values = (np.asarray(rows[part], dtype=np.float64) for rows in arrays)
             values = (rows if inside is None else np.where(inside, rows, 0) for rows in values)
             yield weight[part], *(rows.reshape(len(rows), n_channels, -1) for rows in values)
 
-    # In units of the largest magnitude, as squares of very large or small values would leave the range of the type.
+    # In units of the largest magnitude, since squares of very large or small values would overflow or underflow.
     scale = np.full((n_channels, 1), np.finfo(np.float64).tiny)
     for _, true in parts(y_true):
         scale = np.maximum(scale, np.abs(true).max(axis=(0, 2), initial=0.0)[:, None])
@@ -62,7 +62,7 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
         true -= mean
         total = total + w @ np.square(true).sum(2)
         deviation = np.maximum(deviation, np.abs(true).max(axis=(0, 2), initial=0.0))
-    # Where nothing varies, rounding must not be the measure: the error is relative to the fields themselves.
+    # If the targets are constant up to rounding, the error is taken relative to the fields themselves.
     constant = deviation <= _CONSTANT
     assert_all_finite(left[~constant])
     reference = np.where(constant, size, total)
@@ -80,11 +80,11 @@ class FieldRegressorMixin(DocLinkMixin, RegressorMixin):
     def score(self, X, y, sample_weight=None, *, multioutput="uniform_average"):
         """Coefficient of determination R² of the predicted fields.
 
-        Both sums of squares, of the residuals and of the targets about their mean field, run over samples and grid
-        points together: a point where the target never varies, such as a Dirichlet boundary, has no R² of its own. Of a
-        channel that is the same in all samples, the sums are those of residuals and targets.
-        Every channel has one, so that none is hidden by another of larger numbers. Points outside of the mask do not
-        count.
+        Both sums of squares, of the residuals and of the targets about their mean field, are taken over samples and
+        grid points together, since a point where the target never varies, such as on a Dirichlet boundary, has no R² of
+        its own. For a channel that is the same in all samples, the residuals are compared with the targets themselves.
+        Every channel has its own R², so that channels of large values do not dominate. Points outside of the mask are
+        ignored.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class FieldRegressorMixin(DocLinkMixin, RegressorMixin):
         Raises
         ------
         ValueError
-            If `y` has not the size of the predictions, or `multioutput` is something else.
+            If `y` does not have the size of the predictions, or `multioutput` has another value.
         """
         prediction = self.predict(X)
         sample_weight = as_plain(sample_weight, "sample_weight")

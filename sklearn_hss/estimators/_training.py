@@ -1,4 +1,4 @@
-"""How neural regressors train: values of the parameters that are "auto", and the documentation of all of them."""
+"""Training of neural regressors: resolution of the "auto" parameters, and documentation of all parameters."""
 
 import inspect
 import textwrap
@@ -14,111 +14,115 @@ from ..nn import SOAP, LevenbergMarquardt
 # The parameters and attributes that all neural regressors have, for their docstrings.
 _TRAINING_PARAMETERS = """
     settings : {"auto", "paper"}, default="auto"
-        Where the values of parameters come from that are "auto": from our measurements (:doc:`/benchmarks`), or from
-        the paper's Table 9, with which everything trains by AdamW for 500 epochs in batches of 256, from a rate of 1e-3
-        down to 1e-5, with weight decay 1e-3 and gradients clipped to norm 1.
+        Source of the values of parameters that are "auto". With "auto", they result from our measurements
+        (:doc:`/benchmarks`). With "paper", they are those of Table 9 of the paper: AdamW for 500 epochs in batches of
+        256, a learning rate that decreases from 1e-3 to 1e-5, weight decay 1e-3, and gradients clipped to norm 1.
     optimizer : {"auto", "adamw", "soap", "lm"} or callable, default="auto"
         AdamW; :class:`~sklearn_hss.nn.SOAP`, which preconditions every block of a generator;
-        :class:`~sklearn_hss.nn.LevenbergMarquardt`, for networks of up to some hundred thousand numbers, in float64; or
-        a class of ``torch.optim``, or any function of (parameters, lr=...) that returns an optimiser. "auto" depends
-        on the network and is reported in `training_`.
+        :class:`~sklearn_hss.nn.LevenbergMarquardt`, for networks of up to a few hundred thousand parameters, in
+        float64; or a class of ``torch.optim``, or any function of (parameters, lr=...) that returns an optimiser. The
+        choice of "auto" depends on the network and is reported in `training_`.
     loss : {"l2", "relative_l2", "h1"} or callable, default="l2"
-        Loss of a sample, for scaled fields: the sum of squares of the error (Appendix G of the paper), the same over
-        that of the target, or with the squares of the gradient of the error on a box of side 1. A callable takes
-        predictions and targets, tensors of shape (n_samples, ...) that are zero outside the domain, and returns a value
-        per sample, or one per point, which are summed. Samples are averaged, with their weights.
+        Loss of a sample, for scaled fields: the sum of squares of the error (Appendix G of the paper); the same divided
+        by the sum of squares of the target; or the former plus the squares of the gradient of the error on a box of
+        side 1. A callable takes predictions and targets, tensors of shape (n_samples, ...) that are zero outside the
+        domain, and returns one value per sample, or one per point, which are then summed. The loss is the weighted mean
+        over the samples.
     lr : float or "auto", default="auto"
-        Learning rate at the start of the cosine schedule. Without meaning for "lm".
+        Initial learning rate of the cosine schedule. Ignored by "lm".
     min_lr : float or "auto", default="auto"
-        Learning rate at its end.
+        Final learning rate of the schedule.
     max_epochs : int or "auto", default="auto"
-        Number of passes over the training data. "auto" makes some thousand steps, or as many as `max_seconds` allow.
+        Number of passes over the training data. "auto" gives a few thousand steps, or as many as `max_seconds` permits.
     max_seconds : float or None, default=None
-        Seconds after which training ends, if `max_epochs` are not over before; the schedule goes by whichever is
-        closer. Results then depend on the machine.
+        Seconds after which training ends, unless `max_epochs` is reached earlier; the schedule follows whichever limit
+        is closer. The results then depend on the machine.
     batch_size : int or "auto", default="auto"
         Number of samples per step.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay.
     gradient_clip : float, None or "auto", default="auto"
-        Largest norm of the gradient; longer ones are scaled down to it. None: any.
+        Maximal norm of the gradient; larger gradients are scaled down to it. None disables clipping.
     scale : {"auto", "max", "standard", None}, default="auto"
-        What is done to every channel of inputs and targets, and undone in `predict`. "max" divides by the largest
-        magnitude in the training data, as the paper does. "standard" subtracts the mean, or the mean field of the
-        targets if that explains most of their variance, and divides by the standard deviation. "auto" is "max" for
-        networks that are linear, at their start at least, else "standard".
+        Scaling of every channel of inputs and targets, which `predict` inverts. "max" divides by the largest magnitude
+        in the training data, as the paper does. "standard" subtracts the mean, or the mean field of the targets if that
+        explains most of their variance, and divides by the standard deviation. "auto" is "max" for networks that are
+        linear, at least initially, otherwise "standard".
     validation_fraction : float or None, default=None
         Fraction of the samples to set aside for the validation loss in `history_`. None trains on all samples.
     early_stopping : bool, default=False
-        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) no longer falls,
+        Whether to stop when the validation loss (the training loss if `validation_fraction` is None) stops decreasing,
         and to restore the weights of the best epoch.
     n_iter_no_change : int, default=50
-        Number of epochs without improvement after which early stopping stops.
+        Number of epochs without improvement after which early stopping ends the training.
     warm_start : bool, default=False
         Whether `fit` continues from the weights (and scales) of the previous fit, with a new learning-rate schedule.
     callbacks : list of skorch callbacks, default=None
-        Callbacks, or pairs (name, callback), to run beside our own. They are cloned.
+        Callbacks, or pairs (name, callback), to run in addition to those of this package. They are cloned.
     checkpoint : str, path or None, default=None
-        Folder in which `fit` keeps what the same call of `fit` needs to continue an interrupted training, and ends as
-        it would have without the interrupt, bit by bit on the same machine. What was finished is only read. Another
-        call's folder is refused. With a path that ends in ``/*``, every call has a folder of its own in there, told
-        apart by its data and parameters, as searches need it. Ctrl-C and SIGTERM write a last file, between two steps.
-        Callbacks continue with their plain attributes. Unlike `fit`, `partial_fit` keeps nothing.
+        Folder of checkpoints. If training is interrupted, the same call of `fit` continues it from the last checkpoint,
+        with a result that is bitwise identical on the same machine to that of an uninterrupted training. A completed
+        training is only read. The folder of a different call is rejected. With a path that ends in ``/*``, every call
+        has its own folder in that path, identified by its data and parameters, as searches require. Ctrl-C and SIGTERM
+        write a last checkpoint, between two steps. Callbacks continue with their plain attributes. Unlike `fit`,
+        `partial_fit` writes no checkpoints.
     checkpoint_every : int or str, default="60s"
-        Number of epochs, or seconds as in "30s", between files in there.
+        Number of epochs, or of seconds as in "30s", between checkpoints.
     device : str or torch.device, default="auto"
-        Where to train and predict. "auto" is CUDA where available, else the CPU.
+        Device for training and prediction. "auto" is CUDA if available, otherwise the CPU.
     dtype : {"float32", "float64", "bfloat16"} or None, default=None
-        Precision of the network. None follows data of up to 10^5 numbers and trains in float32, which is faster, on
-        more, and :class:`~sklearn_hss.nn.PatchHSS` on any; in float64 with "lm". With
-        "bfloat16", parameters are float32 and torch's autocast chooses what is computed in which type.
+        Precision of the network. None is float64 with "lm"; otherwise it is the type of the data if these have up to
+        10^5 numbers, and float32, which is faster, for larger data and for :class:`~sklearn_hss.nn.PatchHSS`. With
+        "bfloat16", the parameters are float32 and torch's autocast chooses the type of every operation.
     random_state : int, RandomState instance or None, default=None
-        Determines initial weights, order of the samples and validation split. torch's global generator is left alone.
+        Determines the initial weights, the order of the samples and the validation split. torch's global generator is
+        not affected.
     verbose : int, default=0
         Whether to show a progress bar.
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
-        shape of the mask, where there is one, else all dimensions of `X` but the first.
+        Grid of the fields, such as ``(64, 64)``, required if they are flattened or have channels. If None, it is the
+        shape of the mask, if there is one, otherwise all dimensions of `X` but the first.
     mask : array-like of bool and shape (\\*grid), "auto" or None, default=None
-        Points of a domain that is not a box, True inside; it applies to every channel. Whatever the data hold outside,
-        NaN perhaps, is ignored; losses and scores count the points inside; predictions are zero outside, or NaN where
-        all training targets were NaN. "auto" takes the points where the targets are neither zero nor NaN in all
-        samples, and ignores inputs that are NaN in all.
+        Points of a domain that is not rectangular, True inside; it applies to every channel. Values outside, such as
+        NaN, are ignored; losses and scores are computed from the points inside; predictions are zero outside, or NaN
+        where all training targets were NaN. "auto" selects the points where the targets are neither zero nor NaN in all
+        samples, and ignores inputs that are NaN in all samples.
 """
 _FITTED_ATTRIBUTES = """
     training_ : dict
         The values in use of `optimizer`, `lr`, `min_lr`, `max_epochs`, `batch_size`, `weight_decay`,
         `gradient_clip`, `scale` and `slope_rate`.
     shrinkage_ : float
-        Factor of the sum of squares of all weights in the training loss: zero, unless the targets show noise (more than
-        a thousandth, by differences of high order along the grid) that so few data would let the network learn. Then it
-        is what makes the weights the most probable ones, for a normal prior with the variance of the initial weights.
+        Factor of the sum of squares of all weights in the training loss. It is zero, unless the targets contain noise
+        (of a relative size above 1e-3, estimated by high-order differences along the grid) to which the network would
+        overfit with so few data. It then gives the maximum a posteriori estimate of the weights, for a normal prior
+        with the variance of the initial weights.
     history_ : list of dict
-        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (where there are validation data), both of
-        the scaled fields, ``lr``, and the seconds it took, ``dur``. ``pandas.DataFrame(model.history_)`` makes a table
-        of it.
+        One row per epoch with its ``epoch``, ``train_loss``, ``valid_loss`` (if there are validation data), both for
+        the scaled fields, ``lr``, and its duration in seconds, ``dur``. ``pandas.DataFrame(model.history_)`` converts
+        it to a table.
     n_iter_ : int
-        Number of epochs trained, earlier fits that were continued included.
+        Number of epochs trained, including those of earlier fits that were continued.
     n_parameters_ : int
-        Number of learnable numbers.
+        Number of learnable parameters.
     grid_shape_ : tuple of int
         Grid of the inputs.
     x_scale_, y_scale_ : ndarray of shape (n_channels,) or (1,)
         Divisors of inputs and targets, one for each channel.
     x_offset_, y_offset_ : ndarray of shape (n_channels, n_points) or (1, 1)
-        What is subtracted before that.
+        Offsets of inputs and targets, subtracted before the division.
     mask_ : ndarray of bool and shape (\\*grid) or None
-        Points of the targets inside the domain, None where all are.
+        Points of the targets inside the domain; None if all are.
     n_features_in_ : int
         Number of points of the inputs.
     feature_names_in_ : ndarray of shape (n_points,)
-        Names of the inputs, where `X` had string column names.
+        Names of the inputs, if `X` had string column names.
 """
 
 
 def document_training(estimator):
-    """Class decorator that puts what all neural regressors share into the docstring of one."""
-    # Python 3.13 strips the indentation of docstrings, and older ones do not.
+    """Class decorator that inserts the parameters and attributes of all neural regressors into a docstring."""
+    # Python 3.13 strips the indentation of docstrings, older versions do not.
     doc = inspect.cleandoc(estimator.__doc__)
     for name, text in (("training_parameters", _TRAINING_PARAMETERS), ("fitted_attributes", _FITTED_ATTRIBUTES)):
         doc = doc.replace(f"{{{name}}}", textwrap.dedent(text).strip())
@@ -140,14 +144,14 @@ OPTIMIZERS: dict[str, Callable] = {"adamw": _adamw, "soap": SOAP, "lm": _levenbe
 
 @dataclass(frozen=True)
 class Training:
-    """Values of the parameters of training, none of them "auto".
+    """Resolved values of the training parameters, none of which is "auto".
 
     Attributes
     ----------
     optimizer, lr, min_lr, max_epochs, batch_size, weight_decay, gradient_clip, scale
-        As in all neural regressors; `max_epochs` is None where seconds alone end the training.
+        As in all neural regressors; `max_epochs` is None if only a time limit ends the training.
     slope_rate : float
-        Learning rate of the slopes of activations over that of everything else.
+        Learning rate of the slopes of activations, relative to that of all other parameters.
     """
 
     optimizer: str | Callable
@@ -168,9 +172,9 @@ class Training:
         """Optimiser of the groups of :func:`sklearn_hss.nn.parameter_groups`."""
         make: Any = OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
         if self.needs_float64:
-            # Its steps have no rates, and slopes at kinks do not suit a quadratic model.
+            # Its steps have no learning rates, and slopes at kinks are not suited to a quadratic model.
             return make([group for group in groups if not group["slopes"]] or groups, lr=self.lr)
-        if isinstance(make, type) and issubclass(make, torch.optim.LBFGS):  # one group is all it takes
+        if isinstance(make, type) and issubclass(make, torch.optim.LBFGS):  # it supports a single group only
             return make([p for group in groups for p in group["params"]], lr=self.lr)
         arguments = inspect.signature(make).parameters
         decay: dict[str, Any] = {"weight_decay": self.weight_decay} if "weight_decay" in arguments else {}
@@ -191,17 +195,17 @@ PAPER = Training(
 )
 
 
-# Number of steps where nobody sets epochs or seconds.
+# Number of steps if neither epochs nor seconds are set.
 _STEPS = {"lm": 60, "soap": 2000, "adamw": 4000}
-# The same on grids of fewer than _FEW points, which are tables rather than fields.
+# The same for grids of fewer than _FEW points, which are tables rather than fields.
 _FEW, _STEPS_ON_FEW = 32, 1000
-# Points per dimension below which nothing is gained by better optimisers than AdamW.
+# Points per dimension below which other optimisers have no advantage over AdamW.
 _TINY = 32
 
 
 @dataclass(frozen=True)
 class Network:
-    """Properties of a network that the values of "auto" depend on, beside the data.
+    """Properties of a network on which, besides the data, the values of "auto" depend.
 
     Attributes
     ----------
@@ -210,9 +214,9 @@ class Network:
     linear : bool
         Whether it is linear for other reasons.
     single : bool
-        Whether float32 suits it whatever the data, because what it does is never exact, and much slower in float64.
+        Whether to use float32 for any data, because the network is never exact, and much slower in float64.
     lr : float
-        Learning rate of AdamW that suits it.
+        Suitable learning rate for AdamW.
     """
 
     structured: bool = False
@@ -222,7 +226,7 @@ class Network:
 
 
 def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares=True):
-    """Values for all that is "auto".
+    """Resolve all parameters that are "auto".
 
     Parameters
     ----------
@@ -261,7 +265,7 @@ def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares
 
 
 def has_fields(grid):
-    """Whether there are points enough for local structure."""
+    """Whether a grid has enough points for local structure."""
     return prod(grid) >= _FEW
 
 
@@ -271,14 +275,14 @@ def is_auto(value):
 
 
 def _sizes_of_batches(network, n_samples):
-    """Of AdamW: all samples where they are few, whatever their weights; small batches for nonlinear problems."""
+    """Batch size for AdamW: all samples if there are few, whatever their weights; small for nonlinear problems."""
     if n_samples <= 64:
         return n_samples
     return _equal(256 if network.structured else 16, n_samples)
 
 
 def _equal(size, n_samples):
-    """Size of batches, about as large as `size`, that leave no small one at the end of an epoch."""
+    """Batch size close to `size` for which the last batch of an epoch is not much smaller."""
     return ceil(n_samples / ceil(n_samples / size))
 
 
@@ -291,7 +295,7 @@ def _choose_optimizer(network, grid, n_parameters, squares):
 
 
 def _measured(optimizer, network, grid, n_samples):
-    """Values that benchmarks found to be good: bench_trained.py on linear problems, bench_nonlinear.py on others."""
+    """Values determined by benchmarks: bench_trained.py for linear problems, bench_nonlinear.py for others."""
     n_points, linear = prod(grid), network.structured or network.linear
     found = Training(
         optimizer=optimizer,
@@ -308,7 +312,7 @@ def _measured(optimizer, network, grid, n_samples):
         found = replace(found, lr=1.0, min_lr=1.0, batch_size=_equal(128, n_samples), weight_decay=0.0)
     if optimizer == "soap":
         lr = 1e-2 if len(grid) == 1 else 2e-2
-        # Small batches are ahead at first, and have more noise in the end; many samples are worth a long training.
+        # Small batches converge faster initially, but are noisier at the end; many samples justify a long training.
         least = min(max(40_000 // n_points, 8), 256)
         size = min(max(least, n_samples // 128), 4 * least)
         found = replace(found, lr=lr, min_lr=lr / 1000, batch_size=_equal(size, n_samples), weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""Trajectories, and the pairs of consecutive states that they consist of."""
+"""Trajectories, and their pairs of consecutive states."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -9,13 +9,13 @@ STATES: dict = {"dtype": [np.float64, np.float32], "order": "C"}
 
 
 def check_trajectories(X, estimator):
-    """Trajectories as one array; what is not finite may lie outside of a mask, and is judged later."""
+    """Trajectories as one array; values that are not finite may lie outside of a mask, and are checked later."""
     name = type(estimator).__name__
     X = as_plain(X, "X")
     if is_ragged(X):
         raise ValueError(
-            "X is a list of trajectories of different lengths; here, all must have the same, or give pairs of states, "
-            "X and y."
+            "X is a list of trajectories of different lengths, but here all must have the same length; alternatively, "
+            "pass pairs of states, X and y."
         )
     refuse_complex(X, "X")
     X = check_array(
@@ -37,7 +37,7 @@ def is_ragged(X):
 
 
 def _per_pair(name, values, n_pairs):
-    """Values of which there is one for each trajectory, for each of its pairs.
+    """Repeat values that are given per trajectory for each of its pairs.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ def _per_pair(name, values, n_pairs):
 
 
 def pairs_of(X, fit_params, estimator):
-    r"""States and their successors, trajectory by trajectory, and arguments of fit with an entry for each.
+    r"""States and their successors, trajectory by trajectory, and arguments of `fit` with one entry per pair.
 
     Parameters
     ----------
     X : array-like of shape (n_trajectories, n_times, \*state), or list of arrays (n_times, \*state)
     fit_params : dict
-        Entries for trajectories become entries for pairs where the name ends in ``groups`` or ``sample_weight``.
+        Arguments whose names end in ``groups`` or ``sample_weight`` are converted from trajectories to pairs.
     estimator : object
         For messages.
 
@@ -75,7 +75,7 @@ def pairs_of(X, fit_params, estimator):
     Raises
     ------
     ValueError
-        If these are no trajectories of at least two times.
+        If these are not trajectories of at least two times.
     """
     X = as_plain(X, "X")
     trajectories = (

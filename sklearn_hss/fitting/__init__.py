@@ -1,4 +1,4 @@
-"""From samples to operators, by linear algebra: every way to fit is one small class in :mod:`.forms`."""
+"""From samples to operators, by linear algebra: every method is a small class in :mod:`.forms`."""
 
 from ._form import Form, NotApplicable, growing
 from ._options import Options

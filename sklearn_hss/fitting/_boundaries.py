@@ -1,4 +1,4 @@
-"""Where solutions are zero whatever the forcing is, and what a law maps to zero."""
+"""Boundaries, where solutions are zero for every forcing, and null spaces of laws."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,18 +11,18 @@ from ._samples import NEGLIGIBLE
 
 # Values of u below this fraction of the others are small.
 _SMALL = 0.1
-# Row sums below this fraction of the largest sum of magnitudes in a row are zero.
+# Row sums below this fraction of the largest sum of magnitudes in a row are treated as zero.
 _NULL = 1e-10
-# Cosine of the angle between the values on both sides of a nodal line, from below.
+# Lower bound on the cosine of the angle between the (negated) values on both sides of a nodal line.
 _OPPOSITE = 0.999
 
 
 def boundaries(F, U, points, inside=None, negligible=NEGLIGIBLE):
-    """Where u is zero whatever f is, and where f is not known.
+    """Values at which u is zero for every f, and points at which f is unknown.
 
-    Values of u that vanish in all samples are those of a Dirichlet boundary, or of points outside of the domain; unless
-    they lie between values of opposite signs: then they are on a nodal line of these samples, and others may not vanish
-    there. Where f vanishes, too, and noise hides that u does, points at the ends of a grid count as outside.
+    Values of u that vanish in all samples are on a Dirichlet boundary, or outside of the domain, unless they lie
+    between values of opposite signs: these are on a nodal line of the samples, where other solutions may not vanish. If
+    f vanishes as well, and u is small up to noise, points at the ends of a grid are treated as outside.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def between(U, dead, outside, near, pairs):
 
 
 def at_ends(small, size):
-    """The connected parts of a mask that reach an end of the grid, with values much smaller than those around them."""
+    """Connected parts of a mask that reach an end of the grid, with values much smaller than those around them."""
     parts, _ = ndimage.label(small.numpy())
     ends = [np.unique(parts.take(end, axis)) for axis in range(parts.ndim) for end in (0, -1)]
     found, size = np.zeros(parts.shape, dtype=bool), size.numpy()
     for k in np.setdiff1d(np.concatenate(ends), 0):
         part = parts == k
         around = ndimage.binary_dilation(part) & ~part
-        # Towards a boundary, solutions fall gradually.
+        # Towards a boundary, solutions decrease gradually.
         if around.any() and size[part].max() < _SMALL * np.median(size[around]):
             found |= part
     return torch.from_numpy(found)
@@ -116,7 +116,7 @@ def null_space(L, U, free):
     if not V.shape[1]:
         return None, None
     V /= np.linalg.norm(V, axis=0)
-    # Solutions have no part in functionals as near to the means as they allow.
+    # Functionals that vanish on the solutions, and are otherwise as close to the means as possible.
     _, s, vh = np.linalg.svd(U, full_matrices=False)
     vh = vh[s > 1e-10 * s[0]]
     return V, V - vh.T @ (vh @ V)

@@ -1,29 +1,29 @@
-"""Why no linear map fits: the likeliest cause, by tests that tell offset, scarcity, noise and nonlinearity apart."""
+"""Most likely cause of a poor linear fit, by tests that distinguish offset, scarcity, noise and nonlinearity."""
 
 import math
 
 import torch
 
-# Singular values of the inputs below this fraction of the largest count as zero.
+# Relative size of singular values of the inputs below which they are treated as zero.
 _DEPENDENT = 1e-8
-# A part of the outputs that is smaller than this fraction of them is explained.
+# Relative residual below which the outputs are explained.
 _EXPLAINED = 1e-3
 # Mean square of the differences of neighbours, in units of twice the mean square: 1 for white noise.
 _ROUGH = 0.4
-# Degrees of freedom that a test needs; samples, and numbers for a local law, that it takes at most.
+# Degrees of freedom that a test requires; maximal number of samples, and of values for a local law.
 _ENOUGH, _MOST, _NUMBERS = 3, 300, 300_000
 
 
 def likeliest_cause(samples, centred):
-    """One sentence on why samples are not explained; `centred` tells whether they are about their means.
+    """One sentence on why samples are not explained; `centred` indicates that their means were subtracted.
 
-    Combinations of samples whose inputs cancel have outputs that cancel, too, if the map is linear. If these do not,
-    they are a multiple of the sum of the weights where there is an offset, rough where there is noise, and smooth where
-    the map is not linear. Where no inputs cancel, the same is tried on a local law, f at a point as a combination of u
+    If the map is linear, combinations of samples whose inputs cancel have outputs that cancel as well. Otherwise, these
+    outputs are a multiple of the sum of the weights if there is an offset, rough if there is noise, and smooth if the
+    map is not linear. If no inputs cancel, the same test is applied to a local law, f at a point as a combination of u
     and its differences there, which has few unknowns.
     """
     n_samples, n_points, samples = samples.n_samples, samples.X[0].numel(), samples.first(_MOST)
-    few = f"Likeliest cause: too few samples ({n_samples} of fields of {n_points} points); give more."
+    few = f"Likeliest cause: too few samples ({n_samples} of fields of {n_points} points); provide more."
     for residual, constant, freedom, size, is_local in residuals(samples):
         if freedom < _ENOUGH:
             continue
@@ -32,8 +32,8 @@ def likeliest_cause(samples, centred):
             return few
         if left <= _EXPLAINED:
             return (
-                "Likeliest cause: the samples are those of a linear map, but not of one of the form asked for; set "
-                "rank, levels, outer_rank, symmetric, form and solver to 'auto', or give more samples."
+                "Likeliest cause: the samples are those of a linear map, but not of the requested form; set "
+                "rank, levels, outer_rank, symmetric, form and solver to 'auto', or provide more samples."
             )
         along = (residual.flatten(1) * constant).sum(0).square() / constant.square().sum(0).clamp_min(1e-16)
         if not centred and float(along.sum()) > 0.9 * float(residual.square().sum()):
@@ -41,11 +41,11 @@ def likeliest_cause(samples, centred):
         if roughness(residual) > _ROUGH and not powers_help(samples):
             return (
                 f"Likeliest cause: noise, as the part that no linear map explains ({left:.1%}) is rough; more samples "
-                "may help. Inputs and outputs that do not belong together look the same."
+                "may help. Mismatched inputs and outputs have the same effect."
             )
         return (
-            f"Likeliest cause: nonlinearity, as the part that no linear map explains ({left:.1%}) is smooth or has to "
-            "do with powers of u; a network, such as NeuralHSSRegressor, may help."
+            f"Likeliest cause: nonlinearity, as the part that no linear map explains ({left:.1%}) is smooth or depends "
+            "on powers of u; a network, such as NeuralHSSRegressor, may help."
         )
     return few
 
@@ -54,7 +54,7 @@ def residuals(samples):
     """Residuals of the outputs after a linear map of the inputs, then of the inputs after a local law.
 
     Yields the residual (k, *grid), that of a constant (k, 1) or (k, n_points), the number of degrees of freedom, the
-    norm of that of which it is the residual, and whether it is that of a local law.
+    norm of the target, and whether the residual is that of a local law.
     """
     X = samples.X.flatten(1)
     u, s, _ = torch.linalg.svd(X, full_matrices=len(X) > X.shape[1])
@@ -77,7 +77,7 @@ def unexplained(F, features):
 
 
 def powers_help(samples):
-    """Whether a local law with squares or cubes of u in it leaves much less than one without."""
+    """Whether a local law with squares or cubes of u has a much smaller residual than a linear one."""
     if not samples.is_square:
         return False
 
@@ -91,7 +91,7 @@ def powers_help(samples):
 
 
 def local_problem(samples, *powers):
-    """Inputs, and values of powers of u and their first and second differences, of all points or of a box of them.
+    """Inputs, and powers of u with their first and second differences, at all points or in a box.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def local_problem(samples, *powers):
 def roughness(fields):
     """Mean square of differences of neighbours over twice the mean square: about 1 for white noise, near 0 if smooth.
 
-    The mean over the axes that have more than a few points.
+    It is averaged over the axes that have more than a few points.
     """
     size = float(fields.square().mean()) or 1.0
     steps = [fields.diff(dim=axis) for axis in range(1, fields.ndim) if fields.shape[axis] > 4]

@@ -1,14 +1,14 @@
-"""How fields continue beyond the ends of a grid and into holes, found by how smooth they are across."""
+"""Continuation of fields beyond the ends of a grid and into holes, selected by smoothness across the boundary."""
 
 import numpy as np
 
 from ._reflections import REFLECTIONS, Lines
 
-# Values at an end that never exceed this fraction of the others are zero.
+# Fraction of the other values below which values at an end are treated as zero.
 _ZERO = 1e-6
-# Third differences across an end may be so many times those of the best continuation, for the ends to be neighbours.
+# Largest ratio of the third differences across an end to those of the best continuation for an axis to be periodic.
 _SMOOTH = 2.0
-# Both ends are taken to be of one condition if that is at most so many times less smooth.
+# Factor of smoothness within which both ends are assumed to have the same condition.
 _ALIKE = 10.0
 _TINY = 1e-300
 #: Continuations for each boundary condition.
@@ -16,7 +16,7 @@ KINDS = {"odd": ("odd node", "odd beyond", "odd"), "even": ("even", "even node")
 
 
 def shared_conditions(channels, shape, inside=None, conditions=None):
-    """Boundary conditions of the axes that suit all channels: an axis is periodic for all of them or for none.
+    """Common boundary conditions of all channels: an axis is periodic for all of them or for none.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def shared_conditions(channels, shape, inside=None, conditions=None):
         names = [kind for kinds in KINDS.values() for kind in kinds]
         periodic, walls, pinned = 0.0, 0.0, False
         for fields in channels:
-            # Of both ends and all channels together: a field that is flat at an end says little.
+            # For both ends and all channels together, since a field that is flat at an end is not conclusive.
             size = np.sqrt(np.square(fields).mean()) + _TINY
             for which in (0, 1):
                 scores = _scores(fields, shape, inside, axis, names, which, "box")
                 periodic += scores.pop("periodic") / size
                 walls += min(scores.values()) / size
-                # A field that is zero at an end and not all around it is so at a wall; then the other end is one, too.
+                # A field that is zero at an end, but not around it, has a wall there; so has the other end.
                 flat = scores["even node"] <= _ZERO * size
                 pinned = pinned or (min(scores, key=scores.get) == "odd node" and not flat)
         found.append("periodic" if periodic <= _SMOOTH * walls and not pinned else "wall")
@@ -59,14 +59,14 @@ def find_ends(fields, shape, inside=None, conditions=None):
     shape : tuple of int
     inside : ndarray of bool, of shape `shape`, default=None
     conditions : sequence of str, default=None
-        Given boundary conditions of the axes, keys of `KINDS`, "wall" for any but "periodic", or "auto" for any.
+        Prescribed conditions of the axes: keys of `KINDS`, "wall" for any but "periodic", or "auto" for any.
 
     Returns
     -------
     ends : tuple of pairs of str
         For :class:`Lines`.
     hidden : str
-        The same for the points outside.
+        Continuation into the points outside.
     """
     conditions = shared_conditions([fields], shape, inside, conditions)
     ends = []
@@ -93,7 +93,7 @@ def find_ends(fields, shape, inside=None, conditions=None):
 
 
 def _alike(scores, best):
-    """Continuations of both ends, of one boundary condition where that is not much worse."""
+    """Continuations of both ends, with the same boundary condition if this is not much worse."""
     found = []
     for family in KINDS["odd"], KINDS["even"]:
         pair = [min((k for k in family if k in score), key=score.get, default=None) for score in scores]

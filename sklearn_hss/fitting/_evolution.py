@@ -1,4 +1,4 @@
-"""Local laws du/dt = N(u) from pairs of states, and how far to trust them."""
+"""Local laws du/dt = N(u) from pairs of states, and estimates of their errors."""
 
 import time
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from ._least_squares import RidgeRegression
 from ._reflections import Lines
 from ._shooting import Law, Pairs, Shooting, advance, error
 
-# Values, and number, of the pairs that terms are chosen with, and fraction of pairs, or of space, that is held out.
+# Count of values, and number of pairs, from which terms are selected, and held-out fraction of the pairs, or of space.
 _GROWTH, _MOST_PAIRS, _HELD_OUT = 150_000, 24, 0.2
-# Pairs whose states are this much smaller than others count as these do.
+# Relative size of states below which the weights of pairs are not increased further.
 _SMALL = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
 class Evolution:
-    """A law for pairs of states, and what is known of it.
+    """A law for pairs of states, and its error estimates.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Evolution:
         Mean relative errors for held-out pairs of "law", "rollout" (over the steps of held-out trajectories), "ridge"
         and "persistence".
     verified, independent : bool
-        Whether pairs, or else a part of space, were held out; and whether these were of other trajectories.
+        Whether pairs, or a part of space, were held out; and whether these pairs belong to other trajectories.
     residual : float
         Mean relative error of the law for all pairs.
     candidates : list of dict
-        The laws that were tried.
+        The candidate laws.
     """
 
     law: Law
@@ -66,7 +66,7 @@ class RidgeStep:
     roots : ndarray of shape (n_pairs,)
         Square roots of weights.
     increments : bool, default=True
-        Whether U are states a step later, or else any numbers.
+        Whether U are states a step later; otherwise they are arbitrary numbers.
     """
 
     def __init__(self, Z, U, roots, increments=True):
@@ -82,7 +82,7 @@ class RidgeStep:
 
     @property
     def n_parameters(self):
-        """Numbers that it is stored in."""
+        """Number of values that represent the regression."""
         return sum(A.size for A in (self.left, self.right, *self.means))
 
     def step(self, Z):
@@ -92,7 +92,7 @@ class RidgeStep:
 
 
 def chains(Z, U):
-    """Order of pairs in which those of a trajectory follow each other, and the number of the trajectory of each.
+    """Order in which the pairs of each trajectory are consecutive, and the index of the trajectory of each pair.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
     Parameters
     ----------
     Z : ndarray of shape (n_values, n_pairs)
-        States, channel after channel, and behind them channels of parameters.
+        States, channel after channel, followed by channels of parameters.
     U : ndarray of shape (n, n_pairs)
         States a step later.
     roots : ndarray of shape (n_pairs,)
@@ -141,7 +141,7 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
         `degree`, `radius` and `conservative`, as :func:`make_pool` takes them.
     rng : RandomState
     report : callable, default=None
-        Takes the name of a stage, the number of stages, the number of terms and the error of every law that is tried.
+        Called with the name of a stage, the number of stages, the number of terms and the error of every candidate.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def fit_evolution(Z, U, roots, shape, *, n_channels, dt, spacing, inside, condit
     chosen = growth.simplest()
     everything = Shooting(pairs, scales, lines)
     law, cost, _, integrator = everything.refine(chosen.law)
-    # All pairs, those held out included, must not lead to a law of another kind.
+    # The fit to all pairs, including held-out ones, must not lead to an unstable law.
     if not (np.isfinite(cost) and growth.is_stable(law, integrator)):
         law, integrator = chosen.law, chosen.integrator
     linear = RidgeStep(Z, U, roots)
@@ -225,9 +225,9 @@ def _arranged(found, inside):
 
 
 def held_out(pairs, shape, n_channels, inside, rng):
-    """Pairs for training, and those to judge by.
+    """Training pairs and validation pairs.
 
-    Whole trajectories are held out where there are several, else the end of the only one, or a part of space if there
+    Whole trajectories are held out if there are several, otherwise the end of the only one, or a part of space if there
     are no more than two pairs.
     """
     trajectories = pairs.trajectories()
@@ -250,7 +250,7 @@ def held_out(pairs, shape, n_channels, inside, rng):
 
 
 def _ridge_error(train, judged, roots):
-    """Error of ridge regression for held-out pairs; infinite where none of them are."""
+    """Error of ridge regression on held-out pairs; infinite if there are none."""
     if len(train) == len(judged) and np.array_equal(train.Z, judged.Z):
         return np.inf
     inner = np.linalg.norm(train.roots, axis=0)

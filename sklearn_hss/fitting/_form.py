@@ -1,7 +1,7 @@
 """The contract of a form: one way to fit a map to samples.
 
-A form is a frozen dataclass; an instance is one candidate. :func:`sklearn_hss.fitting.select` walks the `path` of every
-form in the list of :mod:`sklearn_hss.fitting.forms`, fits what it yields and keeps what predicts best.
+A form is a frozen dataclass; an instance is one candidate. :func:`sklearn_hss.fitting.select` follows the `path` of
+every form in the list of :mod:`sklearn_hss.fitting.forms`, fits its candidates and selects the best predictor.
 """
 
 import math
@@ -12,18 +12,18 @@ from typing import Any, ClassVar
 from ._options import Options
 from ._samples import Samples
 
-# Held-out errors below this one are as good as rounding allows.
+# Held-out error below which a candidate is exact up to rounding.
 EXACT = 1e-11
-# A richer candidate must divide the held-out error by this.
+# Factor by which a richer candidate must reduce the held-out error.
 WORTHWHILE = 3.0
 
 
 class NotApplicable(Exception):
-    """Raised by a form for samples or options that it does not apply to; the message says why."""
+    """Raised by a form for samples or options to which it does not apply; the message states the reason."""
 
 
 class OtherDimension(NotApplicable):
-    """Raised for fields of a number of dimensions that a form is not made for."""
+    """Raised for fields of a number of dimensions that a form does not support."""
 
 
 Path = Generator["Form", float, Any]
@@ -31,32 +31,32 @@ Path = Generator["Form", float, Any]
 
 @dataclass(frozen=True)
 class Form:
-    """Base class of all forms, with what most of them have in common.
+    """Base class of all forms, with common defaults.
 
-    A subclass sets `solver` and `kind`, and has `path`, `fit` and `__str__`. Its docstring, which starts with what it
-    fits, becomes its entry in the documentation of the parameter `solver`.
+    A subclass sets `solver` and `kind`, and implements `path`, `fit` and `__str__`. The first paragraph of its
+    docstring, which describes the fitted map, is its entry in the documentation of the parameter `solver`.
 
     Attributes
     ----------
     solver : str
-        Name by which users ask for it; forms of one family share theirs.
+        Name in the `solver` parameter; forms of one family have the same name.
     kind : {"forward", "inverse"}
         Whether the map or its inverse is fitted.
     effort : {0, 1, 2, 3}
-        0 is tried first, 1 unless something is exact, 2 unless something is accurate, and 3, which is slow, unless
-        something is good.
+        Forms of effort 0 are always tried, those of effort 1 unless a fit is exact, those of effort 2 unless one is
+        accurate, and those of effort 3, which are slow, unless one is good.
     by_name_only : bool
-        Whether it is tried only where `solver` names it.
+        Whether the form is tried only if `solver` names it.
     correctable : bool
         Whether ridge regression may correct it on the span of the samples.
     points_per_direction : int
         With fewer points for every direction of a correction, the map would be larger than a dense matrix.
     completion : str
-        The action on inputs of a kind that no sample contained.
+        Extrapolation to inputs outside the span of the samples.
     amplifies : bool
-        Whether noise in the outputs grows in the fit.
+        Whether the fit amplifies noise in the outputs.
     linear : bool
-        Whether the map is a linear one.
+        Whether the map is linear.
     worthwhile, floor : float
         A simpler candidate is preferred to a richer one of the same path if its error is below `worthwhile` times the
         lowest one, or below `floor`.
@@ -70,7 +70,7 @@ class Form:
     by_name_only: ClassVar[bool] = False
     correctable: ClassVar[bool] = False
     points_per_direction: ClassVar[int] = 4
-    completion: ClassVar[str] = "the form holds for all inputs"
+    completion: ClassVar[str] = "the form applies to all inputs"
     amplifies: ClassVar[bool] = False
     linear: ClassVar[bool] = True
     worthwhile: ClassVar[float] = WORTHWHILE
@@ -80,13 +80,13 @@ class Form:
     def path(cls, samples: Samples, options: Options) -> Path:
         """Yield candidates, the simplest one first, and receive the held-out error of each.
 
-        The path ends where richer candidates are not worth their numbers: its thresholds are its own, and
-        :func:`growing` has the usual ones.
+        The path ends when richer candidates do not justify their additional parameters. The thresholds belong to the
+        form; :func:`growing` provides the usual ones.
 
         Parameters
         ----------
         samples : Samples
-            Those for training.
+            Training samples.
         options : Options
 
         Yields
@@ -96,29 +96,28 @@ class Form:
         Raises
         ------
         NotApplicable
-            If nothing can be yielded.
+            If there is no candidate.
         """
         raise NotImplementedError
 
     @property
     def min_samples(self) -> float:
-        """Number of samples below which the fit means nothing; infinite where no number would do."""
+        """Minimal number of samples for a meaningful fit; infinite if no number is sufficient."""
         return 1
 
     def fit(self, samples: Samples, start=None):
-        """Fit the map. Nothing but the arguments and the fields of the form may matter, and none is changed.
+        """Fit the map. The result depends only on the arguments and the fields of the form, which are not modified.
 
         Parameters
         ----------
         samples : Samples
         start : object, default=None
-            What the candidate before this one on the path has given for the same samples, or this one for a part of
-            them.
+            Result of the previous candidate on the path for the same samples, or of this candidate for a part of them.
 
         Returns
         -------
         object
-            Anything with a method ``apply(fields)``.
+            Operator with a method ``apply(fields)``.
 
         Raises
         ------
@@ -128,15 +127,15 @@ class Form:
         raise NotImplementedError
 
     def deliver(self, operator, samples: Samples, alpha: float | None = None):
-        """Turn what `fit` has returned into what users get: cut as `options` ask for, and over cluster trees.
+        """Convert the result of `fit` to the final map, truncated according to `options`, and over cluster trees.
 
         Parameters
         ----------
         operator : object
-            What `fit` has returned.
+            Result of `fit`.
         samples : Samples
         alpha : float, default=None
-            Penalty of the correction, where there is to be one.
+            Penalty of the correction; None for no correction.
 
         Returns
         -------
@@ -145,25 +144,25 @@ class Form:
         return operator
 
     def in_units(self, operator, units):
-        """Turn what `deliver` has returned, a map between fields divided by units, into one in those of the user."""
+        """Convert the result of `deliver`, a map between scaled fields, to the units of the user."""
         return (units[1] / units[0]) * operator
 
     @classmethod
     def cause(cls, samples: Samples, options: Options) -> str | None:
-        """One sentence on why samples that no fit explains are not of this form, where it can tell."""
+        """One sentence on why samples that no fit explains are not of this form, or None if this is unknown."""
         return None
 
     def doubts(self, operator, samples: Samples) -> list[tuple[str, type[Warning]]]:
-        """Messages for users, with their categories, about what `fit` has returned for all samples."""
+        """Warnings, with their categories, about the result of `fit` for all samples."""
         return []
 
     def penalty(self, samples: Samples) -> float | None:
-        """Ridge penalty in use, as `alpha` gives it, where there is one."""
+        """Ridge penalty in use, in the units of `alpha`, or None."""
         return None
 
     @property
     def everywhere(self) -> bool:
-        """Whether the fit holds for inputs that are no combinations of those in the samples."""
+        """Whether the fit applies to inputs that are not linear combinations of those in the samples."""
         return True
 
     @property
@@ -173,7 +172,7 @@ class Form:
 
     @property
     def half_bandwidth(self) -> int | None:
-        """Neighbours on either side that a banded matrix couples, where there is one."""
+        """Half-bandwidth if the form has a banded matrix, otherwise None."""
         return None
 
     def __str__(self) -> str:
@@ -181,18 +180,18 @@ class Form:
 
 
 def growing(candidates: Iterable[Form], *, enough=EXACT, patience=1, worthwhile=WORTHWHILE) -> Path:
-    """Yield candidates until the error has stopped falling; the usual end of a path.
+    """Yield candidates until the error stops decreasing; the usual end of a path.
 
     Parameters
     ----------
     candidates : iterable of Form
-        Ever richer ones.
+        Candidates of increasing complexity.
     enough : float, default=1e-11
         Error at which to stop.
     patience : int, default=1
-        How many candidates in a row may fail to lower the error.
+        Number of consecutive candidates that may fail to reduce the error.
     worthwhile : float, default=3.0
-        Factor by which a candidate must lower the error.
+        Factor by which a candidate must reduce the error.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Choice of the terms of a law du/dt = N(u): from few to many, as long as held-out states are predicted better."""
+"""Selection of the terms of a law du/dt = N(u), which are added as long as held-out states are predicted better."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,32 +8,33 @@ import numpy as np
 from ._polynomials import Groups, flux_terms, point_terms
 from ._shooting import Law, Shooting, advance, eliminated, error, gains
 
-# Scales of smoothing, in points, through which a law that is far off is fitted.
+# Scales of smoothing, in points, with which an inaccurate law is fitted.
 _SCALES = (8, 4, 2, 1, 0)
-# Laws that leave more than this fraction of the change of states are far off.
+# Residual, relative to the change of states, above which laws are inaccurate.
 _FAR = 0.3
-# Laws that leave less than this fraction of it are near.
+# Residual, relative to the change of states, below which laws are nearly accurate.
 _NEAR = 0.05
-# A term must lower the residual to this fraction, and a stage the error of held-out states.
+# Factors by which a term must reduce the residual, and a stage the error of held-out states.
 _WORTHWHILE, _STAGE = 0.97, 0.9
-# Errors that need no further terms.
+# Error below which no further terms are needed.
 _EXACT = 1e-9
-# Terms of a channel at most, and terms whose derivatives are computed to find the best of them.
+# Maximal number of terms of a channel, and of terms whose derivatives are computed to select the best one.
 _MOST_TERMS, _MOST_CANDIDATES = 16, 40
-# Terms are dropped while the residual does not grow beyond these times its size; a start is rougher.
+# Factors by which the residual may grow when terms are removed; the last one applies to initial laws.
 _LESS, _LEAST, _ROUGH = 1.05, 1.005, 1.3
-# Each factor and each derivative of a term must explain so much more.
+# Factor by which each additional factor or derivative of a term must increase the explained part.
 _COMPLEX = 1.5
-# A start of fewer stages may leave so many times more; and terms that it may have.
+# Factor by which the residual of an initial law with fewer stages may be larger, and maximal number of its terms.
 _SIMPLER, _MOST_START = 3.0, 160
-# Numbers in the derivatives above which they are approximated, and that a search for terms may have.
+# Count of numbers in the derivatives above which they are approximated, which is also the limit for a search for terms.
 _LARGE = 2_000_000
 _SEARCH = 6_000_000
-# Nonlinear terms have at most so many derivatives in all: others grow too fast with the slope of states.
+# Maximal total number of derivatives in nonlinear terms: others grow too fast with the slope of states.
 _MOST_ORDERS = 4
-# States that a law must stay bounded for have so many times the deviations of those of the training; their number.
+# A law must remain bounded for test states whose deviations are those of the training states times the first number;
+# maximal number of these states, and of their values, and the bound.
 _STRESS, _N_STRESS, _N_VALUES, _BOUNDED = 1.5, 4, 50_000, 4.0
-# Simpler laws may have so many times the error.
+# Factor by which the error of a simpler law may be larger.
 _AS_GOOD = 1.1
 
 
@@ -45,9 +46,9 @@ class Pool:
     ----------
     groups : tuple of Terms
     slots : list of lists of (group, term, channel)
-        Of ever richer stages, those that come with each.
+        Slots that each stage adds, in order of increasing complexity.
     names : list of str
-        Of the stages.
+        Names of the stages.
     n_channels : int
     """
 
@@ -61,14 +62,14 @@ class Pool:
         return [slot for slots in self.slots[: stage + 1] for slot in slots]
 
     def complexity(self, slots):
-        """How much more a term must explain than the simplest ones, (n_slots,)."""
+        """Factors by which terms must explain more than the simplest ones, (n_slots,)."""
         groups = self.groups
         ranks = [int(groups[g].powers[t].sum()) + _total_order(groups[g], groups[g].powers[t]) for g, t, _ in slots]
         return _COMPLEX ** np.array(ranks, dtype=float)
 
     @property
     def after_quadratic(self):
-        """The first stage behind those of degree 2."""
+        """The first stage after those of degree 2."""
         return 1 + max((k for k, name in enumerate(self.names) if name.endswith("degree 2")), default=len(self.names))
 
     @property
@@ -90,16 +91,16 @@ def make_pool(lines, spacing, n_channels, *, radius, degree, conservative, const
     Parameters
     ----------
     lines : list of Lines
-        Of the channels of the state and behind them of those of the parameters.
+        Lines of the channels of the state, followed by those of the parameters.
     spacing : tuple of float
     n_channels : int
         Channels of the state.
     radius, degree : int
     conservative : bool or "auto"
-        Whether there are fluxes only. "auto" has fluxes and products of the values at a point, and then other products
-        as well; False has no fluxes.
+        Whether there are fluxes only. "auto" uses fluxes and products of the values at a point, followed by other
+        products; False uses no fluxes.
     constant : collection of int
-        Channels of parameters that have the same value everywhere, of which there are no terms.
+        Channels of parameters that have the same value everywhere, for which there are no terms.
 
     Returns
     -------
@@ -167,7 +168,7 @@ def _radius(group, powers):
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A law on the way, and how well it predicts."""
+    """An intermediate law and its error."""
 
     law: Law
     cost: float
@@ -178,17 +179,17 @@ class Candidate:
 
 
 class Growth:
-    """Laws of ever more terms of a pool.
+    """Laws with increasing numbers of terms from a pool.
 
     Parameters
     ----------
     shooting : Shooting
-        Of the pairs for training.
+        Shooting with the training pairs.
     judge : callable
-        Takes a law and an integrator, and returns its error for held-out states.
+        Function of a law and an integrator that returns the error on held-out states.
     pool : Pool
     report : callable, default=None
-        Takes a candidate and the name of its stage.
+        Called with a candidate and the name of its stage.
     """
 
     def __init__(self, shooting, judge, pool, report=None):
@@ -198,14 +199,14 @@ class Growth:
         self.path: list[Candidate] = []
 
     def run(self):
-        """All laws on the way, as candidates."""
+        """All intermediate laws, as candidates."""
         self.keep(self.start(), 0)
         if self.is_far:
             self.approach()
         misses, seen = 0, self.pool.after_quadratic
         for stage in range(len(self.pool.slots)):
             before = self.best
-            # Where quadratic fluxes bring next to nothing, cubic ones are not worth the time.
+            # If quadratic fluxes bring almost no improvement, cubic fluxes are not worth their cost.
             if before.error < _EXACT or (stage >= seen and misses > 1 and before.cost < _NEAR * self.change):
                 break
             self.all_at_once(stage)
@@ -215,12 +216,12 @@ class Growth:
 
     @property
     def best(self):
-        """The stable law of least error so far."""
+        """The stable law with the smallest error so far."""
         return min(self.path, key=lambda c: (not c.stable, c.error))
 
     @property
     def is_far(self):
-        """Whether the last law leaves much of the change of the states."""
+        """Whether the residual of the last law is a large part of the change of the states."""
         return not self.path[-1].cost < _FAR * self.change
 
     def keep(self, law, stage, scales=(0,), most=20):
@@ -231,12 +232,12 @@ class Growth:
         self.report(self.path[-1], self.pool.names[stage])
 
     def candidate(self, law, cost, R, integrator):
-        """A law with its error, which is infinite where it is unstable."""
+        """A law with its error, which is infinite if it is unstable."""
         error = self.judge(law, integrator) if np.isfinite(cost) else np.inf
         return Candidate(law, cost, R, integrator, error, np.isfinite(cost) and self.is_stable(law, integrator))
 
     def is_stable(self, law, integrator, n_steps=3):
-        """Whether a law keeps states bounded that are larger and steeper than those of the training."""
+        """Whether a law remains bounded for states that are larger and steeper than the training states."""
         Z, n = self.stress, len(self.shooting.pairs.U)
         Z, size = Z.copy(), np.abs(Z[:n]).max()
         for _ in range(n_steps):
@@ -247,7 +248,7 @@ class Growth:
 
     @cached_property
     def stress(self):
-        """States of the training made steeper, within the range of each channel, and steps between its ends."""
+        """Steepened training states within the range of each channel, and steps between the ends of the range."""
         pairs, n = self.shooting.pairs, len(self.shooting.pairs.U)
         order = np.argsort(np.ptp(pairs.states, axis=0))[::-1]
         rng = np.random.default_rng(0)
@@ -264,10 +265,10 @@ class Growth:
         return Z
 
     def start(self):
-        """A law to begin with.
+        """The initial law.
 
-        Where the states change little in a step, the trapezoidal rule tells which terms there are, of the simplest
-        stages that do. Where that leaves too much, diffusion alone.
+        If the states change little in a step, the trapezoidal rule selects terms from the simplest sufficient stages.
+        If this is too inaccurate, the initial law is pure diffusion.
         """
         nothing = Law(self.pool.groups, (), np.zeros(0), self.pool.n_channels)
         found: list[tuple[float, Law]] = []
@@ -286,7 +287,7 @@ class Growth:
         return nothing.with_slots(self.pool.diffusion or self.pool.slots[0][:1])
 
     def approach(self):
-        """Add terms of low degree to a law that is far off, through smoothed residuals."""
+        """Add terms of low degree to an inaccurate law, based on smoothed residuals."""
         simple = ("radius 1, degree 1", "reactions", "radius 1, degree 2")
         slots = [
             slot for some, name in zip(self.pool.slots, self.pool.names, strict=True) if name in simple for slot in some
@@ -298,7 +299,7 @@ class Growth:
             self.keep(self.path[-1].law.with_slots([slot]), 0, self.scales)
 
     def all_at_once(self, stage):
-        """Fit all terms of a stage to first order, drop those that matter little, and refine the others."""
+        """Fit all terms of a stage to first order, remove insignificant ones, and refine the others."""
         now = self.best
         slots = self.candidates(now, self.pool.up_to(stage))
         if now.integrator is None or not slots or not np.isfinite(now.cost):
@@ -314,14 +315,14 @@ class Growth:
                 self.keep(sparse if costs[0] < costs[1] else ready, stage)
 
     def derivatives(self, law, integrator, scale=0):
-        """Factor by which terms are chosen: on large grids, what they add is not propagated to the end of the step."""
+        """Factor for the selection of terms; on large grids, contributions are not propagated through the step."""
         part = self.part
         if not scale and len(law.slots) * part.pairs.U.size > _LARGE:
             return part.averaged(law, integrator, law.slots)
         return part.factor(law, integrator, scale)
 
     def candidates(self, candidate, slots):
-        """Those of the slots that a law does not have; where there are many, the ones that seem to help most."""
+        """Slots that a law does not contain; if there are many, the most promising ones."""
         law = candidate.law
         others = [slot for slot in slots if slot not in set(law.slots)]
         if len(others) > _MOST_CANDIDATES:
@@ -334,7 +335,7 @@ class Growth:
         return others
 
     def one_by_one(self, stage):
-        """Add terms of a stage as long as that lowers the residual, but none that make the law unstable."""
+        """Add terms of a stage as long as this reduces the residual, except those that make the law unstable."""
         now, misses, refused = self.best, 0, set()
         while len(now.law.slots) < _MOST_TERMS * self.pool.n_channels and now.error > _EXACT and misses < 2:
             slots = [slot for slot in self.pool.up_to(stage) if slot not in refused]
@@ -355,7 +356,7 @@ class Growth:
         return tuple(scale for scale in _SCALES if scale <= n / 8)
 
     def best_term(self, candidate, slots, scale=0):
-        """The term that explains most of what a law leaves, to first order; None if none does."""
+        """The term that explains most of the residual of a law, to first order; None if it is insignificant."""
         law, others = candidate.law, self.candidates(candidate, slots)
         if not others:
             return None
@@ -368,7 +369,7 @@ class Growth:
 
     @property
     def part(self):
-        """Shooting with some of the pairs, of which derivatives for all candidates are affordable."""
+        """Shooting with some of the pairs, few enough to compute derivatives for all candidates."""
         pairs = self.shooting.pairs
         n = max(min(_SEARCH // (len(pairs.U) * _MOST_CANDIDATES), len(pairs)), 1)
         if n == len(pairs):
@@ -380,7 +381,7 @@ class Growth:
         return self._part
 
     def simplest(self):
-        """The law of fewest terms that is about as good as the best stable one, without terms that do not matter."""
+        """The law with the fewest terms that is about as good as the best stable one, without insignificant terms."""
         best = self.best
         chosen = next(c for c in self.path if c.stable >= best.stable and c.error <= _AS_GOOD * best.error)
         if not np.isfinite(chosen.cost):
@@ -398,7 +399,7 @@ class Growth:
 
 
 def rollout_error(pairs, law, integrator):
-    """Mean error of predictions from the first states of trajectories, over their steps; one if they blow up."""
+    """Mean error, over the steps of trajectories, of rollouts from their first states; one if they blow up."""
     n, errors, sizes = len(pairs.U), [], []
     chains = pairs.trajectories()
     for length in sorted({len(chain) for chain in chains}):

@@ -1,8 +1,8 @@
 """Integration in time of du/dt = N(u) with a polynomial N, and of its derivatives with respect to coefficients.
 
-Steps are of fixed size, and explicit: the classical Runge-Kutta scheme of fourth order, and where diffusion makes that
-slow the stabilised Runge-Kutta-Chebyshev scheme of second order, whose stable step grows with the square of its number
-of stages. So the derivatives are those of what is computed, without a linear system in any step.
+Steps have fixed size and are explicit: the classical fourth-order Runge-Kutta scheme or, if diffusion makes that slow,
+the stabilised second-order Runge-Kutta-Chebyshev scheme, whose stable step size grows with the square of its number of
+stages. The derivatives are those of the discrete solution, and no step requires a linear system.
 
 References
 ----------
@@ -16,15 +16,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.polynomial import Chebyshev
 
-# |eigenvalue| times step up to which the fourth-order scheme is stable, about, in the left half-plane.
+# Approximate |eigenvalue| times step up to which the fourth-order scheme is stable in the left half-plane.
 _STABLE = 2.6
-# The same for imaginary parts and the Chebyshev scheme, by experience.
+# The same for imaginary parts and the Chebyshev scheme, determined empirically.
 _OSCILLATING = 0.5
-# Damping of the Chebyshev scheme, and its stable interval over the square of the number of stages.
+# Damping of the Chebyshev scheme, and its stable interval divided by the square of the number of stages.
 _DAMPING, _CHEBYSHEV = 2 / 13, 0.65
-# The second order must save so much work.
+# Factor by which the second-order scheme must reduce the work.
 _WORTH = 3
-# Largest number of stages of a step; more lose digits.
+# Largest number of stages of a step; more would lose accuracy.
 _MOST_STAGES = 150
 
 
@@ -38,7 +38,7 @@ class Integrator:
         Time to integrate over.
     n_steps : int
     n_stages : int or None
-        Of the Chebyshev scheme; None for the one of fourth order.
+        Number of stages of the Chebyshev scheme; None for the fourth-order scheme.
     """
 
     time: float
@@ -47,7 +47,7 @@ class Integrator:
 
     @property
     def work(self):
-        """Evaluations of N."""
+        """Number of evaluations of N."""
         return self.n_steps * (self.n_stages or 4)
 
     def finer(self):
@@ -62,9 +62,9 @@ class Integrator:
         ----------
         law : Polynomial
         Z : ndarray of shape (n_values, batch)
-            States, and behind them parameters.
+            States, followed by parameters.
         slots : sequence of (group, term, channel)
-            Coefficients of the law to differentiate with respect to.
+            Coefficients of the law with respect to which to differentiate.
 
         Returns
         -------
@@ -166,7 +166,7 @@ class ByCoefficient:
 
 
 def stable_integrator(law, Z, time, least=1):
-    """A scheme with as many steps as stability takes at given states, and at least so many.
+    """A scheme with as many steps as stability requires at given states, and at least `least`.
 
     Eigenvalues are bounded by the largest row sums of the Jacobian and of its antisymmetric part.
 
@@ -179,7 +179,7 @@ def stable_integrator(law, Z, time, least=1):
         for k in {int(np.argmax(np.abs(Z[: law.n_channels * law.n_points]).max(axis=0))), 0, Z.shape[1] - 1}:
             J = law.at(Z[:, [k]]).matrix()
             whole = max(whole, float(abs(J).sum(axis=1).max(initial=0)))
-            # Walls, whose values depend on themselves alone, would look like oscillations.
+            # Boundary values, which depend only on themselves, would look like oscillations.
             live = np.flatnonzero(np.diff(J.indptr) > 1)
             J = J[live][:, live]
             oscillating = max(oscillating, float(abs(J - J.T).sum(axis=1).max(initial=0)) / 2)

@@ -1,6 +1,6 @@
-"""The choice of a local law: which neighbours, shared by which points, with or without periodic axes and null space.
+"""Selection of a local law: neighbourhood, sharing of coefficients, periodic axes and null space.
 
-Laws are fitted to smooth combinations of the samples and judged by what they predict for rough ones.
+Laws are fitted to smooth combinations of the samples and validated by their predictions for rough ones.
 """
 
 import math
@@ -17,26 +17,26 @@ from ._local_law import LawFit, Stencil
 from ._local_samples import local_samples
 from ._neighbourhoods import Neighbourhood
 
-# Laws are judged by solutions on parts of the domain of so many values, by their number of dimensions.
+# Number of values in the part of the domain on which laws are validated, by the number of dimensions.
 _PART = {1: 20_000, 2: 20_000, 3: 4_096}
-# Errors above the first are those of no law at all; those below the second are as good as exact.
+# Errors above the first indicate that there is no such law; those below the second are practically exact.
 _HOPELESS, DONE = 0.7, 1e-10
-# Row sums that contribute less than this fraction of f may be zero.
+# Relative contribution to f below which row sums may be zero.
 _CONSERVED = 0.1
-# Values at the ends of a periodic axis are more than this fraction of the others.
+# Values at the ends of a periodic axis exceed this fraction of the others.
 _AT_ENDS = 0.2
-# A law that amplifies this many times more than the samples show has solutions that the samples do not.
+# A law whose amplification exceeds that of the samples by this factor has spurious solutions.
 SPURIOUS = 1e3
 _BOTH = ("class", "row")
-# Fields that are rougher by less than this factor may be of the same kind.
+# Largest ratio of the roughness of fields that may be of the same kind.
 _ALIKE = 2.0
-# Laws with more unknowns at a point are not tried, but for the first one.
+# Largest number of unknowns at a point for laws other than the first.
 _MOST = 48
 
 
 @dataclass
 class LawTrial:
-    """A law of some samples, judged by the roughest combinations of them: its error there, and its gain over theirs."""
+    """A law fitted to samples, with its error on their roughest combinations, and its gain relative to theirs."""
 
     form: Any
     n_samples: int
@@ -45,24 +45,24 @@ class LawTrial:
 
     @property
     def order(self):
-        """Those with few unknowns come first, shared ones before the others."""
+        """Sort key: laws with few unknowns come first, shared ones before others."""
         sharing = ("shared", "class", "row").index(self.form.stencil.sharing)
         return sharing == 2, self.form.n_unknowns, any(self.form.periodic), self.form.stencil.conservative, sharing
 
 
 class Trials:
-    """Laws for samples, the simple ones first, as long as others may be better.
+    """Laws for samples, in order of complexity, as long as further ones may be better.
 
-    The simplest stencils tell whether axes are periodic, whether constants are in the null space, and whether rows are
-    equal: the others are tried accordingly.
+    The simplest stencils determine whether axes are periodic, whether constants are in the null space, and whether rows
+    are equal; only the corresponding variants of further stencils are tried.
     """
 
     def __init__(self, cls, samples, options):
         self.cls, self.samples, self.options = cls, samples, options
         self.found: list[LawTrial] = []
-        # Of both, the better one of the first law with two sides is kept.
+        # If both are allowed, the better one for the first two-sided law is used for further ones.
         self.sharings = _BOTH if options.sharing == "auto" else (options.sharing,)
-        if samples.adjacency is not None:  # of which every node has neighbours of its own
+        if samples.adjacency is not None:  # every node of a mesh has an individual neighbourhood
             self.sharings = ("row",)
         self.done = max(DONE, 30 * samples.noise)
 
@@ -73,7 +73,7 @@ class Trials:
 
     @property
     def both_sides(self):
-        """Whether a law with neighbours of f has been tried; on a mesh, nothing else explains white forcings."""
+        """Whether a law with neighbours of f has been tried; on a mesh, only such laws explain white forcings."""
         mesh = self.samples.adjacency is not None
         return not mesh or any(t.form.stencil.of_f.radius for t in self.found)
 
@@ -95,7 +95,7 @@ class Trials:
         return self.found
 
     def variants(self):
-        """Which axes are periodic and whether constants are in the null space, as far as trials tell it."""
+        """Possible combinations of periodic axes and of constants in the null space, according to previous trials."""
         found: dict = {}
         for t in self.found:
             stencil = t.form.stencil
@@ -104,7 +104,7 @@ class Trials:
         return [variant for variant, errors in found.items() if min(errors) <= WORTHWHILE * best]
 
     def periods(self):
-        """Which axes to take for periodic: those of whose ends u says that they are no boundaries, or none."""
+        """Candidate sets of periodic axes: those at whose ends u shows no boundary, or none."""
         shape = self.samples.grid_out[int(self.samples.has_channels) :]
         if self.options.periodic != "auto":
             given = self.options.periodic
@@ -122,7 +122,7 @@ class Trials:
 
     @property
     def alike(self):
-        """Whether f is about as smooth as u, as the states before and after a time step are."""
+        """Whether f is about as smooth as u, as for states before and after a time step."""
         local = local_samples(self.samples)
         f, u = (float(local.points.steps(Z).norm() / Z.norm()) for Z in (local.F, local.U))
         return f < _ALIKE * u
@@ -149,7 +149,7 @@ class Trials:
                 [((1, True), (1, True)), ((2, True), (1, True))],
             ]
         if self.alike:
-            # A time step has two sides: trials of laws with one, none of which is near it, would end the search.
+            # A time step is two-sided: one-sided laws, none of which is accurate, would end the search prematurely.
             both = ((1, False), (1, False))
             pairs = [[*pairs[0], both], *([pair for pair in stage if pair != both] for stage in pairs[1:])]
         shapes = [[Stencil(hood(*u), hood(*f)) for u, f in stage] for stage in pairs]
@@ -161,7 +161,7 @@ class Trials:
         return [stage for stage in wanted if stage]
 
     def suits(self, stencil, n_axes):
-        """Whether the options allow a stencil."""
+        """Whether the options permit a stencil."""
         radius, shape, sides = self.options.radius, self.options.neighbourhood, self.options.two_sided
         return (
             radius in ("auto", stencil.of_u.radius)
@@ -171,7 +171,7 @@ class Trials:
         )
 
     def attempt(self, stencil, periodic, conservative):
-        """Judge laws of a shape; that with constants in the null space where it may be so, if this is not known."""
+        """Try laws with a stencil; if `conservative` is unknown, also with constants in the null space if possible."""
         whole = local_samples(self.samples, periodic)
         n_unknowns = unknowns(whole, stencil)
         if n_unknowns > _MOST and self.options.radius == "auto" and self.found:
@@ -214,7 +214,7 @@ def conserves(law, local):
 
 
 def judged(law, rough, local):
-    """Error in u of a law, on the whole domain or on a part of it; and how much it amplifies more than the samples."""
+    """Error in u of a law, on the whole domain or a part of it, and its amplification relative to the samples."""
     f, u = rough.F.flatten(1).numpy().T, rough.U.flatten(1).numpy().T
     L, M, rhs, (V, gauge) = law.L, law.M, law.M @ f, (None, None)
     try:
@@ -241,7 +241,7 @@ def largest_gain(local):
 
 
 def amplification(operator, n_steps=6):
-    """Largest gain |A f| / |f| of a map, from below, by a power iteration."""
+    """Lower estimate of the largest gain |A f| / |f| of a map, by power iteration."""
     x = torch.randn(operator.shape[1], dtype=operator.dtype, generator=torch.Generator().manual_seed(0))
     gain = 0.0
     for _ in range(n_steps):
@@ -251,7 +251,7 @@ def amplification(operator, n_steps=6):
 
 
 def part_of(local):
-    """Points in a corner of the grid (n_points,), as many as a quick solution allows; None for all."""
+    """Points in a corner of the grid (n_points,), few enough for a quick solution; None for all."""
     most = _PART[min(len(local.points.shape), 3)] // len(local.pinned)
     if len(local.points) <= most:
         return None

@@ -1,4 +1,4 @@
-"""Numerics that forms share: bases of modes, ridge regression, LSMR, damped Gauss-Newton, differences."""
+"""Common numerical methods of the forms: bases of modes, ridge regression, LSMR, damped Gauss-Newton, differences."""
 
 from dataclasses import dataclass
 from math import comb
@@ -10,16 +10,16 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 
 from ..linalg._modes import modal_product, unfold
 
-# Singular values below this fraction of the largest one are rounding errors.
+# Relative size of singular values below which they are rounding errors.
 ROUNDING = 1e-13
-# Fewer samples than this tell nothing about a penalty.
+# Smallest number of samples from which a penalty is selected.
 _FEW = 5
 
 
 def mode_basis(fields, mode, tol):
-    """Orthonormal basis (n_mode, p) of what samples occupy in one mode, and the singular values (p,) that belong to it.
+    """Orthonormal basis (n_mode, p) of the span of samples in one mode, and the corresponding singular values (p,).
 
-    Each of the fields counts as much as the others. Relative singular values below `tol` count as zero.
+    All fields have the same weight. Relative singular values below `tol` are treated as zero.
     """
     rows = torch.cat([unfold(Z, mode) / (Z.norm() or 1) for Z in fields], dim=1).mT
     _, s, V = torch.linalg.svd(torch.linalg.qr(rows, mode="r")[1], full_matrices=False)
@@ -28,9 +28,9 @@ def mode_basis(fields, mode, tol):
 
 
 def compress(fields, tol):
-    """Common bases of what samples occupy in every mode (n_j, p_j), and the samples in them.
+    """Common bases (n_j, p_j) of the spans of samples in every mode, and the coordinates of the samples in them.
 
-    Each mode is compressed before the next one is looked at, so that all but the first cost little.
+    Each mode is compressed before the next one is processed, so that all but the first are cheap.
     """
     bases = []
     for j in range(fields[0].ndim - 1):
@@ -40,7 +40,7 @@ def compress(fields, tol):
 
 
 def lsmr_solution(forward, adjoint, target, n_unknowns, *, damp=0.0, max_iter=300, tol=1e-14):
-    """Least-squares solution of smallest norm by LSMR, of a map of tensors that is given by its products.
+    """Minimum-norm least-squares solution by LSMR, for a map of tensors that is given by its products.
 
     `forward` and `adjoint` map a vector of unknowns to a tensor of the shape of `target`, and back; `damp` is the
     weight of the norm of the solution.
@@ -61,7 +61,7 @@ def lsmr_solution(forward, adjoint, target, n_unknowns, *, damp=0.0, max_iter=30
 
 @dataclass
 class Point:
-    """Unknowns, the residual that they leave, and anything that was computed on the way."""
+    """Unknowns, their residual, and intermediate results."""
 
     x: Any
     residual: torch.Tensor
@@ -75,30 +75,30 @@ class Point:
 def gauss_newton(
     evaluate, linearise, start, scale, *, max_iter, tol=1e-14, slow=0.99, tries=8, damping=1e-3, least=0.0
 ):
-    """Minimise a residual by damped Gauss-Newton steps, every one of which lowers it.
+    """Minimise a residual by damped Gauss-Newton steps, each of which reduces it.
 
     Parameters
     ----------
     evaluate : callable
-        Takes unknowns and returns a :class:`Point`.
+        Function that maps unknowns to a :class:`Point`.
     linearise : callable
-        Takes a point and returns a function from a damping to new unknowns, or to None where there is no such step.
+        Function that maps a point to a function from a damping to new unknowns, or to None if there is no such step.
     start : object
-        Unknowns.
+        Initial unknowns.
     scale : float
-        Norm of that of which the residual is left.
+        Norm of the target, to which residuals are compared.
     max_iter : int
-        Largest number of steps.
+        Maximal number of steps.
     tol : float, default=1e-14
-        Residual, relative to `scale`, at which to stop.
+        Relative residual at which to stop.
     slow : float, default=0.99
-        Factor by which a step must lower the residual for another one to follow.
+        Factor by which a step must reduce the residual for the iteration to continue.
     tries : int, default=8
-        Dampings tried in a step, each five times the one before.
+        Number of dampings tried in a step, each five times the previous one.
     damping : float, default=1e-3
-        The first one; a tenth of it after a step.
+        Initial damping; it is divided by ten after a step.
     least : float, default=0.0
-        The smallest one.
+        Smallest damping.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def difference_stencils(w):
     """Differences of order 0 to 2 w, centred, as rows over the offsets -w, ..., w."""
     rows = torch.zeros(2 * w + 1, 2 * w + 1, dtype=torch.float64)
     for order in range(2 * w + 1):
-        # Odd orders are the mean of the two that lie half a step off the centre.
+        # Odd orders are the mean of the two differences centred half a step off the centre.
         starts = (w - order // 2,) if order % 2 == 0 else (w - order // 2 - 1, w - order // 2)
         for start in starts:
             rows[order, start : start + order + 1] += difference(order) / len(starts)
@@ -152,12 +152,12 @@ class RidgeRegression:
         self.targets, self.Y = Y, Y @ self.V.mT
 
     def best_alpha(self):
-        """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV; none for hardly any samples."""
+        """Penalty with the smallest leave-one-out error, as in scikit-learn's RidgeCV; zero for very few samples."""
         if self.V.shape[1] < _FEW:
             return 0.0
         Y, unexplained = self.Y, self.targets - self.Y @ self.V
         if len(Y) > Y.shape[1] + unexplained.shape[1]:
-            # Rows may be rotated: only norms matter.
+            # Rows may be rotated, since only norms are needed.
             both = torch.linalg.qr(torch.cat([Y, unexplained], dim=1), mode="r")[1]
             Y, unexplained = both[:, : Y.shape[1]], both[:, Y.shape[1] :]
         independent = len(self.V) == self.V.shape[1]
@@ -175,11 +175,11 @@ class RidgeRegression:
         return min(self.alphas(), key=error)
 
     def denoise(self):
-        """Free the coefficients of as much noise as their singular values give away.
+        """Remove noise from the coefficients by shrinkage of their singular values.
 
-        Optimal shrinkage for the Frobenius norm (Gavish, Donoho 2017); the level of the noise is that of what no
-        linear map explains. Outputs along the inputs, where operators of this kind have their largest entries, are left
-        as they are, so that the noise elsewhere stands alone and is recognised.
+        The shrinkage is optimal for the Frobenius norm (Gavish, Donoho 2017); the noise level is that of the part that
+        no linear map explains. Outputs along the inputs, where operators of this kind have their largest entries, are
+        not changed, so that the noise elsewhere can be identified.
         """
         freedom = self.V.shape[1] - len(self.V)
         if not len(self.V) or freedom <= 0:
@@ -190,12 +190,12 @@ class RidgeRegression:
         self.Y = along + noise * shrunk((self.Y - along) / noise)
 
     def alphas(self):
-        """Penalties to choose from: a hundred times the largest squared singular value, down to none."""
+        """Candidate penalties, from a hundred times the largest squared singular value down to zero."""
         largest = float(self.s[0]) ** 2 if len(self.s) else 1.0
         return [*(largest * 10.0**exponent for exponent in range(2, -23, -1)), 0.0]
 
     def factors(self, alpha, rank=None):
-        """Coefficients as left @ right', cut to `rank` in the directions of the largest fitted values."""
+        """Coefficients as left @ right', truncated to `rank` in the directions of the largest fitted values."""
         left, right = self.Y * (self.s / (self.s**2 + alpha)), self.W
         if rank is not None and rank < left.shape[1]:
             basis = torch.linalg.svd(left * self.s, full_matrices=False)[0][:, :rank]

@@ -1,12 +1,12 @@
-"""Laws M f = L u with sparse L and M, read off samples: a small least-squares problem at every point.
+"""Laws M f = L u with sparse L and M from samples, by a small least-squares problem at every point.
 
 At a point i, the law is f_i + sum_k m_k (D_k f)_i = sum_k l_k (D_k u)_i with differences D_k in a neighbourhood.
-Without the m_k it is one-sided. As the weights of f add up to one, L and M have no common factor that vanishes on
+Without the m_k it is one-sided. As the weights of f sum to one, L and M have no common factor that vanishes on
 constants.
 
-Rows whose neighbourhoods have the same points form a class. A row is drawn towards the coefficients of its class, and
-a class towards those of the rows with all neighbours, as weakly as the errors of the equations allow: for exact samples
-only what they leave open is decided by this. Differences that the samples do not contain at all are not used.
+Rows whose neighbourhoods have the same points form a class. A row is regularised towards the coefficients of its class,
+and a class towards those of the rows with all neighbours, as weakly as the errors of the equations allow: for exact
+samples, this affects only the coefficients they do not determine. Differences that vanish in all samples are not used.
 """
 
 from dataclasses import dataclass, replace
@@ -18,29 +18,30 @@ import torch
 
 from ._neighbourhoods import Differences, Neighbourhood
 
-# Numbers of the small problems that are solved at a time.
+# Count of numbers in the small problems that are solved at a time.
 _CHUNK = 1_000_000
-# Errors of single equations are taken for so many times those of rounding.
+# Assumed ratio of the errors of single equations to rounding errors.
 _SAFETY = 2.0
 _TINY = 1e-150
-# Rows that are fitted together to learn what those around a row are like, and the mean square of their residuals, in
-# units of that of single rows, up to which they count as equal.
+# Number of neighbouring rows that are fitted together, and the ratio of the mean squares of their joint and individual
+# residuals up to which they are regarded as equal.
 _TILE, _AGREEMENT = 128, 4.0
-# Equations per unknown of a class that may have the whole stencil.
+# Minimal number of equations per unknown for a class with the whole stencil.
 _ENOUGH = 1.5
 _POINT = Neighbourhood(0)
 
 
 @dataclass(frozen=True)
 class Stencil:
-    """Which neighbours a law has, and which rows have equal coefficients.
+    """Neighbourhoods of a law, and the rows with equal coefficients.
 
     Attributes
     ----------
     of_u, of_f : Neighbourhood
-        The law is one-sided where that of f has radius 0.
+        Neighbourhoods of u and f; the law is one-sided if that of f has radius 0.
     sharing : {"shared", "class", "row"}
-        One set of coefficients for all rows, missing neighbours dropped; one for every class; or one for every row.
+        One set of coefficients for all rows, without those of missing neighbours; one for every class; or one for every
+        row.
     conservative : bool
         Whether L maps constants to zero.
     """
@@ -52,7 +53,7 @@ class Stencil:
 
     @property
     def compact(self):
-        """The stencil of points near boundaries, where there are too few like them for the whole one."""
+        """Stencil for points near boundaries, if their class has too few points for the whole stencil."""
         return replace(
             self,
             of_u=replace(self.of_u, radius=min(self.of_u.radius, 1)),
@@ -67,9 +68,9 @@ class LocalLaw:
     Attributes
     ----------
     L, M : sparse arrays of shape (n_values, n_values)
-        Over the flat fields; identity rows of L and empty rows of M where u is zero whatever f is.
+        Matrices of flat fields; where u is zero for every f, rows of L are those of the identity, and rows of M empty.
     undetermined : ndarray of bool, of shape (n_channels, n_points)
-        Rows of which the samples leave a part open.
+        Rows that the samples do not fully determine.
     """
 
     L: sp.csr_array
@@ -78,14 +79,14 @@ class LocalLaw:
 
 
 class LawFit:
-    """Fits of laws of a shape to samples.
+    """Fits of laws with a given stencil to samples.
 
     Parameters
     ----------
     samples : LocalSamples
     stencil : Stencil
     part : ndarray of bool, of shape (n_points,), default=None
-        Points whose rows are wanted; all if None.
+        Points whose rows are fitted; all if None.
     """
 
     def __init__(self, samples, stencil, part=None):
@@ -97,10 +98,10 @@ class LawFit:
         ]
 
     def law(self, sharing, *, examined=False):
-        """The law of a sharing; if `examined`, with the rows that the samples leave open.
+        """The law for a type of sharing; if `examined`, with the rows that the samples do not determine.
 
-        Those are rows of which all samples vanish, as on nodal lines; and, of one-sided laws, rows of their own with
-        coefficients that the class decides. Two-sided laws have many forms, few of which matter.
+        These are rows at which all samples vanish, as on nodal lines; and, for one-sided laws, individual rows with
+        coefficients that are determined by the class. Two-sided laws have many equivalent forms.
 
         Returns
         -------
@@ -118,13 +119,13 @@ class LawFit:
 
 
 def groups(samples, stencil, part=None):
-    """Rows with the whole stencil, and those that make do with the compact one; with their differences.
+    """Rows with the whole stencil, and rows with the compact one; with their differences.
 
-    Rows with missing neighbours need samples enough for their class.
+    Rows with missing neighbours have the whole stencil only if there are sufficiently many samples for their class.
     """
     points, silent = samples.points, samples.silent
     alive = ~samples.pinned.all(0)
-    # On a boundary, u is known to be zero; but central differences would treat a wall as a point of the inside.
+    # On a boundary, u is known to be zero, but central differences would treat it as an interior point.
     whole = ~samples.pinned.any(0)
     rows = torch.nonzero(alive if part is None else alive & torch.from_numpy(part)).squeeze(-1)
     for current in dict.fromkeys([stencil, stencil.compact]):
@@ -158,7 +159,7 @@ def packed(bits):
 
 
 class System:
-    """The small least-squares problems of some rows, |C c - f|², all of the same width.
+    """The small least-squares problems of some rows, |C c - f|², with equal numbers of unknowns.
 
     Attributes
     ----------
@@ -212,7 +213,7 @@ class System:
         self.R[..., : self.width] *= self.there[:, None]
 
     def solve(self, sharing):
-        """Coefficients (n_rows, width, n_channels), and the ridge weights of rows of their own, or None."""
+        """Coefficients (n_rows, width, n_channels), and the ridge weights of individual rows, or None."""
         prior = self.R.new_zeros(len(self.R), self.width, self.n_channels)
         if sharing != "free":
             prior = self.of_classes(sharing)
@@ -226,13 +227,13 @@ class System:
                 level[members] = torch.maximum(level[members], level[members].median(0).values)
                 if len(members) > 2 * _TILE:
                     prior[members], alike = self.of_tiles(members, level[members], prior[members])
-                    # Rows that fit those around them as well as themselves are taken to be equal to these.
+                    # Rows that agree with those around them within their own residuals are regarded as equal to these.
                     level[members] = torch.where(alike, 1 / torch.finfo(level.dtype).eps, level[members])
         weight = base + level.unsqueeze(1)
         return self.in_units(self.ridge(weight, prior)), weight
 
     def of_tiles(self, members, level, prior):
-        """Coefficients (n, width, n_channels) that fit the rows of a tile together, and where they fit them as well."""
+        """Joint coefficients (n, width, n_channels) for each tile, and where they fit as well as individual ones."""
         K = self.width
         order = torch.from_numpy(self.near_each_other(members))
         n_tiles = -(-len(members) // _TILE)
@@ -253,13 +254,13 @@ class System:
         return found, alike
 
     def near_each_other(self, members):
-        """Order of rows in which those of a tile of the grid come one after the other."""
+        """Order of rows in which those of each tile of the grid are consecutive."""
         where = self.coordinates[members.numpy()]
         side = max(round(_TILE ** (1 / where.shape[1])), 1)
         return np.lexsort(np.column_stack([where, where // side]).T)
 
     def rounding(self, coefficients):
-        """Mean squares of the errors that those of the columns make in the equations (n_rows, n_channels)."""
+        """Mean squares of the errors in the equations due to those of the columns (n_rows, n_channels)."""
         return _SAFETY**2 * (self.error.square().unsqueeze(-1) * coefficients.square()).sum(1)
 
     def ridge(self, weight, prior):
@@ -283,7 +284,7 @@ class System:
         return torch.where(freedom > 0, left.square().sum(1) / freedom.clamp_min(1), 0)
 
     def is_open(self, weight):
-        """Whether the samples say less on some combination of coefficients than the ridge does (n_channels, n_rows)."""
+        """Whether the ridge outweighs the samples for some combination of coefficients (n_channels, n_rows)."""
         found = []
         for chunk in torch.arange(len(self.R)).split(max(_CHUNK // self.R.shape[-1] ** 2, 1)):
             scaled = self.R[chunk, :, : self.width] / (weight[chunk].amax(-1).sqrt()[:, None] + _TINY)
@@ -312,7 +313,7 @@ class System:
         return found
 
     def pooled(self, members, prior):
-        """Coefficients that fit several rows together, drawn towards others."""
+        """Joint coefficients for several rows, regularised towards given ones."""
         there, found = self.there[members[0]], torch.zeros_like(prior)
         used = torch.cat([there, there.new_ones(self.n_channels)])
         T = self.R.new_zeros(0, int(used.sum()))
@@ -336,7 +337,7 @@ class System:
         return c * self.size / self.typical[rows, :, None]
 
     def split(self, c, rows=slice(None)):
-        """Weights of the values of u and f at neighbours, (n_rows, n_channels of the values, k, n_channels).
+        """Convert coefficients to weights of the values of u and f, (n_rows, n_channels of the values, k, n_channels).
 
         `c` are the coefficients of all rows or of some.
         """
@@ -350,7 +351,7 @@ class System:
         )
 
     def restricted(self, c, of, to):
-        """Coefficients of a row that has the weights of another one, as far as it has the neighbours."""
+        """Coefficients of a row with the weights of another row, restricted to its own neighbours."""
         on_u, on_f = self.split(self.in_units(c, of), of)
         parts = [self.of_u[to].coefficients(w) for w in on_u.unbind(1)]
         parts += [self.of_f[to].coefficients(w)[:, 1:] for w in on_f.unbind(1)]
@@ -367,14 +368,14 @@ def drawn(T, weight, prior):
 
 
 def around(sizes, differences):
-    """Errors of differences, of the sizes of errors at the points."""
+    """Errors of differences, given the errors at the points."""
     near = torch.cat([sizes, sizes.new_zeros(1)])[differences.index].square()
     count = differences.there.sum(1, keepdim=True)
     return (near.sum(1, keepdim=True) / count).sqrt() * differences.rounding
 
 
 class Entries:
-    """Entries of L and M, as they are found."""
+    """Accumulator for the entries of L and M."""
 
     def __init__(self, n_channels, n_points):
         self.n_channels, self.n_points = n_channels, n_points

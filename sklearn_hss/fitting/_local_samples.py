@@ -1,4 +1,4 @@
-"""Samples as local laws need them: channels and points, and where the boundaries are."""
+"""Samples in the form required by local laws: channels, points and boundaries."""
 
 from dataclasses import dataclass, replace
 
@@ -9,22 +9,22 @@ from ._boundaries import boundaries
 from ._form import NotApplicable
 from ._neighbourhoods import Points
 
-# Singular values below this fraction of the largest one say nothing about roughness.
+# Relative size of singular values below which combinations of samples are not used to assess roughness.
 _SPREAD = 1e-4
-# No more than this fraction of them is noise.
+# Largest fraction of them that may be noise.
 _SMALL = 0.1
 
 
 def local_samples(samples, periodic=None, *, forward=False):
-    """The samples as laws need them; raises where there are none.
+    """Convert samples to the form required by laws; raises NotApplicable if this is not possible.
 
     Parameters
     ----------
     samples : Samples
     periodic : tuple of bool, default=None
-        Axes whose ends are neighbours; none of them if None.
+        Axes whose ends are neighbours; none if None.
     forward : bool, default=False
-        Whether the map itself is local: f is then its output, and there are no boundaries.
+        Whether the map itself is local, in which case f is its output, and there are no boundaries.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def local_samples(samples, periodic=None, *, forward=False):
 
 @dataclass(frozen=True, eq=False)
 class LocalSamples:
-    """Samples as laws need them.
+    """Samples in the form required by laws.
 
     Attributes
     ----------
@@ -63,9 +63,9 @@ class LocalSamples:
     noise : float
         Relative error of the numbers.
     pinned : Tensor of bool, of shape (n_channels, n_points)
-        Values of u that are zero whatever f is.
+        Values of u that are zero for every f.
     silent : Tensor of bool, of shape (n_points,)
-        Points where f is not known.
+        Points where f is unknown.
     """
 
     F: torch.Tensor
@@ -81,7 +81,7 @@ class LocalSamples:
 
     @property
     def quiet(self):
-        """Values where neither f nor u is anything but rounding in any sample (n_channels, n_points)."""
+        """Values at which f and u vanish in all samples, up to rounding (n_channels, n_points)."""
         level = max(1e-8, 100 * self.noise)
         f, u = (Z.square().mean(0).sqrt() <= level * Z.square().mean().sqrt() for Z in (self.F, self.U))
         return f & u
@@ -92,10 +92,10 @@ class LocalSamples:
         return replace(self, F=F, U=U)
 
     def smooth_and_rough(self, n_rough):
-        """Combinations of the samples, the smooth ones and the `n_rough` roughest.
+        """Combinations of the samples: the smooth ones, and the `n_rough` roughest.
 
-        Those of the generalised eigenvectors of the energies of gradients and of fields: what is known of smooth
-        solutions is judged by rough ones, as random ones would not tell whether a law holds for inputs of other kinds.
+        They are the generalised eigenvectors of the energies of gradients and of fields. Laws fitted to smooth
+        solutions are validated on rough ones, since random ones would not test whether a law extrapolates.
         """
         U = self.U.flatten(1)
         rotation, s, _ = torch.linalg.svd(U, full_matrices=False)

@@ -18,9 +18,9 @@ class Neighbourhood:
     Attributes
     ----------
     radius : int
-        Points on either side; on a mesh, edges to the farthest neighbour.
+        Number of points on either side; on a mesh, number of edges to the farthest neighbour.
     box : bool
-        Whether diagonal neighbours belong to it.
+        Whether diagonal neighbours are included.
     """
 
     radius: int
@@ -35,7 +35,7 @@ class Neighbourhood:
         return np.array(sorted(found, key=lambda o: (any(o), o)))
 
     def differences(self, n_axes):
-        """Matrix (k, k) from values at the offsets to differences; the first one is the value itself."""
+        """Matrix (k, k) that maps values at the offsets to differences; the first one is the value itself."""
         offsets, stencils = self.offsets(n_axes), difference_stencils(self.radius).numpy()
         orders = set(itertools.product(range(2 * self.radius + 1), repeat=n_axes))
         if not self.box:
@@ -57,7 +57,7 @@ class Points:
     Attributes
     ----------
     shape : tuple of int
-        Of the grid; (n_nodes,) for a mesh.
+        Shape of the grid; (n_nodes,) for a mesh.
     periodic : tuple of bool
         Axes whose ends are neighbours.
     adjacency : sparse array of shape (n_nodes, n_nodes), or None
@@ -94,7 +94,7 @@ class Points:
         return fields[..., near[row, k]] - fields[..., row]
 
     def neighbours(self, hood):
-        """Index of every neighbour (n_points, k), that of the point itself first; -1 where there is none."""
+        """Indices of the neighbours (n_points, k), starting with the point itself; -1 for those that do not exist."""
         if hood not in self._kept:
             self._kept[hood] = self._neighbours(hood)
         return self._kept[hood]
@@ -132,19 +132,19 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Differences of a field around some points, of which the laws there are made.
+    """Differences of a field around some points, in which the laws there are expressed.
 
-    Where all neighbours are there, these are central differences, of which those of high order are small for smooth
-    fields; elsewhere, the value at the point, and its differences to those at the neighbours.
+    If all neighbours exist, these are central differences, whose high orders are small for smooth fields; otherwise,
+    they are the value at the point, and its differences from the values at the neighbours.
 
     Attributes
     ----------
     index : Tensor of shape (n_rows, k)
-        Neighbours in use, as :meth:`Points.neighbours` gives them.
+        Neighbours in use, as returned by :meth:`Points.neighbours`.
     central : Tensor of bool, of shape (n_rows,)
-        Where the differences are central ones.
+        Where the differences are central.
     matrix : Tensor of shape (k, k)
-        From values to central differences.
+        Matrix from values to central differences.
     """
 
     index: torch.Tensor
@@ -169,20 +169,20 @@ class Differences:
         return torch.where(self.central[:, None, None], values @ self.matrix.mT, plain)
 
     def weights(self, coefficients):
-        """Weights of the values at the neighbours, of coefficients (n_rows, k, ...) of the differences."""
+        """Convert coefficients (n_rows, k, ...) of the differences to weights of the values at the neighbours."""
         c = coefficients.flatten(2) if coefficients.ndim > 2 else coefficients.unsqueeze(-1)
         others = torch.where(self.there[:, 1:, None], c[:, 1:], 0)
         plain = torch.cat([c[:, :1] - others.sum(1, keepdim=True), others], dim=1)
         return torch.where(self.central[:, None, None], self.matrix.mT @ c, plain).view_as(coefficients)
 
     def coefficients(self, weights):
-        """The inverse of :meth:`weights`, for rows of some neighbours less: the weights of these are dropped."""
+        """Inverse of :meth:`weights`; for rows with missing neighbours, the weights of these are dropped."""
         w = torch.where(self.there.unsqueeze(-1), weights.expand(len(self.index), -1, -1), 0)
         plain = torch.cat([w.sum(1, keepdim=True), w[:, 1:]], dim=1)
         return torch.where(self.central[:, None, None], torch.linalg.inv(self.matrix).mT @ w, plain)
 
     @property
     def rounding(self):
-        """Size of the errors of the differences (n_rows, k), in units of those of the values."""
+        """Size of the errors of the differences (n_rows, k), relative to those of the values."""
         plain = torch.cat([self.there[:, :1] * 1.0, 2**0.5 * self.there[:, 1:]], dim=1).to(self.matrix.dtype)
         return torch.where(self.central[:, None], self.matrix.norm(dim=1), plain)

@@ -10,11 +10,11 @@ from scipy.sparse.linalg import splu
 
 from ._polynomials import Polynomial
 
-# A solution has converged with a step below this fraction of it, as steps fall quadratically.
+# Relative step size at which a solution has converged, since convergence is quadratic.
 _CONVERGED = 1e-8
-# Newton steps, halvings of a step, and parts of the way from a known forcing.
+# Maximal numbers of Newton steps, of halvings of a step, and of continuation steps from a known forcing.
 _STEPS, _HALVINGS, _PARTS = 40, 12, 200
-# Shortest part of the way, and Newton steps on a part.
+# Shortest continuation step, and number of Newton steps in each.
 _SHORTEST, _STEPS_OF_PART = 1 / 512, 12
 
 
@@ -30,12 +30,12 @@ class NonlinearInverse:
     free : ndarray of bool, of shape (n_values,)
         Values of u that are unknown; the others are zero.
     grid_in : tuple of int
-        Of the fields, channels first if there are several.
+        Grid of the fields, channels first if there are several.
     known : pair of ndarrays of shape (n_values, n_samples)
-        Forcings, and their solutions, to start from.
+        Forcings and their solutions, as initial values.
     averages : tuple of (str, int, float)
         Names of the differences of f in M, such as ``f_xx``, with their channels and coefficients. A star marks those
-        of a part of the rows.
+        that apply to some rows only.
     """
 
     law: Polynomial
@@ -47,22 +47,22 @@ class NonlinearInverse:
 
     @property
     def grid_out(self):
-        """That of the forcings."""
+        """Grid of the solutions, which is that of the forcings."""
         return self.grid_in
 
     @property
     def shape(self):
-        """Of the map between flat fields."""
+        """Shape of the map between flat fields."""
         return len(self.free), len(self.free)
 
     @property
     def n_parameters(self):
-        """Coefficients of both sides."""
+        """Number of coefficients of both sides."""
         return len(self.averages) + sum(int(np.count_nonzero(c)) for c in self.law.coefficients)
 
     @property
     def degree(self):
-        """That of the polynomial."""
+        """Degree of the polynomial."""
         return max(
             (int(group.degrees[c.any(axis=1)].max(initial=0)) for group, c in self._with_coefficients), default=0
         )
@@ -86,7 +86,7 @@ class NonlinearInverse:
         return found
 
     def formula(self):
-        """The law in a line per channel."""
+        """The law with one line per channel."""
         lines, table = [], self.table()
         for a, f in enumerate(channel_names("f", self.law.n_channels)):
             sides = []
@@ -102,23 +102,23 @@ class NonlinearInverse:
         return "\n".join(lines)
 
     def linear_matrix(self):
-        """N of a law without other than linear terms, as a matrix with ones for what is no unknown."""
+        """Matrix of N for a law with linear terms only, with unit diagonal entries for known values."""
         linear = self.law._parts[1]
         n, free = len(self.free), sp.diags_array(self.free.astype(float))
         L = sp.csr_array((n, n)) if linear is None else free @ linear @ free
         return sp.csr_array(L + sp.diags_array((~self.free).astype(float)))
 
     def apply(self, fields):
-        """Solutions (n_samples, *grid) of forcings; NaN where none was found, so that no such law is chosen."""
+        """Solutions (n_samples, *grid) for forcings; NaN if none was found, so that such a law is not chosen."""
         U, converged = self.solve(fields.flatten(1).numpy().T)
         return torch.from_numpy(np.where(converged, U, np.nan).T.copy()).view(fields.shape)
 
     def __matmul__(self, F):
-        """Solutions, the last approximation where none was found, of flat forcings in columns."""
+        """Solutions for flat forcings in columns; the last iterate if none was found."""
         return self.solve(F)[0]
 
     def in_channel_units(self, rows, columns):
-        """The same for fields in other units: u is multiplied by `rows`, and f by 1 / `columns`, channel by channel."""
+        """The map in other units: u is multiplied by `rows`, and f by 1 / `columns`, channel by channel."""
         rows, columns = np.asarray(rows, dtype=np.float64), np.asarray(columns, dtype=np.float64)
         coefficients = []
         for group, c in zip(self.law.groups, self.law.coefficients, strict=True):
@@ -131,7 +131,7 @@ class NonlinearInverse:
         return replace(self, law=replace(self.law, coefficients=tuple(coefficients)), known=known)
 
     def sides(self, F, U):
-        """M f and N(u) of flat fields in columns, at the unknowns; zero elsewhere."""
+        """M f and N(u) for flat fields in columns, at the unknowns; zero elsewhere."""
         return self.M @ F, np.where(self.free[:, None], self.law(U), 0)
 
     # Newton
@@ -141,10 +141,10 @@ class NonlinearInverse:
         return Jacobian(self.law, self.free)
 
     def solve(self, F):
-        """Solutions of forcings in columns.
+        """Solutions for forcings in columns.
 
-        Newton's method starts from the solution of the forcing nearest to each; where it fails, it follows solutions
-        from there in parts of the way, and where that fails, from no forcing at all, where the linear terms rule.
+        Newton's method starts from the solution of the nearest known forcing. If it fails, solutions are continued from
+        there; if that fails as well, they are continued from zero forcing, where the linear terms dominate.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class NonlinearInverse:
             going = np.flatnonzero((way < 1) & (length >= _SHORTEST))
             if not going.size:
                 break
-            # What is known of another law, or rounded, is no solution: the first part has no length.
+            # The known state may be rounded, or solve another law, so the first step of length zero corrects it.
             ahead = np.where(first[going], 0.0, np.minimum(way[going] + length[going], 1.0))
             part = rhs_known[:, going] + ahead * (rhs[:, going] - rhs_known[:, going])
             new, fine = self._newton(part, u[:, going], _STEPS_OF_PART)
@@ -194,7 +194,7 @@ class NonlinearInverse:
         return self.law(U)[self.free] - rhs
 
     def _newton(self, rhs, u, n_steps):
-        """Solutions from a start, with steps that lower the residual."""
+        """Solutions from an initial value, with steps that reduce the residual."""
         u, converged = u.copy(), np.zeros(rhs.shape[1], dtype=bool)
         residual, going = self._residual(u, rhs), np.arange(rhs.shape[1])
         for _ in range(n_steps):
@@ -210,7 +210,7 @@ class NonlinearInverse:
                 at = going[trying]
                 new = u[:, at] - factor[trying] * step[:, trying]
                 left = self._residual(new, rhs[:, at])
-                # Where the step is rounding, so is what the residual does.
+                # If the step is at rounding level, so is the change of the residual.
                 fine = (np.linalg.norm(left, axis=0) < (1 - 1e-4 * factor[trying]) * size[trying]) | small[trying]
                 fine &= np.isfinite(left).all(0)
                 u[:, at[fine]], residual[:, at[fine]] = new[:, fine], left[:, fine]
@@ -225,12 +225,12 @@ class NonlinearInverse:
 
 
 def channel_names(letter, n_channels):
-    """Of the channels of a field, in formulas."""
+    """Names of the channels of a field in formulas."""
     return [letter] if n_channels == 1 else [f"{letter}{a + 1}" for a in range(n_channels)]
 
 
 class Jacobian:
-    """Jacobians of a polynomial at several fields, which have their pattern in common.
+    """Jacobians of a polynomial at several fields, with a common sparsity pattern.
 
     Parameters
     ----------

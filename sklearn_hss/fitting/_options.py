@@ -34,11 +34,11 @@ class Options:
 
     @property
     def cut(self):
-        """Whether what was fitted must be cut to a given rank or number of terms."""
+        """Whether the fitted map must be truncated to a given rank or number of terms."""
         return self.rank != "auto" or self.outer_rank != "auto"
 
     def check(self, grid_in, grid_out):
-        """Refuse values that do not fit the grids.
+        """Reject values that are invalid for the grids.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Options:
         ):
             if needs_square and grid_in != grid_out:
                 if len(grid_in) == 1:
-                    wanted, *got = "as many output as input points", grid_out[0], grid_in[0]
+                    wanted, *got = "equally many output and input points", grid_out[0], grid_in[0]
                 else:
                     wanted, *got = "outputs on the grid of the inputs", grid_out, grid_in
                 raise ValueError(f"{name}={value!r} needs {wanted}; got {got[0]} and {got[1]}.")

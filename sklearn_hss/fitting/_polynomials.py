@@ -15,7 +15,7 @@ AXES = "xyz"
 
 @dataclass(frozen=True)
 class Feature:
-    """A local value of which terms are products: a mean or a difference of neighbouring values of a channel.
+    """A factor of terms: a mean or a difference of neighbouring values of a channel.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Feature:
     orders : tuple of int
         Order of the difference along every axis.
     matrix : sparse array of shape (n_rows, n_values)
-        From a flat field with its channels to the feature at the points of the domain, or at the faces.
+        Matrix from a flat field with its channels to the feature at the points of the domain, or at the faces.
     """
 
     channel: int
@@ -31,14 +31,14 @@ class Feature:
     matrix: sp.csr_array
 
     def name(self, channels):
-        """In formulas, such as ``u_xx``; `channels` are the names of the channels."""
+        """Name in formulas, such as ``u_xx``; `channels` are the names of the channels."""
         along = "".join(axis * order for axis, order in zip(AXES, self.orders, strict=False))
         return channels[self.channel] + (f"_{along}" if along else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Products of features, and of fluxes their divergence.
+    """Products of features, or their divergences if they are fluxes.
 
     Attributes
     ----------
@@ -46,8 +46,8 @@ class Terms:
     powers : ndarray of int, of shape (n_terms, n_features)
         Exponents of the features in every term.
     divergence : sparse array of shape (n_points, n_rows), or None
-        From fluxes through the faces to their derivative; for products at points of a part of the grid, to the whole
-        of it; None where that changes nothing.
+        Matrix from fluxes through the faces to their divergence; for products at points of a part of the grid, to the
+        whole grid; None for the identity.
     axis : int or None
         Axis of the fluxes.
     points : ndarray of int
@@ -64,7 +64,7 @@ class Terms:
         return len(self.powers)
 
     def __getitem__(self, kept):
-        """Some of the terms, and the features that these need."""
+        """Some of the terms, with the features they require."""
         powers = self.powers[kept]
         used = np.flatnonzero(powers.any(axis=0))
         return Terms(tuple(self.features[k] for k in used), powers[:, used], self.divergence, self.axis, self.points)
@@ -81,7 +81,7 @@ class Terms:
 
     @cached_property
     def stacked(self):
-        """Matrices of all features, one below the other."""
+        """Vertically stacked matrices of all features."""
         return sp.csr_array(sp.vstack([f.matrix for f in self.features])) if self.features else None
 
     def values(self, Z):
@@ -99,13 +99,13 @@ class Terms:
         return self.gathered(self.products(self.values(Z)))
 
     def gathered(self, products):
-        """Products at the rows (k, n_rows, batch), at the points (k, n_points, batch): zeros outside of the domain."""
+        """Map products at the rows (k, n_rows, batch) to the points (k, n_points, batch), with zeros outside."""
         if self.divergence is not None:
             return np.stack([self.divergence @ product for product in products])
         return products
 
     def names(self, channels):
-        """Names of the terms, such as ``u^2 u_x`` and, of fluxes, ``(u u_x)_x``."""
+        """Names of the terms, such as ``u^2 u_x`` and, for fluxes, ``(u u_x)_x``."""
         found = []
         for powers in self.powers:
             factors = [
@@ -133,7 +133,7 @@ def _monomial(values, powers):
 
 
 def monomials(n_features, degree, least=1):
-    """Exponents of all products of so many features up to a degree, those of low degree first."""
+    """Exponents of all products of `n_features` features up to a degree, those of low degree first."""
     found = []
     for d in range(least, degree + 1):
         for factors in itertools.combinations_with_replacement(range(n_features), d):
@@ -151,9 +151,9 @@ def point_features(lines, spacing, radius, n_channels=None):
     spacing : tuple of float
         Distance of neighbouring points along every axis.
     radius : int
-        Neighbours on either side; 0 for the values alone.
+        Number of neighbours on either side; 0 for the values alone.
     n_channels : int, default=None
-        Channels that have differences, the first ones; all if None.
+        Number of channels, the first ones, for which there are differences; all if None.
     """
     n_axes = len(lines[0].shape)
     stencils = difference_stencils(radius).numpy()
@@ -173,8 +173,8 @@ def point_features(lines, spacing, radius, n_channels=None):
 def face_features(lines, axis, spacing, radius, n_channels=None):
     """Means and differences at the faces across an axis, up to order 2 `radius` - 1.
 
-    The faces are those behind every point of the domain, and those before the first ones. Means have two points, and
-    differences of even order, such as the second one, the mean of the two on either side.
+    The faces are those after every point of the domain, and those before the first points. Means are over two points,
+    and differences of even order are the means of those at the points on either side.
     """
     n_axes = len(lines[0].shape)
     found = []
@@ -235,16 +235,16 @@ def flux_terms(lines, axis, spacing, radius, degree, *, n_channels=None):
 
 
 class Groups(tuple):
-    """Groups of terms, with the sparsity pattern that the Jacobians of all polynomials in them share."""
+    """Groups of terms, with the common sparsity pattern of the Jacobians of all polynomials in them."""
 
     _patterns: dict
 
     def __reduce__(self):
-        # Patterns know features by their identity, which copies do not share.
+        # Patterns refer to features by identity, which copies do not share.
         return Groups, (tuple(self),)
 
     def pattern(self, n_channels):
-        """:class:`Pattern` for a number of channels, made once."""
+        """:class:`Pattern` for a number of channels, cached."""
         patterns = self.__dict__.setdefault("_patterns", {})
         if n_channels not in patterns:
             patterns[n_channels] = Pattern(self, n_channels)
@@ -252,7 +252,7 @@ class Groups(tuple):
 
 
 class Pattern:
-    """Where the Jacobian of a polynomial has entries, and how they follow from the derivatives by features.
+    """Sparsity pattern of the Jacobian of a polynomial, and its entries as functions of the derivatives by features.
 
     Parameters
     ----------
@@ -262,9 +262,9 @@ class Pattern:
     Attributes
     ----------
     blocks : list of (rows, columns)
-        Of every channel, the entries of the derivatives of any channel by it, as points.
+        For every channel, the positions, as pairs of points, of the derivatives of any channel by it.
     maps : dict
-        For every feature, the matrix from derivatives by it, at its rows, to those entries.
+        For every feature, the matrix from derivatives by it, at its rows, to these entries.
     """
 
     def __init__(self, groups, n_channels):
@@ -314,7 +314,7 @@ def _triple(D, S):
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """A polynomial N of fields: sums of terms with coefficients that all points share.
+    """A polynomial N of fields: sums of terms with coefficients that are the same at all points.
 
     Attributes
     ----------
@@ -332,7 +332,7 @@ class Polynomial:
 
     @property
     def n_channels(self):
-        """Channels of N; fields may have further ones, as parameters."""
+        """Number of channels of N; fields may have further ones, as parameters."""
         return self.coefficients[0].shape[1]
 
     @property
@@ -342,7 +342,7 @@ class Polynomial:
 
     @cached_property
     def _parts(self):
-        """Of every group, the terms in use, their coefficients, and the linear ones as one sparse matrix."""
+        """For every group, the terms in use and their coefficients; and all linear terms as one sparse matrix."""
         parts, linear = [], 0
         for group, c in zip(self.groups, self.coefficients, strict=True):
             used = c.any(axis=1)
@@ -357,7 +357,7 @@ class Polynomial:
         return parts, None if isinstance(linear, int) else sp.csr_array(linear)
 
     def __call__(self, Z):
-        """N (n_channels * n_points, batch) of fields in columns (n_values, batch)."""
+        """N (n_channels * n_points, batch) for fields in columns (n_values, batch)."""
         parts, linear = self._parts
         total = np.zeros((self.n_channels * self.n_points, Z.shape[1])) if linear is None else linear @ Z
         for group, c in parts:

@@ -1,9 +1,9 @@
 """Sums of Kronecker products as lists of factors: Y = sum_k X x_1 W1⁽ᵏ⁾ ... x_m Wm⁽ᵏ⁾.
 
-In the terms of any one mode the map is linear, so that :func:`grow_terms` alternates between the modes and adds terms.
-:func:`polish_terms` improves all of them together. With samples enough, :func:`least_squares_terms` takes the terms
-from the unstructured least-squares map, and :func:`symbol_terms` takes them from a map that is diagonal in a product
-basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per mode.
+The map is linear in the factors of any one mode, so :func:`grow_terms` alternates between the modes and adds terms.
+:func:`polish_terms` improves all of them together. If there are sufficiently many samples, :func:`least_squares_terms`
+extracts the terms from the unstructured least-squares map; :func:`symbol_terms` extracts them from a map that is
+diagonal in a product basis. Terms are lists of tensors (outer_rank, q_j, p_j), one per mode.
 """
 
 import torch
@@ -16,20 +16,21 @@ from ._samples import relative_error
 
 # Entries of a Jacobian up to which Gauss-Newton steps are dense.
 _DENSE = 500_000
-# Directions of the inputs count as seen from this relative size on.
+# Relative size above which directions of the inputs are determined by the samples.
 _SEEN = 1e-8
 # Equations per unknown in a fit to products with a map.
 _EQUATIONS = 20
-# Terms with an error below the first have all directions of the inputs; others those above relative sizes of the
-# second, if the error is not more than the third times as large, and the factors are smaller by more than the fourth.
+# Terms with an error below the first use all directions of the inputs; others are restricted to those above the
+# relative sizes of the second if this increases the error by at most the third factor and reduces the factors by more
+# than the fourth.
 _FINE, _COARSE, _HARDLY, _SMALLER = 1e-4, (1e-2, 1e-3), 1.5, 10.0
 
 
 def in_products(operator, samples, options):
-    """A map in Kronecker products that suit inputs like those of the samples.
+    """Approximate a map by Kronecker products that are accurate for inputs like those of the samples.
 
-    Of a map that is diagonal in a product basis these are terms of its symbol; others are fitted to the samples, and to
-    products with the map where there are fewer samples than it takes.
+    For a map that is diagonal in a product basis, these are terms of its symbol; otherwise they are fitted to the
+    samples, and to products with the map if there are too few samples.
     """
     outer_rank, generator = options.outer_rank, torch.Generator().manual_seed(0)
     symbol = getattr(operator, "symbol", None)
@@ -56,7 +57,7 @@ def in_products(operator, samples, options):
 
 
 def alike(samples, n_drawn, generator):
-    """Random inputs with the directions and sizes in every mode of those of samples, zero where all of these are."""
+    """Random inputs with the same covariance in every mode as those of the samples, zero where all of these are."""
     X = samples.X
     bases = samples.bases(1e-11, of_inputs=True)
     compressed = multilinear(X, [P.mT for P in bases])
@@ -67,10 +68,10 @@ def alike(samples, n_drawn, generator):
 
 
 def as_factors(dense, x, y, options, noise):
-    """Kronecker products with factors of the wanted rank and levels, fitted to samples where these are too small.
+    """Kronecker products with factors of the requested rank and levels, fitted to samples if this truncates them.
 
-    Terms of a given number that are not accurate may fit small directions of the inputs, which matter little, with
-    large numbers that cancel each other. They are fitted again without these, if the error hardly grows by this.
+    A given number of terms that is not accurate may fit insignificant small directions of the inputs with large
+    coefficients that cancel. They are refitted without these directions if this hardly increases the error.
     """
 
     def made(dense, tol):
@@ -121,7 +122,7 @@ def others(W, x, mode):
 
 
 def alternate(W, x, y, *, ridge=0.0, modes=None):
-    """One sweep of alternating least squares over the modes, all or those given.
+    """One sweep of alternating least squares over all or the given modes.
 
     Samples x and y are (n_samples, p_1, ..., p_m) and (n_samples, q_1, ..., q_m); `ridge` is a penalty on the factors,
     relative to the size of their regressors.
@@ -147,18 +148,18 @@ def balanced(W):
 
 
 def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=None):
-    """Fit `outer_rank` terms by alternating least squares, from few to more; fewer, where these reproduce the samples.
+    """Fit up to `outer_rank` terms by alternating least squares, adding terms until they reproduce the samples.
 
-    New terms are fitted to what the others leave, then all are fitted together in `sweeps` sweeps. There is one at a
-    time, or one for every two that there are. Each of them starts at random, and twice where it is new alone; `start`
-    holds terms to go on from.
+    New terms are fitted to the residual of the others, then all are fitted together in `sweeps` sweeps. The number of
+    new terms is half of the existing number, and at least one. Each starts from random values, a single one from two
+    different ones; `start` contains terms from which to continue.
     """
     sizes = list(zip(y.shape[1:], x.shape[1:], strict=True))
     W = start or [x.new_zeros(0, *size) for size in sizes]
     while len(W[0]) < outer_rank:
         left = y - apply_terms(W, x)
         if float(left.norm()) <= 1e-14 * float(y.norm()):
-            break  # nothing is left to fit
+            break  # the residual is negligible
         n_new = min(outer_rank - len(W[0]), max(len(W[0]) // 2, 1))
         starts = []
         for _ in range(2 if n_new == 1 else 1):
@@ -174,10 +175,10 @@ def grow_terms(x, y, outer_rank, *, start=None, ridge=0.0, sweeps=3, generator=N
 
 
 def polish_terms(W, x, y, *, symmetric=False, thorough=False, tol=1e-13):
-    """Improve all terms together by Gauss-Newton steps: dense ones where the Jacobian is small, else by LSMR.
+    """Improve all terms together by Gauss-Newton steps, solved densely if the Jacobian is small, otherwise by LSMR.
 
-    With `symmetric`, all factors are symmetric, which halves the unknowns and the samples that are needed. Those of a
-    symmetric map may be, or come in pairs that are not. A `thorough` polish may take ten times as long.
+    With `symmetric`, all factors are symmetric, which halves the unknowns and the required samples. The factors of a
+    symmetric map are either symmetric or occur in pairs that are not. A `thorough` polish may take ten times as long.
     """
     sizes, modes = [w.numel() for w in W], range(len(W))
     dense = y.numel() * sum(sizes) <= (10 if thorough else 1) * _DENSE
@@ -240,9 +241,9 @@ def polish_terms(W, x, y, *, symmetric=False, thorough=False, tol=1e-13):
 
 
 def rearranged_map(x, y, *, alpha=0.0):
-    """Singular value decomposition of the least-squares (ridge) map with the indices of a mode side by side.
+    """Singular value decomposition of the least-squares (ridge) map, rearranged by modes.
 
-    Of samples of two modes; left (q_1 p_1, k), s (k,) and right (k, q_2 p_2).
+    The samples have two modes; returns left (q_1 p_1, k), s (k,) and right (k, q_2 p_2).
     """
     (p1, p2), (q1, q2) = x.shape[1:], y.shape[1:]
     u, s, vh = torch.linalg.svd(x.flatten(1), full_matrices=False)
@@ -262,7 +263,7 @@ def least_squares_terms(x, y, outer_rank, pairs):
 def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
     """Terms of a map that is diagonal in a product basis, from an SVD (CP decomposition in 3-D) of its real symbol.
 
-    The terms suit inputs whose coefficients per mode have the `sizes`, a list of vectors (p_j,).
+    The terms are optimal for inputs whose coefficients per mode have the `sizes`, a list of vectors (p_j,).
     """
     G = operator.symbol
     sizes = [size / size.max() for size in sizes]
@@ -280,7 +281,7 @@ def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
         for v, size, mask in zip(vectors, sizes, seen, strict=True)
     ]
     if G.ndim == 2:
-        # Directions that the inputs left out: ridge regression of their part of the symbol on the terms.
+        # Directions without inputs: ridge regression of their part of the symbol on the terms.
         weights = s[:outer_rank] / (s[:outer_rank] + _SEEN**0.5 * s[0])
         left = (G * (sizes[1] * seen[1])) @ vh[:outer_rank].mT * (weights / s[:outer_rank].clamp_min(1e-300).sqrt())
         right = (
@@ -301,7 +302,7 @@ def symbol_terms(operator, outer_rank, sizes, *, n_sweeps=300):
 def cp_decomposition(T, rank, *, n_sweeps=300):
     """Vectors (p_j, rank) of a sum of `rank` outer products close to a tensor, by alternating least squares.
 
-    One more at a time, with a tenth of the sweeps after each new one.
+    Terms are added one at a time, each followed by a tenth of the sweeps.
     """
     n_modes, generator = T.ndim, torch.Generator().manual_seed(0)
     letters = "abcdefgh"[:n_modes]
@@ -336,11 +337,11 @@ def cp_decomposition(T, rank, *, n_sweeps=300):
 
 
 def project_terms(W, x, y, *, rank, levels, tol=1e-15, directions=1e-12, rounds=2):
-    """Cut factors on the grids to HSS matrices of a given rank, and refit each mode to the effect on the others.
+    """Truncate factors on the grids to HSS matrices of a given rank, and refit each mode to the truncated others.
 
-    `x` and `y` are samples of the map that is wanted and `tol` the relative error of the numbers that the factors will
-    be kept in; directions of the inputs of a relative size below `directions` do not count. Each mode is refitted
-    `rounds` times; the best result is kept, one batch of matrices per mode.
+    `x` and `y` are samples of the target map and `tol` is the relative precision of the factors; directions of the
+    inputs of a relative size below `directions` are ignored. Each mode is refitted `rounds` times; the best result is
+    returned, one batch of matrices per mode.
     """
     depths = per_mode(levels, len(W))
     bases = [mode_basis([x], j, directions) for j in range(len(W))]
@@ -352,7 +353,7 @@ def project_terms(W, x, y, *, rank, levels, tol=1e-15, directions=1e-12, rounds=
         for j, depth in enumerate(depths):
             if best_error < 1e-12 * float(y.norm()):
                 return best
-            # In the directions of the inputs, because the samples do not determine the others.
+            # In the directions of the inputs, since the samples do not determine the others.
             P = bases[j][0]
             inside = [A @ P if i == j else A for i, A in enumerate(dense)]
             w = alternate(inside, modal_product(x, P.mT, j + 1), y, modes=[j])[j] @ P.mT
@@ -366,16 +367,16 @@ def project_terms(W, x, y, *, rank, levels, tol=1e-15, directions=1e-12, rounds=
 
 
 def truncated(w, span, rank, levels, tol=1e-15):
-    """HSS matrices of a given rank close to dense ones w, above all on the span of the inputs.
+    """HSS matrices of a given rank close to dense matrices w, in particular on the span of the inputs.
 
-    The columns of `span` are directions of the inputs, in their typical sizes. The loss there is given back by the
-    diagonal blocks: exactly, where the inputs have no more directions than a leaf has points. Numbers that are large
-    beside their relative error `tol` are avoided.
+    The columns of `span` are directions of the inputs, in their typical sizes. The diagonal blocks compensate for the
+    truncation error there, exactly if the inputs have no more directions than a leaf has points. Coefficients that are
+    too large for their relative precision `tol` are avoided.
     """
     A = HSSMatrix.from_dense(w, tol=1e-14, rank=rank, levels=levels)
     if A.levels == 0:
         return A
-    # Sines on a part of the interval are nearly dependent; what that amplifies must not drown in rounding.
+    # Sines on a part of the interval are nearly dependent; the amplified coefficients must not be lost in rounding.
     cutoff = 1e-9 if tol < 1e-12 else tol**0.5
     lost = split_leaves(w @ span - A @ span, A.row_tree)
     change = lost @ torch.linalg.pinv(split_leaves(span, A.col_tree), rtol=cutoff)

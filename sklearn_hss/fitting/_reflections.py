@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-#: Continuations beyond an end: the sign of a value there, and how far behind the last point the mirror lies, in steps.
+#: Continuations beyond an end: the sign of a value there, and the distance of the mirror from the last point, in steps.
 REFLECTIONS = {
     "odd": (-1, 0.5),
     "odd beyond": (-1, 1.0),
@@ -14,7 +14,7 @@ REFLECTIONS = {
     "even": (1, 0.5),
     "even node": (1, 0.0),
 }
-# Distances to points outside of the domain, of points without any.
+# Distance that represents the absence of points outside of the domain.
 _FAR = 1 << 40
 
 
@@ -27,12 +27,12 @@ class Lines:
     shape : tuple of int
         Of the grid.
     ends : tuple of pairs of str
-        For every axis, how values continue before its first point and behind its last one: a key of `REFLECTIONS`, or
+        For every axis, the continuations before its first and after its last point: keys of `REFLECTIONS`, or
         "periodic" for both.
     inside : ndarray of bool, of shape `shape`, or None
         Points of the domain; all if None. Values at the others are not used.
     hidden : str
-        How values continue into the points outside: a key of `REFLECTIONS`.
+        Continuation into the points outside: a key of `REFLECTIONS`.
     """
 
     shape: tuple[int, ...]
@@ -53,24 +53,24 @@ class Lines:
         return self.ends[axis][0] == "periodic"
 
     def first(self, axis):
-        """The points of the domain with no other one before them along an axis: indices in a flat field."""
+        """Indices, in a flat field, of the points of the domain without a predecessor along an axis."""
         return self.points[self._along(axis)[1] == 1]
 
     def beside(self, axis, step):
-        """Index of the point a step (1 or -1) further along an axis, for each of the domain; -1 where there is none."""
+        """Index of the next point along an axis (step 1 or -1) for each point of the domain; -1 if there is none."""
         x, back, ahead = self._along(axis)
         stride = int(np.prod(self.shape[axis + 1 :]))
         following = (x + step) % self.shape[axis]
         return np.where((back if step < 0 else ahead) == 1, -1, self.points + (following - x) * stride)
 
     def shift(self, axis, offset, points=None):
-        """Matrix that takes a flat field to the values `offset` steps further along an axis.
+        """Matrix that maps a flat field to the values `offset` steps further along an axis.
 
         Parameters
         ----------
         axis, offset : int
         points : ndarray of int, default=None
-            Points whose neighbours are wanted; those of the domain if None.
+            Points at which the shifted values are taken; those of the domain if None.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Lines:
                 parity, distance = REFLECTIONS[kind]
                 beyond = own & (direction * (t - end) > 0)
                 mirrored = 2 * end + direction * round(2 * distance) - t
-                # The mirror itself is a point of its own where values are zero there.
+                # The mirror itself is an additional point if values are zero there.
                 sign = np.where(beyond, np.where(direction * (mirrored - end) > 0, 0, parity * sign), sign)
                 t = np.where(beyond, mirrored, t)
         t = np.clip(t, first, last) % n
@@ -112,7 +112,7 @@ class Lines:
             for line in (inside, inside[::-1]):
                 steps = np.empty(line.shape, dtype=np.int64)
                 reach = np.full(line.shape[1:], _FAR) if self.is_periodic(axis) else np.zeros(line.shape[1:], int)
-                # Twice around where the ends are neighbours.
+                # Periodic axes are traversed twice.
                 for k in [*range(len(line))] * (2 if self.is_periodic(axis) else 1):
                     reach = np.where(line[k], np.minimum(reach + 1, _FAR), 0)
                     steps[k] = reach

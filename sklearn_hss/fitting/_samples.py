@@ -1,4 +1,4 @@
-"""The samples that maps are fitted to: scaled, centred and split once, with the decompositions that forms share."""
+"""The samples to which maps are fitted: scaled, centred and split once, with decompositions common to all forms."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ import torch
 
 from ._least_squares import ROUNDING, compress
 
-# Outputs that never exceed this fraction of the largest one vanish.
+# Fraction of the largest output below which outputs are regarded as zero.
 NEGLIGIBLE = 1e-11
 
 
@@ -21,21 +21,21 @@ class Samples:
     ----------
     X, Y : Tensors of shape (n_samples, *grid_in) and (n_samples, *grid_out)
     ones : Tensor of shape (n_samples,), default=None
-        Ones, or factors that the samples, and so a constant, have been multiplied by: roots of their weights.
+        Ones, or the factors by which the samples, and hence a constant, have been multiplied: roots of their weights.
     adjoint : pair of Tensors of shapes (n_adjoint, *grid_out) and (n_adjoint, *grid_in), or None
         Samples Z = Aᵀ P of the transpose.
     inside : Tensor of bool, of shape grid_out, or None
-        Points that errors count; all if None. Outputs are zero at the others.
+        Points at which errors are measured; all if None. Outputs are zero at the others.
     noise : float
         Relative error of the numbers.
     units : pair of float
-        The fields were divided by these.
+        Divisors by which the fields were scaled.
     has_channels : bool
         Whether the first mode of the grids is that of channels.
     adjacency : sparse array of shape (n_points, n_points), or None
-        Neighbours of the nodes, where the fields are those of a mesh.
+        Neighbours of the nodes, if the fields are defined on a mesh.
     repeated : float or None
-        The outputs, in the units of the user, times this are the next inputs of the map, which is to be repeated.
+        If the map is to be repeated, factor that converts outputs, in the units of the user, to the next inputs.
     centred : bool
         Whether means were subtracted.
     """
@@ -83,7 +83,7 @@ class Samples:
 
     @cached_property
     def input_svd(self):
-        """Singular value decomposition W diag(s) V of the matrix of inputs in columns, without what is rounding."""
+        """Singular value decomposition W diag(s) V of the matrix of inputs in columns, truncated at rounding level."""
         W, s, V = torch.linalg.svd(self.columns[0], full_matrices=False)
         kept = int((s > ROUNDING * s[:1]).sum())
         return W[:, :kept], s[:kept], V[:kept]
@@ -97,12 +97,12 @@ class Samples:
 
     @cached_property
     def asymmetry(self):
-        """How far S = Xᵀ Y = Xᵀ A X is from symmetric: 0 for symmetric A, 1 for antisymmetric A or other grids."""
+        """Relative asymmetry of S = Xᵀ Y = Xᵀ A X: 0 for symmetric A, 1 for antisymmetric A or different grids."""
         if not self.is_square:
             return 1.0
         X, Y = self.columns
         if X.shape[1] > len(X) + len(Y):
-            # Of many samples, S is huge, but it has the norms of a small matrix.
+            # For many samples, S is huge, but its norms are those of a small matrix.
             X, Y = torch.linalg.qr(torch.cat([X, Y]).mT, mode="r").R.mT.split([len(X), len(Y)])
         S = X.mT @ Y
         size = float(S.norm())
@@ -125,42 +125,42 @@ class Samples:
         return float(self.Y.flatten(1).norm(dim=1).mean())
 
     def bases(self, tol, *, of_inputs=False):
-        """Orthonormal bases of what inputs and outputs, or inputs alone, occupy in each mode; kept."""
+        """Orthonormal bases of the spans of inputs and outputs, or of inputs alone, in each mode; cached."""
         fields = [self.X] if of_inputs else [self.X, self.Y]
         return self.kept((tol, of_inputs), lambda: compress(fields, tol)[0])
 
     def kept(self, key, make):
-        """Anything that several forms need of these samples, made once."""
+        """Cache for intermediate results that several forms need."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
 
     @property
     def accurate(self):
-        """Error below which a fit is as good as exact: fits amplify rounding, but what users would notice is none."""
+        """Error below which a fit is practically exact; it allows for amplified rounding, within bounds."""
         return max(1e-6, min(300 * self.noise, 1e-2))
 
     def error(self, prediction, typical=None):
-        """Mean relative error of predicted outputs, inside; of outputs near zero, relative to the typical norm."""
+        """Mean relative error of predictions inside the domain, relative to the typical norm for outputs near zero."""
         if self.inside is not None:
             prediction = torch.where(self.inside, prediction, 0)
         error = relative_error(prediction, self.Y, self.typical if typical is None else typical)
         return error if math.isfinite(error) else math.inf
 
     def predictions(self, operator):
-        """Outputs of a map, which need not be linear, for the inputs without the roots of their weights."""
+        """Outputs of a map, which need not be linear, for the unweighted inputs, multiplied by the weights' roots."""
         ones = self.ones.view(-1, *[1] * (self.X.ndim - 1))
         return ones * operator.apply(self.X / ones)
 
     def penalty(self, alpha):
-        """A ridge penalty, in units of squared inputs of the user, in those of the samples; squares may overflow."""
+        """Convert a ridge penalty from the units of the user to those of the samples, without overflow of squares."""
         return alpha / self.units[0] / self.units[0]
 
     def users_penalty(self, alpha):
         """The inverse of :meth:`penalty`."""
         return alpha * self.units[0] * self.units[0]
 
-    # Others made of these
+    # Derived samples
 
     def pick(self, index):
         """Some of the samples."""
@@ -171,7 +171,7 @@ class Samples:
         return self if n_samples >= self.n_samples else self.pick(slice(n_samples))
 
     def enough(self, n_unknowns, per_unknown=30, least=400_000, size=None):
-        """As many of the samples as a fit needs: so many numbers, per unknown or in all; `size` of them per sample."""
+        """As many of the samples as a fit needs, given numbers per unknown or in total; a sample has `size` numbers."""
         return self.first(max(max(least, per_unknown * n_unknowns) // max(size or self.X[0].numel(), 1), 1))
 
     def means(self):
@@ -180,7 +180,7 @@ class Samples:
         return tuple(torch.tensordot(weights, M, dims=1) for M in (self.X, self.Y))
 
     def about(self, means):
-        """The samples minus given fields; zero where nothing but rounding is left of a constant."""
+        """The samples minus given fields; differences at rounding level are set to zero."""
 
         def left(M, mean):
             constant = torch.tensordot(self.ones, mean, dims=0)
@@ -199,10 +199,10 @@ class Samples:
         return replace(self, X=self.X / x_unit, Y=self.Y / y_unit, adjoint=adjoint, units=units)
 
     def with_constant(self):
-        """With the constant input and the zero output added, where none of the inputs and outputs has a mean.
+        """Add the constant input with the zero output, if no input or output has a mean.
 
-        Neumann and periodic problems are solvable for such inputs only. The image of a constant is a matter of
-        definition; zero is the symmetric one, of smallest norm.
+        Neumann and periodic problems are solvable for such inputs only. The image of a constant is then arbitrary; zero
+        is the symmetric choice, of smallest norm.
         """
         X, Y = self.columns
         if not self.is_square or len(X) < 2 or not all(_without_mean(M) for M in (X, Y)):
@@ -220,7 +220,7 @@ def _without_mean(M):
 
 
 def relative_error(prediction, Y, typical=None):
-    """Mean over samples (first dimension) of the relative error; of those near zero, relative to the typical norm."""
+    """Mean relative error over samples (first dimension), relative to the typical norm for samples near zero."""
     sizes = Y.flatten(1).norm(dim=1)
     typical = float(sizes.mean()) if typical is None else typical
     return float(((prediction - Y).flatten(1).norm(dim=1) / sizes.clamp_min(1e-3 * typical or 1.0)).mean())
@@ -232,7 +232,7 @@ def largest(samples):
     Raises
     ------
     ValueError
-        If their quotients are no numbers.
+        If their quotients are not finite.
     """
     units = tuple(float(M.abs().max()) or 1.0 for M in (samples.X, samples.Y))
     check_ratio(*units)
@@ -240,7 +240,7 @@ def largest(samples):
 
 
 def check_ratio(x_size, y_size):
-    """Refuse sizes of inputs and outputs whose quotients are no numbers."""
+    """Reject sizes of inputs and outputs whose quotients are not finite."""
     if not (math.isfinite(y_size / x_size) and math.isfinite(x_size / y_size)):
         raise ValueError(
             f"Inputs of size {x_size:.0e} and outputs of size {y_size:.0e} are too far apart; use other units."

@@ -1,4 +1,4 @@
-"""The choice between forms: every one is fitted to some samples and judged by its error on the others."""
+"""Selection of a form: every form is fitted to some samples and validated on the others."""
 
 import math
 import time
@@ -18,20 +18,20 @@ from ._verdict import EXTENDS, SMALLEST, doubts, explain, rivals
 from .forms import FORMS
 from .forms._matrix import correction
 
-# Errors above the first are those of samples with noise, errors below the second those of exact ones; a correction does
-# not save a fit with one above the third.
+# Errors above the first indicate noisy samples, errors below the second exact ones; with an error above the third, a
+# correction cannot rescue a fit.
 _NOISY, _ACCURATE, _HOPELESS = 1e-7, 1e-6, 0.3
-# A correction without penalty, which is exact on the span of the samples, may have this multiple of the smallest error.
+# Factor of the smallest error up to which a correction without penalty, exact on the span of the samples, is preferred.
 _NEARLY = 1.5
-# With an error below this, slow forms are not worth their time.
+# Error below which slow forms are not tried.
 _GOOD = 1e-3
-# A form with an error below this is nearly right.
+# Error below which a form is nearly correct.
 _NEAR = 0.2
-# A fit to all samples may have this multiple of the error on held-out ones, or of the smallest error that counts.
+# Largest ratio of the residual of a fit to all samples to the error on held-out ones, or to the smallest one reported.
 _SUSPICIOUS = 10
-# Parts of the samples of a cross-validation.
+# Number of folds of a cross-validation.
 _FOLDS = 5
-# What torch and SciPy raise for singular matrices.
+# Exceptions that torch and SciPy raise for singular matrices.
 _DEGENERATE = (NotApplicable, np.linalg.LinAlgError, torch.linalg.LinAlgError)
 
 
@@ -43,11 +43,11 @@ class Trial:
     ----------
     form : Form
     operator : object
-        The fit, None where it failed.
+        The fit; None if it failed.
     base_error : float
         Mean relative error on held-out samples.
     error : float
-        The same with the correction, or after the cut to the wanted rank.
+        The same with the correction, or after truncation to the requested rank.
     alpha : float or None
         Penalty of the correction.
     fitted : object
@@ -62,42 +62,42 @@ class Trial:
     fitted: Any = None
 
     def released(self):
-        """The operator, which is forgotten: with its factors it may be large."""
+        """Return the operator and release it, since it may be large with its factors."""
         operator, self.operator = self.operator, None
         return operator
 
 
 @dataclass
 class Fit:
-    """The chosen map, fitted to all samples: the attributes of :class:`sklearn_hss.HSSRegressor` say more.
+    """The selected map, fitted to all samples; see the attributes of :class:`sklearn_hss.HSSRegressor`.
 
     Attributes
     ----------
     operator : LinearMap
         The map A with Y = A X + c.
     form : Form
-        The chosen candidate.
+        The selected candidate.
     fitted : object
-        What it has returned for all samples, in units of their largest entries.
+        Result of its `fit` to all samples, in units of their largest entries.
     alpha : float or None
         Ridge penalty in use.
     held_out_error, residual : float
         Mean relative error on held-out samples (NaN without any) and on all.
     reason : str
-        Why this candidate was chosen.
+        Reason for the choice of this candidate.
     candidates : list of dict
-        All that were tried.
+        All candidates that were tried.
     completion : str
-        The action of the map on inputs of a kind that no sample contained.
+        Extrapolation of the map to inputs outside the span of the samples.
     seen : list of Tensors of shape (n_j, p_j), or None
-        Orthonormal bases of what the inputs occupied in each mode, where the map is not known beyond.
+        Orthonormal bases of the span of the inputs in each mode, if the map is determined there only.
     vanishing : Tensor of bool, of shape grid_out
         Points where all outputs are zero.
     intercept : Tensor of shape grid_out, or None
-        The field c, where there is one.
+        The field c, if there is one.
     doubts : callable
-        Returns a list of messages for the user, with their categories. Diagnosis takes a while, and not everybody
-        listens.
+        Returns a list of warnings for the user, with their categories. It is called only if needed, since the diagnosis
+        takes time.
     """
 
     operator: LinearMap
@@ -116,20 +116,20 @@ class Fit:
 
 
 def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORMS, report=None) -> Fit:
-    """Fit a linear map to samples: try what the data allow, and keep what predicts best.
+    """Fit a linear map to samples: try the applicable forms, and select the best predictor.
 
     Parameters
     ----------
     samples : Samples
     options : Options, default=None
     intercept : bool or "auto", default=False
-        Whether to fit Y = A X + c. "auto" does where that lowers the error on held-out samples much.
+        Whether to fit Y = A X + c. "auto" does so if this substantially reduces the error on held-out samples.
     random_state : numpy.random.RandomState, default=None
-        Chooses the held-out samples.
+        Determines the held-out samples.
     forms : list of subclasses of Form
-        Ways to fit, in the order in which they are preferred.
+        Candidate forms, in order of preference.
     report : callable, default=None
-        Called with the name of a candidate, its error and the seconds that it took.
+        Called with the name of a candidate, its error and its time in seconds.
 
     Returns
     -------
@@ -138,25 +138,25 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     Raises
     ------
     ValueError
-        If a parameter does not fit the data.
+        If a parameter is invalid for the data.
     """
     options = options or Options()
     options.check(samples.grid_in, samples.grid_out)
     forms = named(forms, options)
-    # In random order, so that the first ones, which large fits make do with, are like all.
+    # In random order, so that the first samples, to which large fits are restricted, are representative.
     order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
     samples = samples.pick(torch.from_numpy(order))
     search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
     missed = {type(form) for form in search.beyond if form.min_samples < samples.n_samples - search.centred}
     if search.wanting and missed:
-        # Held-out samples are missed: with a single one, there are enough for a form that needs more than the others.
+        # With a single held-out sample, there may be enough training samples for a form that needs more of them.
         rival = Search(samples, options, forms, report, centred=search.centred, n_valid=1)
         rival = select([form for form in forms if form in missed], rival)
         search = rival if rival.betters(search) else search
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
         rival = Search(samples, options, forms, report, centred=True)
-        # A constant spoils every form. One that is nearly right without it shows whether it is there; else, those that
-        # are tried first do.
+        # A constant spoils every form. Whether there is one is tested with a form that is nearly correct without it, or
+        # otherwise with the forms that are tried first.
         leader = search.leader
         if leader is not None and search.reached < _NEAR:
             rival.consider([rival.attempt(leader.form, None)])
@@ -171,22 +171,23 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
 
 
 def select(forms, search, *, slow=False):
-    """Walk the paths of forms from the fast and special to the slow and general.
+    """Follow the paths of forms from the fast and special to the slow and general.
 
-    A path ends where its form sees no use in richer candidates. Its finalist is the simplest candidate whose error is
-    about as low as the lowest one of the path, by what the form holds to be worthwhile. Forms of effort 0 are always
-    tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort 2 unless
-    one is accurate, and those of effort 3 unless one has an error below 1e-3. Of all finalists, the choice is among
-    those about as good as the best:
+    A path ends when its form expects no benefit from richer candidates. Its finalist is the simplest candidate whose
+    error is about as small as the smallest one of the path, according to `worthwhile` of the form. Forms of effort 0
+    are always tried; those of effort 1 unless a finalist is exact for all inputs without a correction, those of effort
+    2 unless one is accurate, and those of effort 3 unless one has an error below 1e-3. The map is selected from the
+    finalists that are about as good as the best one:
 
-    - with noise, up to 1.2 times its error. Those that hold for all inputs come first, and of these, those that do not
-      amplify noise, or whose correction needs no penalty: held-out samples are noisy, too, and hide some of it. Where
-      nothing fits, the map itself comes first, because an inverse that is wrong may predict anything.
-    - without, up to three times its error. Those come first that need their correction least, because held-out samples
-      say nothing about inputs off the span of the training; then the order of the list decides.
+    - With noise, these have up to 1.2 times its error. Maps for all inputs are preferred, and among these, maps that do
+      not amplify noise, or whose correction needs no penalty: held-out samples are noisy as well, and hide some of it.
+      If nothing fits, forward maps are preferred, since the predictions of a wrong inverse are arbitrary.
+    - Without noise, these have up to three times its error. Maps that depend least on their correction are preferred,
+      since held-out samples do not test inputs outside the span of the training samples; ties are resolved by the order
+      of the list.
 
-    Of maps that are to be repeated, those among them that do not blow up come before the others, and where the order of
-    the list would decide, local laws, since time steps are made of such, and states soon occupy few dimensions.
+    If maps are to be repeated, those that do not blow up are preferred, and ties are resolved in favour of local laws,
+    since these describe time steps, and states soon span few dimensions only.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ def select(forms, search, *, slow=False):
 
 
 def named(forms, options):
-    """The forms that the options allow."""
+    """The forms that the options permit."""
     found = [f for f in forms if options.solver == f.solver or (options.solver == "auto" and not f.by_name_only)]
     found = [f for f in found if options.form in ("auto", f.kind)]
     if not found:
@@ -218,7 +219,7 @@ def named(forms, options):
 
 
 class Search:
-    """The samples, in part for training and in part held out, and the trials on them.
+    """Training and held-out samples, and the trials on them.
 
     Parameters
     ----------
@@ -226,13 +227,13 @@ class Search:
         In random order; the first ones are held out.
     options : Options
     forms : list of subclasses of Form
-        In the order in which they are preferred.
+        Forms in order of preference.
     report : callable or None
         As in :func:`fit`.
     centred : bool
-        Whether means are subtracted, those of the training samples from what is held out, too.
+        Whether the means of the training samples are subtracted, also from held-out samples.
     n_valid : int, default=None
-        Number of samples that are held out; a fifth if None.
+        Number of held-out samples; a fifth if None.
     """
 
     def __init__(self, samples, options, forms, report, centred, n_valid=None):
@@ -247,21 +248,21 @@ class Search:
         self.everything = whole.scaled(units)
         self.train, self.valid = (self.everything.pick(part) for part in parts)
         if centred and self.verified:
-            # What is held out must not enter the means.
+            # Held-out samples must not enter the means.
             means = samples.pick(parts[0]).means()
             self.train, self.valid = (samples.pick(part).about(means).scaled(units) for part in parts)
         self.completing: Any = None  # the trial that extends a map to other inputs
-        self.rivalry: Any = None  # what `rivals` has returned
+        self.rivalry: Any = None  # the result of `rivals`
         self.walked, self.trials, self.finalists, self.beyond, self.declined = [], [], [], [], []
 
     @property
     def exact(self):
-        """Whether a map that holds for all inputs is exact without corrections and cuts."""
+        """Whether a map for all inputs is exact without correction and truncation."""
         return any(t.base_error <= EXACT and (t.form.everywhere or self.spans_all) for t in self.finalists)
 
     @property
     def reached(self):
-        """The smallest error so far, with or without them."""
+        """The smallest error so far, with or without correction and truncation."""
         return min((min(t.error, t.base_error) for t in self.finalists), default=math.inf)
 
     @property
@@ -305,7 +306,7 @@ class Search:
         self.consider(own)
 
     def consider(self, trials):
-        """Add the trials of a path, and of these the finalist."""
+        """Add the trials of a path, and select its finalist."""
         self.trials += trials
         finite = [t for t in trials if math.isfinite(t.base_error)]
         if finite:
@@ -326,10 +327,10 @@ class Search:
         return Trial(form, operator, error, error)
 
     def finished(self, trial):
-        """The trial after the cut to a given rank or number of terms, or with the correction that suits it."""
+        """The trial after truncation to a given rank or number of terms, or with the best correction."""
         train, valid, form = self.train, self.valid, trial.form
         if self.options.cut:
-            if trial.base_error >= 1:  # zero would be no worse, and cuts take time
+            if trial.base_error >= 1:  # no better than zero, and truncation takes time
                 return trial
             try:
                 prediction = form.deliver(trial.operator, train).apply(valid.X)
@@ -347,19 +348,19 @@ class Search:
             change = (held_out.flatten(1) @ right @ left.mT).view_as(held_out)
             trials.append(replace(trial, error=valid.error(held_out + change, train.typical), alpha=alpha))
         best = min(trials, key=lambda t: t.error)
-        # Exact samples are to be reproduced exactly, which makes the result as good as least squares on their span.
+        # Exact samples should be reproduced exactly, so that the result is as good as least squares on their span.
         if trials[-1].error < max(_NEARLY * best.error, _ACCURATE):
             best = trials[-1]
-        # A correction makes the matrix larger, so it must be worth that.
+        # A correction makes the matrix larger, so it must reduce the error substantially.
         helps = best.error * WORTHWHILE < trial.error or (trial.error > SMALLEST and best.error < _ACCURATE)
         return best if helps or (trial.error > _ACCURATE and best.error <= trial.error) else trial
 
     def cross_validate(self):
-        """Judge the finalists by all samples, each predicted from those of the other folds.
+        """Validate the finalists on all samples, each predicted from those of the other folds.
 
-        Solutions of a nonlinear law that is wrong, or of a linear one of what is not linear, may be far off for one
-        forcing and good for the next: few samples would not tell. Laws that predict one of them worse than the map
-        itself predicts any are refused.
+        Solutions of a wrong nonlinear law, or of a linear law for a nonlinear problem, may be inaccurate for one
+        forcing and accurate for the next, which few samples would not reveal. Laws whose largest error exceeds that of
+        the forward map are rejected.
         """
         everything, n_samples = self.everything, self.everything.n_samples
         if n_samples < 2 * _FOLDS or not any(t.form.kind == "forward" for t in self.finalists):
@@ -401,13 +402,13 @@ class Search:
         return next(t for t in equals if t.base_error <= max(WORTHWHILE * least, EXACT))
 
     def stable(self, trials):
-        """Those of the trials that can be repeated without growth beyond that of the samples; all if none can."""
+        """Trials whose repetition does not grow beyond the samples; all trials if there are none."""
         if len(trials) < 2 or self.train.repeated is None:
             return trials
         return [t for t in trials if not self.grows(t)] or trials
 
     def grows(self, trial):
-        """Whether repetition of what a trial comes to makes fields grow."""
+        """Whether repetition of the final map of a trial makes fields grow."""
         if trial.operator is None or not trial.form.linear:  # released; or without a spectral radius
             return False
         try:
@@ -416,17 +417,17 @@ class Search:
             return True
 
     def holds_everywhere(self, trial):
-        """Whether a map is known for all inputs, and not by its correction alone."""
+        """Whether a map is determined for all inputs, and not by its correction alone."""
         return self.spans_all or (trial.form.everywhere and trial.base_error <= WORTHWHILE * trial.error)
 
     @property
     def seen(self):
-        """Orthonormal bases of what the inputs occupy in each mode."""
+        """Orthonormal bases of the spans of the inputs in each mode."""
         return self.everything.bases(max(1e-11, 10 * self.everything.noise), of_inputs=True)
 
     @property
     def spans_all(self):
-        """Whether they leave nothing out."""
+        """Whether the inputs span the whole space."""
         return all(P.shape[0] == P.shape[1] for P in self.seen)
 
     def solve(self):
@@ -437,7 +438,7 @@ class Search:
         while self.finalists:
             chosen = self.choose()
             fits.append((self.residual_of(operator := self.refit(chosen)), chosen, operator))
-            # A fit to all samples that does much worse than that to a part of them is not the one that was chosen.
+            # A fit to all samples that is much worse than that to a part of them has failed.
             if not fits[-1][0] > _SUSPICIOUS * max(chosen.error, SMALLEST):
                 break
             self.finalists.remove(chosen)
@@ -464,7 +465,7 @@ class Search:
         return math.inf if operator is None else self.everything.error(self.everything.predictions(operator))
 
     def found(self, chosen, operator, residual):
-        """Everything about the chosen map, in the units of the user."""
+        """The selected map with its attributes, in the units of the user."""
         operator, completion, seen = self.extended(chosen, operator)
         units, reason = self.everything.units, explain(self, chosen)
         operator = chosen.form.in_units(operator, units)
@@ -489,7 +490,7 @@ class Search:
         )
 
     def unverified(self):
-        """A candidate that needs all samples, none being left to hold out."""
+        """A candidate that needs all samples, so that none can be held out."""
         possible = [form for form in self.beyond if form.min_samples <= self.everything.n_samples]
         if possible:
             self.verified = False
@@ -498,7 +499,7 @@ class Search:
         if needed is not None and math.isfinite(needed.min_samples):
             raise ValueError(
                 f"n_samples = {self.everything.n_samples} is too small for a fit by {needed}, which needs "
-                f"{needed.min_samples}; give more samples, or use form='auto' and solver='auto'."
+                f"{needed.min_samples}; provide more samples, or use form='auto' and solver='auto'."
             )
         if self.declined and options.solver != "auto":
             nearest = [r for r in self.declined if not isinstance(r, OtherDimension)] or self.declined
@@ -507,12 +508,12 @@ class Search:
         if self.trials:
             raise ValueError("The samples do not determine a map of this form and solver; use 'auto', or more samples.")
         raise ValueError(
-            f"No fit with form={options.form!r}, solver={options.solver!r} and rank={options.rank!r} suits fields on "
-            f"{self.everything.grid_in}; use form='auto' and solver='auto'."
+            f"No fit with form={options.form!r}, solver={options.solver!r} and rank={options.rank!r} is applicable to "
+            f"fields on {self.everything.grid_in}; use form='auto' and solver='auto'."
         )
 
     def extended(self, chosen, operator):
-        """The map, extended to inputs outside of the span of the samples; how, in words; and what that span is."""
+        """The map extrapolated outside of the span of the samples, a description of how, and bases of that span."""
         if chosen.form.everywhere:
             return operator, chosen.form.completion, None
         if self.spans_all:
@@ -521,7 +522,7 @@ class Search:
         best = min(others, key=lambda t: t.base_error, default=None)
         if best is not None and best.base_error <= EXTENDS and self.options.outer_rank == "auto":
             rest = self.refit(best)
-            if rest is not None:  # not every fit to a part succeeds with all samples
+            if rest is not None:  # a fit that succeeds for a part of the samples may fail for all of them
                 self.completing = best
                 operator = OperatorSum([operator, rest, -1 * rest.restricted_to(self.seen)])
                 how = f"inputs outside the span of the samples: {best.form}, held-out error {best.base_error:.1e}"

@@ -1,4 +1,4 @@
-"""Coefficients of a law du/dt = N(u) by shooting: pairs of states are matched by integrating from one to the other."""
+"""Coefficients of a law du/dt = N(u) by shooting: the law is integrated from the first to the second state of pairs."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,23 +10,23 @@ from scipy.sparse.linalg import splu
 from ._integrators import ByCoefficient, stable_integrator
 from ._polynomials import Polynomial
 
-# Numbers in the derivatives that are computed at a time.
+# Count of numbers in the derivatives that are computed at a time.
 _CHUNK = 800_000
-# Singular values of scaled derivatives below this fraction of the largest one say nothing.
+# Relative size of singular values of scaled derivatives below which coefficients are undetermined.
 _OPEN = 1e-10
-# Largest damping of a Gauss-Newton step before it is given up.
+# Largest damping of a Gauss-Newton step before it is abandoned.
 _STUCK = 1e8
-# Errors of the integration may be this fraction of what the law leaves.
+# Largest error of the integration relative to the residual of the law.
 _NEGLIGIBLE = 0.1
-# Integrations that are unstable are tried so many times, with ever more steps.
+# Number of attempts at an unstable integration, with increasing numbers of steps.
 _ATTEMPTS = 4
-# Relative accuracy of the integration that is enough in any case.
+# Relative accuracy of the integration that is always sufficient.
 _ACCURATE = 1e-10
-# States that grow so many times in a step are taken to be unstable at first.
+# Growth of states in a step above which the integration is at first regarded as unstable.
 _GROWN = 10.0
-# Residuals beyond are those of integrations that are unstable.
+# Residuals above this indicate unstable integrations.
 _UNSTABLE = 1e50
-# Steps in a time beyond which laws are too stiff to be of use.
+# Number of steps above which laws are too stiff to be useful.
 _MOST_STEPS = 4000
 
 
@@ -37,14 +37,14 @@ class Pairs:
     Attributes
     ----------
     Z : ndarray of shape (n_values, n_pairs)
-        States, and behind them the parameters.
+        States, followed by the parameters.
     U : ndarray of shape (n, n_pairs)
         States a time later.
     time : float
     roots : ndarray of shape (n, n_pairs)
         Square roots of the weights of the values.
     chain : ndarray of int, of shape (n_pairs,)
-        Number of the trajectory that a pair is of; pairs of a trajectory follow each other.
+        Index of the trajectory to which a pair belongs; the pairs of a trajectory are consecutive.
     """
 
     Z: np.ndarray
@@ -63,7 +63,7 @@ class Pairs:
         )
 
     def weighted(self, rows):
-        """The pairs with weights of the rows (n,) besides."""
+        """The pairs with additional weights of the rows (n,)."""
         return replace(self, roots=self.roots * np.sqrt(rows)[:, None])
 
     @property
@@ -111,7 +111,7 @@ class Law:
         return Polynomial(self.groups, tuple(coefficients))
 
     def with_slots(self, slots):
-        """The law with further terms, of coefficients zero."""
+        """The law with further terms, whose coefficients are zero."""
         slots = tuple(slots)
         return replace(self, slots=self.slots + slots, values=np.concatenate([self.values, np.zeros(len(slots))]))
 
@@ -122,7 +122,7 @@ class Law:
 
 
 def advance(law, integrator, Z):
-    """States a time later (n, batch), with more steps for those that turn out to be unstable; NaN if that is no use.
+    """States a time later (n, batch), with more steps for unstable ones; NaN if they remain unstable.
 
     Parameters
     ----------
@@ -182,16 +182,16 @@ class Shooting:
         return found.reshape(R.shape)
 
     def integrator(self, law):
-        """One that is stable for a law at the states, and their successors."""
+        """Integrator that is stable for a law at the states and their successors."""
         found = stable_integrator(law.polynomial, self.pairs.Z, self.pairs.time, self.least)
         return found if found.n_steps <= _MOST_STEPS else replace(found, n_steps=_MOST_STEPS)
 
     def residual(self, law, integrator, scale=0):
-        """Weighted differences (n, n_pairs) from the states to be reached."""
+        """Weighted differences (n, n_pairs) from the later states of the pairs."""
         reached, _ = integrator.flow(law.polynomial, self.pairs.Z)
         with np.errstate(over="ignore", invalid="ignore"):
             left = self.weights * (self.pairs.U - reached)
-            # Squares must not overflow, either.
+            # Large residuals are rejected before their squares overflow.
             return self.smoothed(left, scale) if np.abs(left).max() < _UNSTABLE else np.full_like(left, np.nan)
 
     def factor(self, law, integrator, scale=0):
@@ -204,7 +204,7 @@ class Shooting:
         return self.triangle(columns, len(law.slots), scale)
 
     def averaged(self, law, integrator, slots, n_nodes=4):
-        """Factor of what `slots` add in the mean over the time, without its propagation, and of the residual."""
+        """Factor of the mean contributions of `slots` over the time, without propagation, and of the residual."""
         h, n = self.pairs.time / n_nodes, len(self.pairs.U)
         short = replace(integrator, time=h, n_steps=-(-integrator.n_steps // n_nodes))
         rates = ByCoefficient(law.polynomial, slots)
@@ -220,7 +220,7 @@ class Shooting:
         return self.triangle(columns, len(slots))
 
     def between(self, law, slots):
-        """Factor of what `slots` add by the trapezoidal rule between both states, and of their difference."""
+        """Factor of the contributions of `slots` by the trapezoidal rule, and of the difference of both states."""
         n, rates = len(self.pairs.U), ByCoefficient(law.polynomial, slots)
 
         def columns(Z, U):
@@ -230,9 +230,9 @@ class Shooting:
         return self.triangle(columns, len(slots))
 
     def triangle(self, columns, n_slots, scale=0):
-        """Triangular factor of weighted columns and of what is left of the later states, some pairs at a time.
+        """Triangular factor of weighted columns and of the residual of the later states, some pairs at a time.
 
-        `columns` takes states and later ones, and returns columns (n, batch, n_slots) and what is reached (n, batch).
+        `columns` takes states and later states, and returns columns (n, batch, n_slots) and predictions (n, batch).
         """
         R = np.zeros((0, n_slots + 1))
         n_parts = max(-(-self.pairs.U.size * (n_slots + 1) // _CHUNK), 1)
@@ -279,7 +279,7 @@ class Shooting:
             trial, new, damping = self.step(law, R, integrator, cost, damping, scale)
             if trial is None:
                 break
-            # Steps that were stable may be too long after a change of the law.
+            # A stable step size may be too large after a change of the law.
             enough = max(self.integrator(trial), integrator, key=lambda scheme: scheme.work)
             if enough is not integrator:
                 new, enough = self.cost(trial, enough, scale)
@@ -295,7 +295,7 @@ class Shooting:
         return law, cost, R, integrator
 
     def step(self, law, R, integrator, cost, damping, scale):
-        """A damped Gauss-Newton step that lowers the cost: law, cost and damping; the law is None if there is none."""
+        """A damped Gauss-Newton step that reduces the cost: law, cost and damping; law is None if there is none."""
         norms = np.linalg.norm(R[:, :-1], axis=0)
         if np.isfinite(norms).all():
             norms = np.where(norms > 0, norms, 1)
@@ -311,7 +311,7 @@ class Shooting:
         return None, cost, damping
 
     def accurate(self, law, integrator):
-        """The integrator, or a finer one if its errors matter beside what the law leaves."""
+        """The integrator, or a finer one if its errors are not negligible compared with the residual of the law."""
         finer = integrator.finer()
         if finer.n_steps > _MOST_STEPS:
             return integrator
@@ -329,7 +329,7 @@ def _triangle(A) -> np.ndarray:
 
 
 def gains(R, chosen):
-    """Share of the last column's square that each column explains beyond chosen ones (n_columns,); and the rest.
+    """Part of the last column's square that each column explains beyond the chosen ones (n_columns,), and the rest.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def least_squares(R, values):
 
 
 def eliminated(R, values, allowed, complexity):
-    """Slots that can be dropped one by one, the others fitted anew to first order, and the cost stays below a bound.
+    """Remove slots one by one, refitting the others to first order, while the cost stays below a bound.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def eliminated(R, values, allowed, complexity):
         Coefficients.
     """
     A, norms, y = least_squares(R, values)
-    # A little weight on small coefficients decides between combinations that the pairs do not tell apart.
+    # A small regularisation selects among combinations that the pairs do not distinguish.
     A = np.concatenate([A, _OPEN**0.5 * np.eye(A.shape[1])])
     y = np.concatenate([y, np.zeros(A.shape[1])])
     kept, bound = list(range(A.shape[1])), None

@@ -1,16 +1,16 @@
-"""Whether a linear map that is applied again and again makes fields grow without bound."""
+"""Stability of the repeated application of a linear map."""
 
 import numpy as np
 import torch
 
-# Products with a vector that an estimate takes.
+# Number of products with a vector in an estimate.
 _N_PRODUCTS = 40
-# A spectral radius that is this many times the growth of the samples is that of an unstable step.
+# Spectral radius, relative to the growth of the samples, above which a step is unstable.
 GROWS = 1.001
 
 
 def spectral_radius(step, n_values):
-    """Largest magnitude of the eigenvalues of a linear map, from below, by Arnoldi's method.
+    """Lower estimate of the spectral radius of a linear map, by Arnoldi's method.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def spectral_radius(step, n_values):
     for k in range(m):
         v = step(Q[k])
         size = np.linalg.norm(v)
-        for _ in range(2):  # once would not make it orthogonal to rounding
+        for _ in range(2):  # a single pass would not be orthogonal to rounding
             part = Q[: k + 1] @ v
             H[: k + 1, k] += part
             v -= part @ Q[: k + 1]
@@ -43,7 +43,7 @@ def spectral_radius(step, n_values):
 
 
 def grows(operator, samples):
-    """Whether repetition of a map, if it is to be repeated, makes fields grow, and more than any of the samples does.
+    """Whether a map that is to be repeated makes fields grow, and more than any of the samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The choice between forms in words: why a candidate was chosen, and what users should be warned of."""
+"""Reasons for the choice of a form, and warnings about it."""
 
 import numpy as np
 import torch
@@ -8,18 +8,19 @@ from ..exceptions import AmbiguousFitWarning, PoorFitWarning, UnverifiedFitWarni
 from ._diagnosis import likeliest_cause
 from ._samples import relative_error
 
-# Smallest error of which anything is said.
+# Errors below this are never commented on.
 SMALLEST = 1e-10
-# A map that is known on the span of the inputs is extended by one that holds everywhere if its error is below this.
+# A map known only on the span of the inputs is extended by a map for all inputs if the error of that is below this.
 EXTENDS = 0.1
-# Errors of maps that nobody would use, and of nonlinear laws that do not hold.
+# Errors above which maps, and nonlinear laws, are poor.
 _POOR, _NO_LAW = 0.1, 2e-3
-# Maps with up to so many times the error of the best one are its rivals, and those that differ more than this disagree.
+# Maps with up to this many times the error of the best one are its rivals; they disagree if they differ by more than
+# the second number.
 _RIVAL, _DIFFERENT = 30, 0.1
 
 
 def random_fields(samples, n_samples=4):
-    """Random inputs, smooth on grids and white on meshes, zero where those of the samples always are."""
+    """Random inputs, smooth on grids and white on meshes, zero where all inputs of the samples are."""
     X, n_leading = samples.X, 1 + samples.has_channels
     noise = np.random.RandomState(0).standard_normal((n_samples, *X.shape[1:]))
     widths = [0 if samples.adjacency is not None or axis < n_leading else n / 20 for axis, n in enumerate(X.shape)]
@@ -28,7 +29,7 @@ def random_fields(samples, n_samples=4):
 
 
 def rivals(search):
-    """The two best maps that hold for all inputs, if they differ on random ones: both, and by how much."""
+    """The two best maps for all inputs, and their difference on random inputs; None if it is insignificant."""
     known = [t for t in search.trials if t.form.everywhere and t.form.kind == "inverse" and t.base_error < EXTENDS]
     known = sorted((t for t in known if t.operator is not None), key=lambda t: t.base_error)[:2]
     if len(known) < 2 or known[0].base_error < SMALLEST or search.spans_all:
@@ -42,7 +43,7 @@ def rivals(search):
 
 
 def explain(search, chosen):
-    """Why the candidate was chosen, in one line."""
+    """Reason for the choice of the candidate, in one line."""
     if not search.verified:
         few = "a single sample leaves" if search.everything.n_samples < 2 else "the samples are so few that they leave"
         return f"{chosen.form}: {few} none to verify the fit with"
@@ -56,7 +57,7 @@ def explain(search, chosen):
 
 
 def doubts(search, chosen, reason):
-    """Messages for the user where the samples do not decide, or where nothing fits."""
+    """Warnings for the user if the samples are not conclusive, or no map fits."""
     samples = search.everything
     found: list[tuple[str, type[Warning]]] = []
     if not search.verified:
@@ -70,19 +71,19 @@ def doubts(search, chosen, reason):
         message = (
             f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
             f"and differ by {difference:.0%} on random inputs: away from inputs like those of the samples, "
-            "either may be wrong. Samples of other kinds decide."
+            "either may be wrong. More diverse samples are needed to decide."
         )
         found.append((message, AmbiguousFitWarning))
     others = [t for t in search.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
     if others and chosen.error > SMALLEST:
         message = (
             f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two "
-            "may differ. Set form= to decide."
+            "may differ. Set form= explicitly."
         )
         found.append((message, AmbiguousFitWarning))
     if chosen.form.symmetric and samples.asymmetry > 0.1:
         message = (
-            "The operator was taken to be symmetric, but the samples are not those of a symmetric one "
+            "The operator was assumed to be symmetric, but the samples are not those of a symmetric operator "
             f"(asymmetry {samples.asymmetry:.1e}): set symmetric=False."
         )
         found.append((message, PoorFitWarning))

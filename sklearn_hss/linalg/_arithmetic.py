@@ -1,4 +1,4 @@
-"""Sums and products of HSS matrices, exact: ranks add up, and :meth:`HSSMatrix.truncate` brings them down again."""
+"""Exact sums and products of HSS matrices, whose ranks add; :meth:`HSSMatrix.truncate` reduces them."""
 
 import torch
 
@@ -16,8 +16,9 @@ def broadcast(A, B):
 def join(top_left, top_right, bottom_left, bottom_right, *, pairs):
     """2 x 2 blocks [[top_left, top_right], [bottom_left, bottom_right]] for either child of a node.
 
-    Blocks are (*batch, N, 2 r_i, c_j), rows of the left child before those of the right one, and their columns in
-    `pairs`, too, or of both children. The result is (*batch, N, 2 (r_0 + r_1), c_0 + c_1).
+    Blocks are (*batch, N, 2 r_i, c_j), with the rows of the left child before those of the right one. With `pairs`, the
+    same holds for their columns, which otherwise belong to both children. The result is
+    (*batch, N, 2 (r_0 + r_1), c_0 + c_1).
     """
 
     def split(x):

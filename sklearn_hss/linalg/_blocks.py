@@ -1,4 +1,4 @@
-"""Steps on stacks of blocks, (*batch, 2**level, rows, columns), that the algorithms of this folder share."""
+"""Operations on stacks of blocks, (*batch, 2**level, rows, columns), common to the algorithms of this folder."""
 
 import torch
 
@@ -33,7 +33,7 @@ def split_diagonal(x):
 
 
 def leaf_mask(tree, dtype, device):
-    """1 where a padded leaf holds an index, else 0: shape (n_leaves, max_leaf_size, 1)."""
+    """1 where a padded leaf holds an index, and 0 otherwise: shape (n_leaves, max_leaf_size, 1)."""
     sizes = torch.tensor(tree.leaf_sizes, device=device)
     return (torch.arange(tree.max_leaf_size, device=device) < sizes[:, None]).to(dtype).unsqueeze(-1)
 

@@ -1,4 +1,4 @@
-"""HSS matrices of given structure, from matrix products, and over shallower trees."""
+"""HSS matrices with known structure, from matrix products, and over shallower trees."""
 
 import itertools
 
@@ -11,12 +11,12 @@ from ._closed_form import closed_form
 from ._cluster_tree import ClusterTree, join_leaves, split_leaves
 from ._operands import as_array
 
-# Leaves of the trees that are chosen automatically have at least this size, and that of twice the rank.
+# Leaves of trees that are chosen automatically have at least this size, and at least twice the rank.
 _LEAF_SIZE = 16
 
 
 def trees(n_rows, n_columns, levels, rank=0):
-    """Trees of given depth, or of leaves that suit the rank where `levels` is "auto"."""
+    """Trees of given depth, or with leaves of a size appropriate for the rank if `levels` is "auto"."""
     if isinstance(levels, str):
         if levels != "auto":
             raise ValueError(f"levels={levels!r} must be 'auto' or an integer of at least 0.")
@@ -25,12 +25,12 @@ def trees(n_rows, n_columns, levels, rank=0):
 
 
 def as_tensor(x, name, ndim):
-    """Tensor of finite real numbers of what the user gave: float32 is kept, everything else becomes float64."""
+    """Convert user input to a tensor of finite real numbers: float32 is preserved, other types become float64."""
     given = x if isinstance(x, torch.Tensor) else as_array(x, name)
     if given.dtype.is_complex if isinstance(given, torch.Tensor) else np.iscomplexobj(given):
         raise TypeError(f"Complex matrices are not supported, but {name} is complex.")
     if not isinstance(given, torch.Tensor):
-        # A copy: the matrix shall not change with the array.
+        # A copy, so that later changes of the array do not affect the matrix.
         given = torch.from_numpy(np.array(given, np.float32 if given.dtype == np.float32 else np.float64, order="C"))
     elif given.dtype not in (torch.float32, torch.float64):
         given = given.double()
@@ -57,9 +57,9 @@ def diagonals_of(S):
 
 
 def bisect(points, tree):
-    """Permutation of scattered points (n, d) after which the nodes of `tree` hold neighbours.
+    """Permutation of scattered points (n, d) after which the nodes of `tree` contain neighbours.
 
-    Every node is cut in two across its longest side, as in a k-d tree.
+    Every node is bisected across its longest side, as in a k-d tree.
     """
     order = np.arange(tree.n)
     for level in range(tree.levels):
@@ -104,7 +104,7 @@ def diagonal(d, tree):
 
 
 def banded(lower, upper, ab, tree):
-    """Generators of a banded matrix, of rank lower + upper: the bases pick the first and last points of each node.
+    """Generators of a banded matrix, of rank lower + upper: the bases select the first and last points of each node.
 
     Rows of `ab` are the diagonals as :func:`scipy.linalg.solve_banded` takes them, ``ab[upper + i - j, j] = A[i, j]``.
     """
@@ -112,7 +112,8 @@ def banded(lower, upper, ab, tree):
     if levels and tree.min_leaf_size < max(lower, upper):
         raise ValueError(
             f"levels={levels} is too deep for {lower} lower and {upper} upper diagonals of n={n}: leaves must not be "
-            f"smaller than that; the largest value that works is {ClusterTree.max_levels(n, max(lower, upper))}."
+            "smaller than either number; "
+            f"the largest value that works is {ClusterTree.max_levels(n, max(lower, upper))}."
         )
 
     def entry(i, j):
@@ -129,7 +130,7 @@ def banded(lower, upper, ab, tree):
     V: list[torch.Tensor] = []
     for i in range(levels):
         sizes = start.diff()
-        # Rows that reach other nodes: the first `lower` and the last `upper` ones; columns: the other way round.
+        # The first `lower` and the last `upper` rows couple to other nodes; for columns, the numbers are exchanged.
         for first, last, bases in ((lower, upper, U), (upper, lower, V)):
             if i == 0:
                 starts = torch.arange(first, device=device).expand(len(sizes), -1)
@@ -177,7 +178,7 @@ def coarsen(A, levels):
 
 
 def as_shallow_as_saves(A):
-    """`A` over the trees, at most as deep as its own, that need the fewest numbers."""
+    """`A` over the trees, at most as deep as its own, that require the fewest numbers."""
     best = A
     while A.levels:
         A = coarsen(A, A.levels - 1)
@@ -187,7 +188,7 @@ def as_shallow_as_saves(A):
 
 
 def products_of(apply, apply_transposed, shape):
-    """Products with a matrix and its transpose, and its shape, of callables or of an operator like SciPy's."""
+    """Products with a matrix and its transpose, and its shape, from callables or a SciPy-like operator."""
     if hasattr(apply, "matmat"):
         operator_shape = tuple(apply.shape)
         if shape is not None and tuple(shape) != operator_shape:
@@ -208,15 +209,15 @@ def products_of(apply, apply_transposed, shape):
 
 
 def checked_product(function, n_rows, name, dtype, device):
-    """`function` for tensors, though it may know NumPy alone, whose results are checked.
+    """Wrap `function`, which may support only NumPy arrays, for tensors, and check its results.
 
-    A function that raises TypeError or AttributeError for a tensor, or returns an array, gets arrays from then on.
+    A function that raises TypeError or AttributeError for a tensor, or returns an array, receives arrays thereafter.
     """
     knows_torch = True
 
     def product(x):
         nonlocal knows_torch
-        # The function gets copies, because it may overwrite its argument.
+        # The function receives copies, since it may overwrite its argument.
         y = None
         if knows_torch:
             try:
@@ -229,7 +230,7 @@ def checked_product(function, n_rows, name, dtype, device):
             except (TypeError, NotImplementedError) as error:
                 raise TypeError(
                     f"{name} takes neither tensors nor arrays ({error}). Operators need products with their transpose "
-                    "(rmatvec, rmatmat), too."
+                    "(rmatvec, rmatmat) as well."
                 ) from error
         if not isinstance(y, torch.Tensor):
             knows_torch = False
@@ -249,9 +250,9 @@ def checked_product(function, n_rows, name, dtype, device):
 
 
 def from_products(apply, apply_transposed, row_tree, col_tree, *, tol, rank, dtype, device, generator):
-    """Generators of a matrix known by its products with blocks of vectors, by sampling (see :mod:`._closed_form`).
+    """Generators of a matrix given by its products with blocks of vectors, by sampling (see :mod:`._closed_form`).
 
-    With `rank` None, samples are doubled until the ranks that `tol` asks for are seen with some to spare.
+    If `rank` is None, the number of samples is doubled until it exceeds the ranks required by `tol` with a margin.
     """
     oversampling = 10
     guess = 8 if rank is None else rank
@@ -266,7 +267,7 @@ def from_products(apply, apply_transposed, row_tree, col_tree, *, tol, rank, dty
         x, p = (torch.randn(n, new, dtype=dtype, device=device, generator=generator) for n in (n_columns, n_rows))
         X, P = torch.cat([X, x], dim=-1), torch.cat([P, p], dim=-1)
         Y, Z = torch.cat([Y, apply(x)], dim=-1), torch.cat([Z, apply_transposed(p)], dim=-1)
-        # Bases that reach into the padding of small leaves leave directions of the samples that are rounding errors.
+        # If bases extend into the padding of small leaves, some directions of the samples are rounding errors.
         input_tol = 100 * torch.finfo(dtype).eps
         D, U, V, margin = closed_form(row_tree, col_tree, X, Y, P, Z, rank=rank, tol=tol, input_tol=input_tol)
         if rank is not None or margin >= oversampling // 2 or n_samples > max(n_rows, n_columns):

@@ -1,4 +1,4 @@
-"""Checks of parameters and generators, one place for every kind."""
+"""Validation of parameters and generators."""
 
 from collections.abc import Iterable
 from operator import index
@@ -11,7 +11,7 @@ from .. import _memory
 
 
 def count(value, name: str, least: int | None = None) -> int:
-    """Python integer of a parameter, at least `least`; True is none."""
+    """Validate an integer parameter of at least `least`, which must not be a boolean."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -24,23 +24,23 @@ def count(value, name: str, least: int | None = None) -> int:
 
 
 def check_dtype(dtype: torch.dtype) -> None:
-    """Refuse types that the algorithms do not know: above all complex ones, of which they would lose half."""
+    """Reject unsupported types, in particular complex ones, whose imaginary part would be lost."""
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"Only float32 and float64 matrices are supported, not {dtype}.")
 
 
 def check_parts(parts: Iterable[Any], owner: str) -> None:
-    """Refuse parts of a map (tensors or maps) that are not of one supported type on one device."""
+    """Reject parts of a map (tensors or maps) that do not have the same supported type and device."""
     kinds: set[tuple[Any, Any]] = {(getattr(x, "dtype", type(x)), getattr(x, "device", None)) for x in parts}
     for dtype, _ in kinds:
         check_dtype(dtype)
     if len(kinds) > 1:
         found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise TypeError(f"{owner} must be of one type, on one device; got {found}.")
+        raise TypeError(f"{owner} must have the same type and device; got {found}.")
 
 
 def is_factor(c) -> bool:
-    """Whether a map can be multiplied by `c`, a real number or a tensor of some; Python would take any for one."""
+    """Whether a map can be multiplied by `c`, a real number or a tensor of real numbers; complex numbers raise."""
     if isinstance(c, torch.Tensor):
         kind = c.dtype
         wrong = kind.is_complex or kind == torch.bool
@@ -52,13 +52,13 @@ def is_factor(c) -> bool:
 
 
 def check_tolerance(tol) -> None:
-    """Refuse tolerances that make no sense."""
+    """Reject invalid tolerances."""
     if isinstance(tol, bool | str) or tol is None or not 0 <= tol < 1:
         raise ValueError(f"tol={tol} must be at least 0 and below 1.")
 
 
 def check_rank(rank, least: int = 1) -> None:
-    """Refuse what is no largest rank: None or an integer of at least `least`."""
+    """Reject maximal ranks other than None or an integer of at least `least`."""
     try:
         if rank is not None:
             count(rank, "rank", least)
@@ -67,5 +67,5 @@ def check_rank(rank, least: int = 1) -> None:
 
 
 def check_memory(n_numbers: int, dtype: torch.dtype, owner: str) -> None:
-    """Refuse sizes that this machine cannot hold, before anything is allocated."""
+    """Reject sizes that exceed the memory of this machine, before anything is allocated."""
     _memory.check_memory(n_numbers * dtype.itemsize, owner)

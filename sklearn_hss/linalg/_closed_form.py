@@ -1,10 +1,10 @@
 """HSS matrices from samples by null spaces (Levitt and Martinsson 2024, the theory behind the paper's Theorem 2.3).
 
-Let Y = A X and Z = Aᵀ P, columns being samples. On a leaf t, combinations of the samples that vanish there, X_t N = 0,
-make Y_t N = (A_t,rest X_rest) N a product with the off-diagonal block row alone: its range is that of U_t. The adjoint
-samples give V_t in the same way. What the diagonal block does outside of the bases can be read off Y_t X_t⁺ and Z_t
-P_t⁺; the rest, Uᵀ (Y - D X) = A' (Vᵀ X), is the same problem one level up. A symmetric matrix is its own adjoint: P =
-X, Z = Y.
+Let Y = A X and Z = Aᵀ P, with samples as columns. On a leaf t, combinations of the samples that vanish there,
+X_t N = 0, make Y_t N = (A_t,rest X_rest) N a product with the off-diagonal block row alone: its range is that of U_t.
+The adjoint samples give V_t in the same way. Outside of the bases, Y_t X_t⁺ and Z_t P_t⁺ determine the diagonal block;
+the rest, Uᵀ (Y - D X) = A' (Vᵀ X), is the same problem one level up. A symmetric matrix is its own adjoint: P = X,
+Z = Y.
 """
 
 import torch
@@ -15,13 +15,13 @@ from ._compression import leading_directions
 
 
 def separate(X, Y, tol):
-    """Split samples Y = D X + (what vanishes with X), block by block.
+    """Split samples Y = D X + rest, block by block, where the rest acts on the null space of X.
 
     Parameters
     ----------
     X, Y : Tensors of shape (*batch, N, m, n_samples) and (*batch, N, k, n_samples)
     tol : float
-        Singular values of a block of X below `tol` times its largest one count as zero.
+        Singular values of a block of X below `tol` times its largest one are treated as zero.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def separate(X, Y, tol):
     m = X.shape[-2]
     R = torch.linalg.qr(torch.cat([X, Y], dim=-2).mT, mode="r")[1]
     rest = R[..., m:, m:].mT
-    # The singular value decomposition is for the blocks of X that may not have full rank, few as a rule.
+    # The singular value decomposition is used only for blocks of X that may be rank-deficient, which are usually few.
     pivots = torch.diagonal(R[..., :m, :m], dim1=-2, dim2=-1).abs()
     regular = torch.full(pivots.shape[:-1], pivots.shape[-1] == m, device=X.device)
     if m:
@@ -55,7 +55,7 @@ def separate(X, Y, tol):
 
 
 def dense_solution(X, Y, P, Z, tol):
-    """Matrix A that fits Y = A X and Z = Aᵀ P: either one where the other says nothing, their mean where both do."""
+    """Matrix A that fits Y = A X and Z = Aᵀ P: the mean of both fits where both determine it, otherwise either one."""
 
     def one(X, Y, P, Z):
         x_inverse, p_inverse = (torch.linalg.pinv(M, rtol=tol) for M in (X, P))
@@ -78,17 +78,17 @@ def closed_form(row_tree, col_tree, X, Y, P=None, Z=None, *, rank=None, tol=1e-1
     P, Z : Tensors of shape (*batch, n_rows, n_adjoint) and (*batch, n_columns, n_adjoint), default=None
         Samples of the transpose; if None, A is taken to be symmetric.
     rank : int, default=None
-        Columns of the bases; those that `tol` asks for if None.
+        Number of columns of the bases; determined by `tol` if None.
     tol : float, default=1e-12
-        Relative singular values below this one count as zero in the choice of the rank.
+        Relative threshold below which singular values are treated as zero in the choice of the rank.
     input_tol : float, default=1e-12
-        Relative singular values below this one count as zero in blocks of X and P.
+        Relative threshold below which singular values of blocks of X and P are treated as zero.
 
     Returns
     -------
     D, U, V : lists of tensors
     margin : int
-        The smallest number of sampled directions beyond the rank: if negative, the samples cannot show the rank.
+        Smallest excess of sampled directions over the rank; if negative, the samples cannot determine the rank.
     """
     symmetric = P is None
     x, y = split_leaves(X, col_tree), split_leaves(Y, row_tree)
@@ -113,13 +113,13 @@ def closed_form(row_tree, col_tree, X, Y, P=None, Z=None, *, rank=None, tol=1e-1
 
 
 def leading_basis(seen, y, rank, tol):
-    """The `rank` leading directions of what was seen of off-diagonal block rows; as many as `tol` asks for if None."""
+    """The `rank` leading directions of sampled off-diagonal block rows; their number is determined by `tol` if None."""
     if rank is None:
         if not seen.numel() or not y.numel():
             return seen[..., :0]
         threshold = max(tol, 10 * torch.finfo(y.dtype).eps) * torch.linalg.matrix_norm(y).amax(-1)[..., None, None]
         return leading_directions(seen, threshold, None)
     u = leading_directions(seen, -1.0, rank)
-    if u.shape[-1] < rank:  # fewer samples or rows than that; zeros keep the promised shape
+    if u.shape[-1] < rank:  # with fewer samples or rows than that, zeros fill the documented shape
         u = torch.nn.functional.pad(u, (0, rank - u.shape[-1]))
     return u

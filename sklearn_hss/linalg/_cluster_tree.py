@@ -1,4 +1,4 @@
-"""The balanced cluster tree that fixes where an HSS matrix is cut into blocks."""
+"""The balanced cluster tree that determines the block partition of an HSS matrix."""
 
 import itertools
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class ClusterTree:
     """Balanced binary cluster tree over the indices ``0, ..., n - 1``.
 
     Node ``i`` of level ``l`` holds the indices from ``i * n // 2**l`` up to, not including, ``(i + 1) * n // 2**l``.
-    These ranges are nested, so every node is the union of its two children, and the sizes within a level differ by one
-    at the most. When ``n`` is ``2**levels`` times an integer, this is the balanced cluster tree of Definition A.2 of
-    the Neural-HSS paper.
+    These ranges are nested, so every node is the union of its two children, and the sizes within a level differ by at
+    most one. When ``n`` is ``2**levels`` times an integer, this is the balanced cluster tree of Definition A.2 of the
+    Neural-HSS paper.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class ClusterTree:
     Raises
     ------
     ValueError
-        If `n` is no integer of at least 1, or `levels` none of at least 0, or so deep that a leaf would be empty.
+        If `n` is not an integer of at least 1, `levels` is not an integer of at least 0, or a leaf would be empty.
 
     Examples
     --------
@@ -65,12 +65,12 @@ class ClusterTree:
         n : int
             Number of indices.
         leaf_size : int, default=1
-            Size that no leaf may fall short of.
+            Smallest admissible size of a leaf.
 
         Returns
         -------
         int
-            The depth, 0 where even two leaves would be too small.
+            The depth, 0 if two leaves would already be too small.
         """
         return max(n // max(leaf_size, 1), 1).bit_length() - 1
 
@@ -125,7 +125,7 @@ class ClusterTree:
 
 def _padding_index(tree, device):
     """Position of each index among the padded leaves, and the index that each padded position holds (n if none)."""
-    # Export and compilation make stand-ins for tensors, which are of no use outside.
+    # Export and compilation create placeholders for tensors, which must not be cached.
     make = _make_padding_index if torch.compiler.is_compiling() else _kept_padding_index
     return make(tree, device)
 
@@ -147,9 +147,9 @@ _kept_padding_index = lru_cache(maxsize=128)(_make_padding_index)
 
 
 def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
-    """Cut the rows of `x` (*batch, n, k) into the leaves of `tree`: (*batch, n_leaves, max_leaf_size, k).
+    """Split the rows of `x` (*batch, n, k) into the leaves of `tree`: (*batch, n_leaves, max_leaf_size, k).
 
-    Smaller leaves are padded with zeros; where all have the same size, the result is a view.
+    Smaller leaves are padded with zeros; if all have the same size, the result is a view.
     """
     if not tree.is_uniform:
         _, slots = _padding_index(tree, x.device)
@@ -158,7 +158,7 @@ def split_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
 
 
 def join_leaves(x: torch.Tensor, tree: ClusterTree) -> torch.Tensor:
-    """Undo :func:`split_leaves`: concatenate the leaves and drop their padding."""
+    """Undo :func:`split_leaves`: concatenate the leaves and remove their padding."""
     x = x.flatten(-3, -2)
     if not tree.is_uniform:
         positions, _ = _padding_index(tree, x.device)

@@ -1,8 +1,8 @@
 """Compression to HSS form, and recompression of HSS matrices.
 
-A basis drops the directions whose singular values lie below `tol` times the norm of the matrix, so that the error of
-the whole is at most about sqrt(n) * norm * tol. All blocks of a level, and all matrices of a batch, keep as many
-directions as the one that needs most.
+Bases are truncated to the directions whose singular values exceed `tol` times the norm of the matrix, so that the total
+error is at most about sqrt(n) * norm * tol. All blocks of a level, and all matrices of a batch, have the same number of
+directions, that of the block which needs most.
 """
 
 import torch
@@ -12,14 +12,14 @@ from ._cluster_tree import split_leaves
 
 
 def at_least_rounding(tol, dtype):
-    """Raise a tolerance below rounding to it, but for zero."""
+    """Increase a nonzero tolerance to the level of rounding if it is below."""
     return max(tol, 10 * torch.finfo(dtype).eps) if tol else 0.0
 
 
 def leading_directions(x, threshold, rank):
     """Left singular vectors of the blocks x (*batch, N, m, k) whose singular values exceed `threshold`.
 
-    As many for all blocks, at most `rank`.
+    Their number is the same for all blocks, and at most `rank`.
     """
     u, s, _ = torch.linalg.svd(narrow(x), full_matrices=False)
     above = s > threshold
@@ -28,12 +28,12 @@ def leading_directions(x, threshold, rank):
 
 
 def narrow(x):
-    """Replace wide blocks x by square ones with the same x x'."""
+    """Replace wide blocks x by square blocks with the same x x'."""
     return torch.linalg.qr(x.mT, mode="r")[1].mT if x.shape[-1] > x.shape[-2] else x
 
 
 def norm_bound(blocks):
-    """Lower bound of the spectral norm of each matrix, from some of its blocks: shape (*batch, 1, 1)."""
+    """Lower bound on the spectral norm of each matrix, from some of its blocks: shape (*batch, 1, 1)."""
     bounds = []
     for x in blocks:
         if min(x.shape[-3:]):
@@ -47,8 +47,8 @@ def norm_bound(blocks):
 def compress_dense(A, row_tree, col_tree, tol, rank):
     """Generators D, U, V of a dense matrix (*batch, n_rows, n_columns), to `tol` or a fixed `rank`.
 
-    From the leaves up: the bases are singular vectors of the block rows and columns without their diagonal block; what
-    is left between the bases is compressed one level up. Costs O(n²) times the leaf size.
+    From the leaves up, the bases are singular vectors of the block rows and columns without their diagonal block, and
+    the coupling between the bases is compressed one level up. The cost is O(n²) times the leaf size.
     """
     tol = at_least_rounding(tol, A.dtype)
     rows = split_leaves(A, row_tree).flatten(-3, -2)
@@ -73,17 +73,17 @@ def compress_dense(A, row_tree, col_tree, tol, rank):
         blocks = blocks.reshape(*batch, n // 2, n // 2, 2 * r, 2 * s)
     D.append(blocks.squeeze(-3))
     if U:
-        # A direction of singular value zero may lie in the padding of a small leaf.
+        # A direction with singular value zero may lie in the padding of a small leaf.
         U[0] = U[0] * leaf_mask(row_tree, A.dtype, A.device)
         V[0] = V[0] * leaf_mask(col_tree, A.dtype, A.device)
     return D, U, V
 
 
 def orthonormal(basis):
-    """Orthonormal basis Q and factor R of `basis` = Q R; the identity and `basis` where that spans everything."""
+    """Orthonormal basis Q and factor R of `basis` = Q R; the identity and `basis` if that is wider than tall."""
     if basis.shape[-1] < basis.shape[-2]:
         return torch.linalg.qr(basis)
-    # Wide matrices with zero rows, such as padding, have no gradient by QR.
+    # The QR factorisation of wide matrices with zero rows, such as padding, has no gradient.
     eye = torch.eye(basis.shape[-2], dtype=basis.dtype, device=basis.device)
     return eye.expand(*basis.shape[:-1], basis.shape[-2]), basis
 
@@ -102,7 +102,7 @@ def orthogonalise(D, U, V):
 
 
 def standardise(D, U, V):
-    """Equal matrix whose D[0] is its diagonal blocks and whose further D hold nothing but what couples siblings."""
+    """Equal matrix whose D[0] contains the full diagonal blocks, and whose further D contain only sibling couplings."""
     D = list(D)
     for i in range(len(U), 0, -1):
         diagonal = split_diagonal(D[i])
@@ -119,15 +119,15 @@ def canonical_generators(A):
 def truncate(A, tol, rank):
     """`A` with smaller bases, to `tol` or a fixed `rank`, in O(n r²).
 
-    Bases are made orthonormal from the leaves up. Then, from the root down, each block row (and column) is known by its
-    weights on its basis, a small matrix, whose singular vectors choose the directions that stay.
+    Bases are orthonormalised from the leaves up. Then, from the root down, each block row (and column) is represented
+    by its weights on its basis, a small matrix whose singular vectors determine the directions that are retained.
     """
     tol = at_least_rounding(tol, A.dtype)
     D, U, V = canonical_generators(A)
     threshold = tol * norm_bound(D)
     weights_u = weights_v = None
     for i in range(len(U), 0, -1):
-        # The block row of a node: its coupling with its sibling, and what reaches it through the parent's basis.
+        # The block row of a node consists of its coupling with its sibling, and of that through the parent's basis.
         rows, columns = split_rows(D[i]), split_rows(D[i].mT)
         if weights_u is not None:
             rows = torch.cat([rows, split_rows(U[i] @ weights_u)], dim=-1)

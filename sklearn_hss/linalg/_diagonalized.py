@@ -29,21 +29,20 @@ class DiagonalizedOperator(LinearMap):
     symbol : Tensor of shape (p_1, ..., p_m)
         G.
     inverse : LinearMap, default=None
-        The operator that this one inverts, where there is one.
+        The operator that this one inverts, if there is one.
 
     Attributes
     ----------
     outputs, inputs, symbol, inverse
         The same.
     grid_in, grid_out, shape, structure, n_parameters, dtype, device, T
-        As for every :class:`LinearMap`; the numbers that determine the map are those of its `inverse`, where
-        there is one.
+        As for every :class:`LinearMap`; if there is an `inverse`, its parameters determine the map.
 
     Raises
     ------
     ValueError, TypeError
-        If bases and symbol are of different sizes, not of one precision on one device, or the symbol of complex bases
-        is real.
+        If the sizes of bases and symbol do not match, their precisions or devices differ, or the symbol of complex
+        bases is real.
 
     Examples
     --------
@@ -68,7 +67,7 @@ class DiagonalizedOperator(LinearMap):
         bases = (*self.outputs, *self.inputs)
         check_parts([X.real for X in (symbol, *bases)], "Bases and symbol of a DiagonalizedOperator")
         if not symbol.is_complex() and any(X.is_complex() for X in bases):
-            raise TypeError("symbol must be complex where bases are, which come in pairs of conjugates.")
+            raise TypeError("symbol must be complex if the bases are, which consist of conjugate pairs.")
         self.grid_in, self.grid_out = tuple(map(len, self.inputs)), tuple(map(len, self.outputs))
         sizes = [tuple(X.shape[1] for X in bases) for bases in (self.outputs, self.inputs)]
         if any(size != tuple(symbol.shape) for size in sizes):
@@ -118,13 +117,13 @@ class DiagonalizedOperator(LinearMap):
         for known in (lambda: A.inverse, A._divided):
             if (inverse := known()) is not None:
                 x = inverse @ right
-                # Where the inverse is known in a subspace only, it does not give back outputs outside of it.
+                # If the inverse is known on a subspace only, it does not reproduce outputs outside of it.
                 if (A @ x - right).norm() <= SOLVED * right.norm():
                     return x.to(b.dtype)
         return None
 
     def _divided(self):
-        """The inverse by division by the symbol; None where that has zeros, or the bases are no bases of everything."""
+        """Inverse by division by the symbol; None if the symbol has zeros, or the bases do not span the whole space."""
         bases, size = (*self.outputs, *self.inputs), self.symbol.abs()
         if any(X.shape[0] != X.shape[1] or torch.linalg.cond(X) > _WELL_CONDITIONED for X in bases):
             return None

@@ -8,9 +8,9 @@ from ._operands import as_array, as_linear_operator
 
 
 def _path(tree, bases, index):
-    """For all levels, from the leaves to the root, the nodes that hold the given indices, and their rows there.
+    """For all levels, from the leaves to the root, the nodes that contain the given indices, and rows of the bases.
 
-    The rows (*batch, len(index), columns) are those of the bases.
+    These rows, of shape (*batch, len(index), columns), belong to the indices.
     """
     offsets = torch.tensor(tree.offsets(tree.levels), device=index.device)
     node = torch.searchsorted(offsets, index, right=True) - 1

@@ -1,4 +1,4 @@
-"""How HSS matrices are made: at random, from dense matrices, kernels, products, and of known structure."""
+"""Constructors of HSS matrices: random, from dense matrices, kernels and products, and with known structure."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -18,7 +18,7 @@ from ._linear_map import LinearMap
 
 
 class HSSBuilders(LinearMap):
-    """The constructors of :class:`HSSMatrix`, but for that from generators."""
+    """Constructors of :class:`HSSMatrix`, except the one from generators."""
 
     if TYPE_CHECKING:
 
@@ -81,18 +81,18 @@ class HSSBuilders(LinearMap):
 
     @classmethod
     def from_dense(cls, A, tol: float = 1e-12, rank: int | None = None, levels: int | str = "auto") -> Self:
-        """Compress a dense matrix, or a batch of them. Costs O(n²) times the leaf size.
+        """Compress a dense matrix, or a batch of them. The cost is O(n²) times the leaf size.
 
         Parameters
         ----------
         A : array-like, sparse matrix or Tensor of shape (\\*batch, n_rows, n_columns)
             The matrix; float32 is kept, everything else becomes float64.
         tol : float, default=1e-12
-            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped.
+            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are truncated.
         rank : int, default=None
-            Largest rank to keep, whatever `tol` says.
+            Maximal rank, regardless of `tol`.
         levels : int or "auto", default="auto"
-            Depth of the cluster trees. "auto" makes leaves of at least 16 points.
+            Depth of the cluster trees. "auto" gives leaves of at least 16 points.
 
         Returns
         -------
@@ -101,12 +101,12 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If `A` holds NaN, infinite or complex numbers, or a parameter makes no sense.
+            If `A` contains NaN, infinite or complex numbers, or a parameter is invalid.
 
         Warns
         -----
         sklearn_hss.exceptions.CompressionWarning
-            If the result holds more numbers than `A`, where neither `rank` nor ``tol=0`` asks for what it holds.
+            If the result holds more numbers than `A`, unless `rank` is given or `tol` is zero.
         """
         check_tolerance(tol)
         check_rank(rank, 0)
@@ -117,16 +117,16 @@ class HSSBuilders(LinearMap):
         if tol and rank is None and compressed.n_parameters > A.numel():
             warn_user(
                 f"The HSSMatrix holds {compressed.n_parameters} numbers, the dense matrix {A.numel()}: off-diagonal "
-                f"blocks have ranks up to {compressed.structure[0]}. If rows and columns stand for scattered points, "
-                "an order in which neighbours are close helps, as HSSMatrix.from_kernel finds it; else a larger tol, "
-                "or fewer levels.",
+                f"blocks have ranks up to {compressed.structure[0]}. If rows and columns represent scattered points, "
+                "use an ordering in which neighbours are close, as HSSMatrix.from_kernel does; otherwise a larger tol, "
+                "or fewer levels, may help.",
                 CompressionWarning,
             )
         return compressed
 
     @classmethod
     def _compress(cls, A, tol, rank, levels):
-        """:meth:`from_dense` of a tensor, for callers that know what they do."""
+        """:meth:`from_dense` of a tensor, without checks."""
         row_tree, col_tree = _building.trees(A.shape[-2], A.shape[-1], levels, rank or 0)
         return cls(row_tree, col_tree, *_compression.compress_dense(A, row_tree, col_tree, tol, rank))
 
@@ -134,10 +134,10 @@ class HSSBuilders(LinearMap):
     def from_kernel(
         cls, points, kernel: Callable, tol: float = 1e-8, rank: int | None = None, levels: int | str = "auto"
     ) -> tuple[Self, np.ndarray]:
-        """Compress the matrix of a kernel between scattered points, in an order in which neighbours are close.
+        """Compress a kernel matrix of scattered points, in an ordering in which neighbours are close.
 
-        Points are cut in two across the longest side of what they fill, again and again, as in a k-d tree. The kernel
-        is evaluated for all pairs and compressed by :meth:`from_dense`, so this costs O(n²) numbers.
+        The points are bisected recursively across the longest side of their bounding box, as in a k-d tree. The kernel
+        is evaluated for all pairs and compressed by :meth:`from_dense`, which requires O(n²) memory.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class HSSBuilders(LinearMap):
         tol, rank : float and int or None
             As in :meth:`from_dense`.
         levels : int or "auto", default="auto"
-            Depth of the cluster tree. "auto" is the one that needs the fewest numbers.
+            Depth of the cluster tree. "auto" is the depth that requires the fewest numbers.
 
         Returns
         -------
@@ -161,7 +161,7 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError
-            If `points` or the kernel hold NaN or infinite values, or shapes or parameters do not fit.
+            If `points` or the kernel contain NaN or infinite values, or shapes or parameters are invalid.
 
         Examples
         --------
@@ -206,28 +206,29 @@ class HSSBuilders(LinearMap):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Self:
-        """Build a matrix from products with random blocks of vectors; its entries are never asked for.
+        """Build a matrix from products with random blocks of vectors, without access to its entries.
 
-        Randomised (Levitt and Martinsson 2024). Takes about leaf size + rank products of either kind, besides O(n r²).
+        This is a randomised algorithm (Levitt and Martinsson 2024). It requires about leaf size + rank products with
+        the matrix and as many with its transpose, plus O(n r²) operations.
 
         Parameters
         ----------
         apply : callable or scipy.sparse.linalg.LinearOperator
-            Takes a tensor (n_columns, k) and returns the product of the matrix with it. A callable that knows no
-            tensors gets and returns arrays. An operator, anything with `shape`, `matmat` and `rmatmat`, needs neither
-            `apply_transposed` nor `shape`.
+            Function that returns the product of the matrix with a tensor (n_columns, k). A callable that does not
+            support tensors receives and returns arrays. An operator, that is any object with `shape`, `matmat` and
+            `rmatmat`, requires neither `apply_transposed` nor `shape`.
         apply_transposed : callable, default=None
-            The same for the transpose: takes (n_rows, k).
+            The same for the transpose, with a tensor (n_rows, k).
         shape : (n_rows, n_columns), default=None
             Size of the matrix.
         tol : float, default=1e-10
-            Relative accuracy by which the rank is chosen.
+            Relative accuracy that determines the rank.
         rank : int, default=None
-            Fixed rank. None samples until `tol` is met.
+            Fixed rank. If None, samples are added until `tol` is met.
         levels : int or "auto", default="auto"
             Depth of the cluster trees.
         dtype, device : torch.dtype and torch.device or str
-            Of the vectors; float64 and torch's default device if left out.
+            Type and device of the vectors; float64 and torch's default device by default.
         generator : torch.Generator, default=None
             Source of randomness; torch's global one if None.
 
@@ -238,7 +239,7 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If a product has the wrong shape or holds NaN, infinite or complex numbers, or a parameter makes no sense.
+            If a product has the wrong shape or contains NaN, infinite or complex numbers, or a parameter is invalid.
         """
         check_tolerance(tol)
         check_rank(rank)
@@ -257,7 +258,7 @@ class HSSBuilders(LinearMap):
         Parameters
         ----------
         l_and_u : (lower, upper) or sparse matrix of shape (n, n)
-            Numbers of non-zero diagonals below and above the main one. Or the matrix itself, in place of both this and
+            Numbers of non-zero diagonals below and above the main one; or the matrix itself, instead of both this and
             `ab`.
         ab : array-like or Tensor of shape (\\*batch, lower + upper + 1, n), default=None
             The diagonals, as :func:`scipy.linalg.solve_banded` takes them: ``ab[upper + i - j, j] = A[i, j]``.
@@ -271,11 +272,11 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If the numbers of diagonals do not fit, or `ab` holds NaN, infinite or complex numbers.
+            If the numbers of diagonals do not match, or `ab` contains NaN, infinite or complex numbers.
         """
         if issparse(l_and_u):
             if ab is not None:
-                raise ValueError("ab must be left out where a sparse matrix is given in place of (lower, upper).")
+                raise ValueError("ab must be None if a sparse matrix is given instead of (lower, upper).")
             lower, upper, ab = _building.diagonals_of(l_and_u)
         else:
             try:
@@ -302,7 +303,7 @@ class HSSBuilders(LinearMap):
         Parameters
         ----------
         c : array-like of shape (n_rows,)
-            First column. The matrix is of float32 if this and `r` are.
+            First column. The matrix has type float32 if this and `r` do.
         r : array-like of shape (n_columns,), default=None
             First row, whose first entry is ignored as in :func:`scipy.linalg.toeplitz`. `c` if None.
         tol, rank, levels : float, int or None, and int or "auto"
@@ -315,12 +316,12 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If `c` or `r` hold NaN, infinite or complex numbers, or a parameter makes no sense.
+            If `c` or `r` contain NaN, infinite or complex numbers, or a parameter is invalid.
         """
         c = _building.as_tensor(c, "c", 0).detach().cpu().ravel()
         r = c if r is None else _building.as_tensor(r, "r", 0).detach().cpu().ravel()
         dtype, shape = torch.promote_types(c.dtype, r.dtype), (len(c), len(r))
-        # Products in float64, whatever the type.
+        # Products are computed in float64 for either type.
         c, r = c.double().numpy(), torch.cat([c[:1].double(), r[1:].double()]).numpy()
 
         def product(first_column, first_row):
@@ -347,11 +348,11 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If the factors do not fit, or hold NaN, infinite or complex numbers.
+            If the shapes of the factors do not match, or they contain NaN, infinite or complex numbers.
         """
         X, Y = _building.as_tensor(X, "X", 2), _building.as_tensor(Y, "Y", 2)
         if X.shape[-1] != Y.shape[-1]:
-            raise ValueError(f"X has {X.shape[-1]} columns and Y {Y.shape[-1]}; both must have the same number.")
+            raise ValueError(f"X has {X.shape[-1]} columns and Y {Y.shape[-1]}; these numbers must be equal.")
         dtype = torch.promote_types(X.dtype, Y.dtype)
         row_tree, col_tree = _building.trees(X.shape[-2], Y.shape[-2], levels, X.shape[-1])
         _check_size(row_tree, col_tree, X.shape[-1], dtype, torch.broadcast_shapes(X.shape[:-2], Y.shape[:-2]))
@@ -375,7 +376,7 @@ class HSSBuilders(LinearMap):
         Raises
         ------
         ValueError, TypeError
-            If `d` holds NaN, infinite or complex numbers, or the matrix would not fit into memory.
+            If `d` contains NaN, infinite or complex numbers, or the matrix would not fit into memory.
         """
         d = _building.as_tensor(d, "d", 1)
         tree, _ = _building.trees(d.shape[-1], d.shape[-1], levels)
@@ -419,7 +420,7 @@ class HSSBuilders(LinearMap):
 
 
 def _check_size(row_tree, col_tree, rank, dtype, batch_shape=()):
-    """Refuse matrices that this machine cannot hold."""
+    """Reject matrices that do not fit into the memory of this machine."""
     shapes = [shape for level in generator_shapes(row_tree, col_tree, rank) for shape, _ in level]
     owner = f"An HSSMatrix of shape {(*batch_shape, row_tree.n, col_tree.n)} with levels={row_tree.levels}"
     check_memory(prod(batch_shape) * sum(map(prod, shapes)), dtype, owner)
@@ -430,8 +431,8 @@ def generator_shapes(
 ) -> tuple[list[tuple[tuple[int, int, int], int]], ...]:
     """Shapes and fan-ins of the generators D, U, V of an HSS matrix whose bases all have `rank` columns.
 
-    Lists of (shape, fan_in) from the leaves to the root. The fan-in counts the numbers that the block sums over in a
-    product.
+    Lists of (shape, fan_in) from the leaves to the root. The fan-in is the number of terms that are summed in a product
+    with the block.
     """
     D, U, V = [], [], []
     rows, cols = row_tree.max_leaf_size, col_tree.max_leaf_size

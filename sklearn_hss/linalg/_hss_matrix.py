@@ -1,4 +1,4 @@
-"""Hierarchically semi-separable matrices held by their telescopic generators."""
+"""Hierarchically semi-separable matrices, represented by their telescopic generators."""
 
 import math
 from collections.abc import Iterable
@@ -35,8 +35,8 @@ class HSSMatrix(HSSBuilders):
     D : sequence of L + 1 tensors
         Diagonal blocks, stacked per level and ordered from the leaves to the root: ``D[i]`` has shape
         (\\*batch, 2**(L - i), rows_i, cols_i). At the leaves, ``rows_0`` and ``cols_0`` are the largest leaf sizes of
-        the trees; smaller leaves are padded, and what stands in the padding has no effect. All generators must be of
-        one type, float32 or float64.
+        the trees; smaller leaves are padded, and the values of the padding have no effect. All generators must have the
+        same type, float32 or float64.
     U, V : sequences of L tensors
         Column and row bases, of shapes (\\*batch, 2**(L - i), rows_i, r_i) and (\\*batch, 2**(L - i), cols_i, s_i).
         Siblings are merged one level up: ``rows_{i+1} = 2 * r_i`` and ``cols_{i+1} = 2 * s_i``.
@@ -46,13 +46,13 @@ class HSSMatrix(HSSBuilders):
     row_tree, col_tree, D, U, V
         The same, the generators in tuples.
     shape, batch_shape : tuple of int
-        (\\*batch, n_rows, n_columns), and its beginning, empty for a single matrix.
+        (\\*batch, n_rows, n_columns), and the shape of the batch, which is empty for a single matrix.
     levels : int
         Depth of the cluster trees.
     rank : int
         HSS rank: the largest number of columns of any basis, 0 for a matrix of a single block.
     n_parameters : int
-        Number of generator entries, padding left out.
+        Number of generator entries, without padding.
     grid_in, grid_out, structure, dtype, device, T
         As for every :class:`LinearMap`; the transpose is that of every matrix of a batch.
 
@@ -100,7 +100,7 @@ class HSSMatrix(HSSBuilders):
         levels = self.row_tree.levels
         if self.col_tree.levels != levels:
             raise ValueError(
-                f"row_tree has {levels} levels and col_tree {self.col_tree.levels}; both must have the same."
+                f"row_tree has {levels} levels and col_tree {self.col_tree.levels}; these numbers must be equal."
             )
         if (len(self.D), len(self.U), len(self.V)) != (levels + 1, levels, levels):
             raise ValueError(
@@ -168,15 +168,17 @@ class HSSMatrix(HSSBuilders):
         return HSSMatrix(self.col_tree, self.row_tree, [d.mT for d in self.D], self.V, self.U)
 
     def __matmul__(self, x):
-        """Product with a vector (n_columns,), a block of vectors (..., n_columns, k), or a further HSSMatrix.
+        """Product with a vector (n_columns,), a block of vectors (..., n_columns, k), or another HSSMatrix.
 
-        Costs O(n r k). Batches broadcast as in :func:`torch.matmul`. A tensor in gives a tensor back, any other
-        array-like a NumPy array. The product with an HSSMatrix is one again, exact, of rank ``self.rank + x.rank``.
+        The cost is O(n r k). Batches broadcast as in :func:`torch.matmul`. The product with a tensor is a tensor, that
+        with any other array-like a NumPy array. The product with an HSSMatrix is an exact HSSMatrix of rank
+        ``self.rank + x.rank``.
         """
         if isinstance(x, HSSMatrix):
             if self.col_tree != x.row_tree:
                 raise ValueError(
-                    f"The columns of the first factor, {self.col_tree}, are not the rows of the second, {x.row_tree}."
+                    f"The columns of the first factor, {self.col_tree}, do not match the rows of the second, "
+                    f"{x.row_tree}."
                 )
             return _arithmetic.multiply(self, self._same_kind(x))
         return super().__matmul__(x)
@@ -187,7 +189,7 @@ class HSSMatrix(HSSBuilders):
         return self._product(fields.reshape(-1, *self.grid_in).mT).mT.reshape(*fields.shape[:-1], *self.grid_out)
 
     def _product(self, x):
-        # Matrices of a batch are more blocks of the same size, so the whole batch is one sweep.
+        # The matrices of a batch are additional blocks of the same size, so the whole batch is one sweep.
         batch = torch.broadcast_shapes(self.batch_shape, x.shape[:-2])
         D, U, V = list(self.D), list(self.U), list(self.V)
         if batch:
@@ -237,56 +239,57 @@ class HSSMatrix(HSSBuilders):
         return A + A._like(*_building.low_rank(term.outputs.mT, term.inputs.mT, A.row_tree, A.col_tree))
 
     def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "HSSMatrix":
-        """Matrix of smaller ranks, by dropping directions whose singular values are small. In O(n r²).
+        """Truncate the bases to the directions with large singular values, in O(n r²).
 
         Parameters
         ----------
         tol : float, default=1e-12
-            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are dropped; the
-            error in the Euclidean norm is then about sqrt(n) times that at most.
+            Singular values of block rows and columns below `tol` times (a lower bound of) the norm are truncated; the
+            error in the spectral norm is then at most about sqrt(n) times that.
         rank : int, default=None
-            Largest rank to keep, whatever `tol` says.
+            Maximal rank, regardless of `tol`.
 
         Returns
         -------
         HSSMatrix
-            With orthonormal bases. Ranks may differ from level to level.
+            Matrix with orthonormal bases. Ranks may differ from level to level.
         """
         check_tolerance(tol)
         check_rank(rank, 0)
         return _compression.truncate(self, tol, rank)
 
     def coarsen(self, levels: int) -> "HSSMatrix":
-        """Equal matrix over a shallower tree: leaves are joined, their blocks multiplied out.
+        """Represent the same matrix over shallower trees, by merging leaves.
 
         Parameters
         ----------
         levels : int
-            Depth of the new trees, at most the present one.
+            Depth of the new trees, at most the current depth.
 
         Returns
         -------
         HSSMatrix
         """
         if not 0 <= count(levels, "levels") <= self.levels:
-            raise ValueError(f"levels={levels} must be between 0 and the present {self.levels}.")
+            raise ValueError(f"levels={levels} must be between 0 and the current depth, {self.levels}.")
         return _building.coarsen(self, levels)
 
     # Factorisation
 
     def factor(self, *, warn: bool = True) -> "_ulv.ULVFactor":
-        """ULV factorisation, made in O(n r²) at the first call and kept until generators change.
+        """ULV factorisation, computed in O(n r²) at the first call and cached until the generators change.
 
         Parameters
         ----------
         warn : bool, default=True
-            Whether to warn of a matrix that is singular to working precision; the attribute `is_singular` of the factor
-            tells in any case.
+            Whether to warn if the matrix is singular to working precision, which the attribute `is_singular` of the
+            factor indicates in any case.
 
         Returns
         -------
         ULVFactor
-            With ``solve``, ``solve_transposed``, ``slogdet``, ``condition``, ``is_singular`` and ``aslinearoperator``.
+            Factor with ``solve``, ``solve_transposed``, ``slogdet``, ``condition``, ``is_singular`` and
+            ``aslinearoperator``.
 
         Raises
         ------
@@ -298,8 +301,8 @@ class HSSMatrix(HSSBuilders):
         scipy.linalg.LinAlgWarning
             If it is singular to working precision and `warn` is true.
         """
-        # Generators that were changed in place, by an optimiser perhaps, have a new version. Other threads may come in
-        # between, so the factor and its versions are read, and kept, as one.
+        # Generators that were modified in place, for example by an optimiser, have a new version. Because of other
+        # threads, the factor and its versions are read and stored as one object.
         versions = tuple(g._version for g in (*self.D, *self.U, *self.V))
         kept = self._factor
         if kept is None or kept[1] != versions:
@@ -324,7 +327,7 @@ class HSSMatrix(HSSBuilders):
         check_operand(b, self, self.shape[-2], "rows")
         square, A = self.shape[-2] == self.shape[-1], self
         if square and silent is not None and np.any(silent):
-            # Any number on the diagonal of rows and columns that are zero makes the matrix regular.
+            # Any nonzero diagonal entry in the zero rows and columns makes the matrix regular.
             silent = torch.as_tensor(silent, device=self.device).to(self.dtype)
             A = self + HSSMatrix.from_diagonal(self.diagonal().abs().max() * silent, levels=self.levels)
         try:
@@ -341,7 +344,7 @@ class HSSMatrix(HSSBuilders):
     lstsq.__doc__ = LinearMap.lstsq.__doc__
 
     def inverse(self) -> "HSSMatrix":
-        """Inverse as an HSSMatrix of the same rank, in O(n r²). To solve systems, :meth:`solve` is more accurate.
+        """Inverse as an HSSMatrix of the same rank, in O(n r²). For linear systems, :meth:`solve` is more accurate.
 
         Returns
         -------
@@ -361,7 +364,7 @@ class HSSMatrix(HSSBuilders):
         Returns
         -------
         tuple of two Tensors of shape (\\*batch,)
-            Sign and logarithm, minus infinity where the matrix is singular and not one of a batch.
+            Sign and logarithm. For a single matrix that is singular, these are zero and minus infinity.
         """
         try:
             return self.factor(warn=False).slogdet()
@@ -374,7 +377,7 @@ class HSSMatrix(HSSBuilders):
     # Entries and norms
 
     def __getitem__(self, key):
-        """Entry ``A[i, j]`` or dense block ``A[rows, columns]`` for integers and slices, without the whole matrix."""
+        """Entry ``A[i, j]`` or dense block ``A[rows, columns]`` for integers and slices, without forming the matrix."""
         rows, cols = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
         if (
             rows is Ellipsis
@@ -424,7 +427,7 @@ class HSSMatrix(HSSBuilders):
         return self.diagonal().sum(-1)
 
     def norm(self, ord: str | int = "fro") -> torch.Tensor:
-        """Norm of the matrix, without its dense form.
+        """Norm of the matrix, without forming it densely.
 
         Parameters
         ----------
@@ -444,18 +447,18 @@ class HSSMatrix(HSSBuilders):
 
     def _dense(self):
         dense = dense_form(self.D, self.U, self.V)
-        # Now the rows and columns of small leaves still carry their padding.
+        # The rows and columns of small leaves still include their padding.
         rows, cols = self.row_tree, self.col_tree
         dense = join_leaves(dense.unflatten(-2, (rows.n_leaves, rows.max_leaf_size)), rows)
         return join_leaves(dense.mT.unflatten(-2, (cols.n_leaves, cols.max_leaf_size)), cols).mT
 
     def __getstate__(self):
-        # The factor is quickly made again, and as large as the matrix.
+        # The factor is quickly recomputed, and as large as the matrix.
         return {**vars(self), "_factor": None}
 
 
 def _without_inference(generator):
-    """A generator that can be used anywhere: gradients need no part of inference tensors, which know no versions."""
+    """Copy an inference tensor, which supports neither gradients nor versions, to an ordinary tensor."""
     if isinstance(generator, torch.Tensor) and generator.is_inference():
         with torch.inference_mode(False):
             return generator.clone()

@@ -34,7 +34,7 @@ class KroneckerProductSum(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If the factors are no batches of HSS matrices, of equal size and one type on one device.
+        If the factors are not batches of HSS matrices, or their batch sizes, types or devices differ.
 
     Examples
     --------
@@ -79,11 +79,11 @@ class KroneckerProductSum(LinearMap):
         factors : sequence of Tensors or array-likes of shape (outer_rank, rows, columns)
             One per mode.
         tol : float, default=1e-13
-            Relative size of the singular values to drop from blocks.
+            Relative size below which singular values of blocks are truncated.
         rank : int or one per mode, default=None
-            Largest HSS rank, whatever `tol` says.
+            Maximal HSS rank, regardless of `tol`.
         levels : int or "auto" or one per mode, default="auto"
-            Depth of the cluster trees. "auto" is as deep as saves numbers, which may be no tree at all.
+            Depth of the cluster trees. "auto" is the depth that requires the fewest numbers, which may be zero.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class KroneckerProductSum(LinearMap):
         )
 
     def _apply(self, Z):
-        # One mode is small, so that products with its dense matrices are faster than with its generators.
+        # The modes are small, so products with their dense matrices are faster than with their generators.
         dense = [W.to_dense() for W in self.factors]
         result = multilinear(Z, [W[0] for W in dense])
         for k in range(1, self.outer_rank):
@@ -135,14 +135,14 @@ class KroneckerProductSum(LinearMap):
         return KroneckerProductSum([c * self.factors[0], *self.factors[1:]])
 
     def truncate(self, tol: float = 1e-12, rank: int | None = None) -> "KroneckerProductSum":
-        """Return a sum with factors of smaller HSS rank, as :meth:`HSSMatrix.truncate` does it to each.
+        """Return a sum with factors of smaller HSS rank, each truncated by :meth:`HSSMatrix.truncate`.
 
         Parameters
         ----------
         tol : float, default=1e-12
-            Relative size of the singular values to drop.
+            Relative size below which singular values are truncated.
         rank : int, default=None
-            Largest rank to keep.
+            Maximal rank.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class KroneckerProductSum(LinearMap):
 
 
 def _compressed(W, tol, rank, levels):
-    """Batch of HSS matrices of a batch of dense ones; without levels, where "auto" finds these to save nothing."""
+    """Compress a batch of dense matrices; "auto" uses no levels if these do not save any numbers."""
     check_rank(rank, 0)
     A = HSSMatrix._compress(W, tol, rank, levels)
     if levels == "auto" and A.n_parameters >= W.numel():

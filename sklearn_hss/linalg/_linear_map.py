@@ -1,4 +1,4 @@
-"""Everything that linear maps between fields have in common."""
+"""Base class of linear maps between fields."""
 
 from math import prod
 from typing import Any, ClassVar
@@ -13,26 +13,26 @@ from . import _storage
 from ._checks import check_dtype, check_memory, is_factor
 from ._operands import as_given, as_linear_operator, as_operand, check_operand, is_array_like
 
-# Solutions that leave more than this of their right-hand sides are none.
+# Relative residual above which a solution is rejected.
 SOLVED = 1e-6
 
 
 class LinearMap:
     """Linear map between fields on two grids; as a matrix it acts on fields flattened in C order.
 
-    A map can be applied to fields, transposed, multiplied, solved with, converted, saved and loaded. For all of that, a
-    class of maps gives
+    A map can be applied to fields, transposed, multiplied, solved with, converted, saved and loaded. For this purpose,
+    a class of maps provides
 
     - ``_parts``, the names of the parameters of its constructor. The attributes of these names hold tensors, further
       maps, cluster trees, None, or tuples of these: everything that is converted, saved and counted.
     - ``grid_in`` and ``grid_out``, attributes.
-    - ``_apply(fields)``, of a tensor (\\*batch, \\*grid_in) of its type: a tensor (\\*batch, \\*grid_out).
+    - ``_apply(fields)``, which maps a tensor (\\*batch, \\*grid_in) of its type to a tensor (\\*batch, \\*grid_out).
     - ``_transposed()``.
-    - ``_scaled(c)``, the multiple by a number or a tensor of one.
+    - ``_scaled(c)``, the multiple by a number or a one-element tensor.
 
-    Where there is something better than iterations, it also gives ``_solve(b)``, of a tensor (n_rows,) or
-    (..., n_rows, k) of its type: the solution, or None. ``_in_channel_units`` is for those that can do what the public
-    method of this name says, ``_restricted_to`` for those that can do it better than by a product with projections.
+    If there is a better method than iteration, the class also provides ``_solve(b)``, which returns the solution for a
+    tensor (n_rows,) or (..., n_rows, k) of its type, or None. ``_in_channel_units`` is optional and implements the
+    public method of this name; ``_restricted_to`` is for classes with a better method than a product with projections.
 
     Attributes
     ----------
@@ -42,13 +42,13 @@ class LinearMap:
         Numbers of points of the grids, (n_rows, n_columns).
     structure : tuple
         (rank, levels, outer_rank): the largest HSS rank, the depth of the deepest cluster tree and the number of
-        Kronecker products, None where there is no such thing.
+        Kronecker products; None for those that do not apply.
     n_parameters : int
-        Numbers that the map is stored in.
+        Number of values that represent the map.
     dtype, device
         Type of the fields, float32 or float64, and device.
     T : LinearMap
-        Transpose, that shares the parts.
+        Transpose, which shares the parts.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class LinearMap:
         return type(self)(**{name: _each(function, getattr(self, name)) for name in self._parts})
 
     def _leaves(self):
-        """Tensors and further maps that this one is made of."""
+        """Tensors and further maps of which this one consists."""
         for name in self._parts:
             yield from _flat(getattr(self, name))
 
@@ -128,12 +128,12 @@ class LinearMap:
         Parameters
         ----------
         *args, **kwargs
-            Such as ``torch.float32`` or ``"cuda"``.
+            Type or device, such as ``torch.float32`` or ``"cuda"``.
 
         Returns
         -------
         LinearMap
-            Of the same kind.
+            Map of the same class.
 
         Raises
         ------
@@ -151,12 +151,12 @@ class LinearMap:
         return self._rebuilt(convert)
 
     def detach(self):
-        """Cut the map off from the graph of gradients.
+        """Detach the map from the autograd graph.
 
         Returns
         -------
         LinearMap
-            Of the same kind and the same numbers.
+            Map of the same class with the same values.
         """
         return self._rebuilt(torch.Tensor.detach)
 
@@ -194,7 +194,7 @@ class LinearMap:
     def __matmul__(self, x):
         """Product with a flat field (n_columns,) or with several in columns (..., n_columns, k), array-like or tensor.
 
-        A tensor in gives a tensor back, any other array-like a NumPy array.
+        The product with a tensor is a tensor, that with any other array-like a NumPy array.
         """
         if not is_array_like(x):
             return NotImplemented
@@ -207,7 +207,7 @@ class LinearMap:
         fields = x.mT.reshape(*x.shape[:-2], x.shape[-1], *self.grid_in)
         return self._apply(fields).flatten(-len(self.grid_out)).mT
 
-    # NumPy must leave `array @ A` to the method below, instead of making an array of objects of A.
+    # NumPy must delegate `array @ A` to the method below, instead of converting A to an array of objects.
     __array_ufunc__ = None
 
     def __rmatmul__(self, x):
@@ -239,7 +239,7 @@ class LinearMap:
         Returns
         -------
         Tensor of the shape of the map
-            O(n²) numbers.
+            Dense matrix, with O(n²) entries.
         """
         kind = type(self).__name__
         check_memory(prod(self.shape), self.dtype, f"The dense form of this {kind} of shape {self.shape}")
@@ -254,18 +254,19 @@ class LinearMap:
         Returns
         -------
         scipy.sparse.linalg.LinearOperator
-            With products with the matrix and its transpose.
+            Operator with products with the matrix and its transpose.
         """
         return as_linear_operator(self.shape, self.dtype, self.__matmul__, self.T.__matmul__)
 
     # Solutions
 
     def solve(self, b):
-        """Find the inputs that the map takes to given outputs: of all there are, those of smallest norm.
+        """Compute the minimum-norm inputs for which the map gives the specified outputs.
 
-        A square HSS matrix is factorised in O(n r²), keeps its factor, solves in O(n r) per column, and differentiates
-        any number of times, to its generators, too. Known inverses are used. For all other maps, LSMR iterates in
-        float64 with products with the map and its transpose, and the result is not differentiable.
+        A square HSS matrix is factorised in O(n r²) and caches its factor, with which it solves in O(n r) per column;
+        the solution is differentiable any number of times, also with respect to the generators. Known inverses are
+        used. For all other maps, LSMR iterates in float64 with products with the map and its transpose, and the result
+        is not differentiable.
 
         Parameters
         ----------
@@ -280,16 +281,16 @@ class LinearMap:
         Raises
         ------
         ValueError, TypeError
-            If `b` does not fit, is complex or a tensor of another type, or makes iterations impossible by NaN or
-            infinite values.
+            If `b` has the wrong shape, is complex or a tensor of another type, or contains NaN or infinite values where
+            an iteration is used.
         numpy.linalg.LinAlgError
             If a square HSS matrix is singular.
 
         Warns
         -----
         scipy.linalg.LinAlgWarning
-            If a square HSS matrix is singular to working precision; or if there are no such inputs, so that those of
-            the least squares are returned.
+            If a square HSS matrix is singular to working precision; or if there is no solution, so that the
+            least-squares solution is returned.
         """
         b, was_array = as_operand(b, self)
         check_operand(b, self, self.shape[-2], "rows")
@@ -297,14 +298,14 @@ class LinearMap:
         return as_given(self._iterate(b) if x is None else x, was_array)
 
     def lstsq(self, b, silent=None):
-        """Find what the map takes to given outputs, as :meth:`solve` does, where some of them say nothing.
+        """Solve as :meth:`solve` does, for maps in which some rows are zero.
 
         Parameters
         ----------
         b : Tensor or array-like of shape (n_rows,) or (n_rows, k)
             Flat outputs, or several in columns.
         silent : array-like of bool, of shape (n_rows,), default=None
-            Rows that are zero, in the map and in `b`.
+            Rows that are zero in the map and in `b`.
 
         Returns
         -------
@@ -324,35 +325,36 @@ class LinearMap:
             raise ValueError("The right-hand sides must not hold NaN or infinite values.")
         A, stack = self.to(torch.float64), b if b.ndim == 1 else b.movedim(-2, 0)
         columns = stack.reshape(len(stack), stack[0].numel()).double()
-        # Because of rounding, min(shape) steps are too few: at a condition number of 1e6, it took 15 times as many.
+        # Because of rounding, min(shape) steps are not sufficient: for a condition number of 1e6, 15 times as many were
+        # required.
         how = {"atol": 1e-12, "btol": 1e-12, "maxiter": 20 * min(self.shape)}
         found = [lsmr(A.aslinearoperator(), column, **how) for column in columns.cpu().numpy().T]
         solutions = np.array([x for x, *_ in found]).reshape(len(found), self.shape[1])
         x = torch.from_numpy(solutions.T).to(columns)
         left = float((A @ x - columns).norm()) / (float(columns.norm()) or 1.0)
         if left > SOLVED:
-            # These ends of LSMR are a condition number above 1e8 or 1/eps, and too many steps.
+            # These exit codes of LSMR indicate a condition number above 1e8 or 1/eps, and too many steps.
             stopped = any(end in (3, 6, 7) for _, end, *_ in found)
             self._warn_of_rest(left, *["LSMR has not converged"] * stopped)
         x = x.reshape(len(x), *stack.shape[1:]).to(b.dtype)
         return x if b.ndim == 1 else x.movedim(0, -2)
 
     @staticmethod
-    def _warn_of_rest(rest, reason="The operator maps no inputs to these outputs"):
-        warn_user(f"{reason}: those returned, of smallest norm, leave {rest:.1e} of them.", LinAlgWarning)
+    def _warn_of_rest(rest, reason="The outputs are not in the range of the operator"):
+        warn_user(f"{reason}: the inputs returned have a relative residual of {rest:.1e}.", LinAlgWarning)
 
     # Further maps
 
     def with_low_rank(self, outputs, inputs, coarsen=False):
-        """Add a map of low rank, as :class:`LowRankOperator` is.
+        """Add a map of low rank, given as for :class:`LowRankOperator`.
 
         Parameters
         ----------
         outputs, inputs : Tensors of shapes (k, \\*grid_out) and (k, \\*grid_in)
-            Fields: an input is mapped to the sum of the outputs times its inner products with the inputs.
+            Fields: a field is mapped to the sum of `outputs` times its inner products with `inputs`.
         coarsen : bool, default=False
-            Whether cluster trees may become shallower, so that leaves hold at least twice as many points as the rank
-            that results.
+            Whether cluster trees may become shallower, so that leaves have at least twice as many points as the
+            resulting rank.
 
         Returns
         -------
@@ -364,7 +366,7 @@ class LinearMap:
         return self._plus(OperatorSum([self, LowRankOperator(outputs, inputs)]), coarsen)
 
     def _plus(self, total, coarsen):
-        """An :class:`OperatorSum` of this map and a further term, if possible as a map of this kind."""
+        """Convert an :class:`OperatorSum` of this map and a further term to a map of this class if possible."""
         return total
 
     def in_channel_units(self, rows, columns):
@@ -382,7 +384,7 @@ class LinearMap:
         Raises
         ------
         NotImplementedError
-            If this kind of map knows no modes.
+            If this class of maps does not support modes.
         """
         return self._in_channel_units(rows, columns)
 
@@ -390,7 +392,7 @@ class LinearMap:
         raise NotImplementedError(f"Maps of type {type(self).__name__} have no mode of channels.")
 
     def restricted_to(self, bases):
-        """Project inputs on a product of subspaces before the map is applied.
+        """Project inputs onto a product of subspaces before the map is applied.
 
         Parameters
         ----------
@@ -400,7 +402,7 @@ class LinearMap:
         Returns
         -------
         LinearMap
-            A product with the projections, where there is nothing better.
+            In general a product with the projections; some classes have a better form.
         """
         return self._restricted_to(bases)
 
@@ -414,37 +416,37 @@ class LinearMap:
     # Files
 
     def save(self, path) -> None:
-        """Write the map to a file in NumPy's .npz format, which holds nothing but arrays.
+        """Write the map to a file in NumPy's .npz format, which contains only arrays.
 
         An existing file is replaced once the new one is complete.
 
         Parameters
         ----------
         path : str or path-like
-            Name of the file, taken as it is.
+            Name of the file, to which no extension is added.
 
         Raises
         ------
         FileNotFoundError, IsADirectoryError
-            If its folder does not exist, or it is a folder.
+            If the folder of `path` does not exist, or `path` is a folder.
         """
         _storage.save(self, path)
 
     @classmethod
     def load(cls, path, device: torch.device | str | None = None):
-        """Read a map that :meth:`save` wrote. No code is run by reading a file, whoever made it.
+        """Read a map written by :meth:`save`. No code in the file is executed, whatever its origin.
 
         Parameters
         ----------
         path : str or path-like
             Name of the file.
         device : torch.device or str, default=None
-            Where the map shall live; the CPU if None.
+            Device of the map; the CPU if None.
 
         Returns
         -------
         LinearMap
-            Of the kind that was saved.
+            Map of the class that was saved.
 
         Raises
         ------
@@ -456,7 +458,7 @@ class LinearMap:
         found = _storage.load(path, device or "cpu", LinearMap._kinds)
         if not isinstance(found, cls):
             kind = type(found).__name__
-            raise ValueError(f"{path} holds a map of type {kind}, not {cls.__name__}; LinearMap.load reads any.")
+            raise ValueError(f"{path} contains a map of type {kind}, not {cls.__name__}; LinearMap.load reads any.")
         return found
 
 

@@ -12,7 +12,7 @@ class LowRankOperator(LinearMap):
     Parameters
     ----------
     outputs, inputs : Tensors of shape (rank, \\*grid_out) and (rank, \\*grid_in)
-        Fields: an input is mapped to the sum of the outputs times its inner products with the inputs.
+        Fields: a field is mapped to the sum of `outputs` times its inner products with `inputs`.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class LowRankOperator(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If there are not as many outputs as inputs, or they are not of one type, float32 or float64, on one device.
+        If the numbers of outputs and inputs differ, or they do not have the same type, float32 or float64, and device.
 
     Examples
     --------
@@ -40,9 +40,7 @@ class LowRankOperator(LinearMap):
     def __init__(self, outputs: torch.Tensor, inputs: torch.Tensor) -> None:
         check_parts((outputs, inputs), "Outputs and inputs of a LowRankOperator")
         if len(outputs) != len(inputs):
-            raise ValueError(
-                f"There are {len(outputs)} outputs and {len(inputs)} inputs; there must be as many of both."
-            )
+            raise ValueError(f"There are {len(outputs)} outputs and {len(inputs)} inputs; these numbers must be equal.")
         self.outputs, self.inputs = outputs, inputs
         self.grid_out, self.grid_in = tuple(outputs.shape[1:]), tuple(inputs.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Operands of products, solves and builders as users bring them, and the face that matrices show SciPy."""
+"""Conversion of operands of products, solves and builders, and the SciPy interface of matrices."""
 
 import numpy as np
 import torch
@@ -9,17 +9,17 @@ from .._containers import as_plain
 
 
 def is_array_like(x):
-    """Whether `x` holds numbers for a product, and is no operator that may know how to multiply itself."""
+    """Whether `x` contains numbers for a product, and is not an operator that may implement the product itself."""
     return isinstance(x, list | tuple) or hasattr(x, "__array__") or issparse(x)
 
 
 def as_array(x, name):
-    """NumPy array of numbers, of whatever :func:`as_plain` reads, of lists, data frames and sparse matrices."""
+    """NumPy array of numbers, from anything that :func:`as_plain` reads, lists, data frames and sparse matrices."""
     if not is_array_like(x) and not np.isscalar(x):
         raise TypeError(f"{name} must be an array, not of type {type(x).__name__}.")
     x = as_plain(x, name)
     x = x.toarray() if issparse(x) else as_plain(np.asarray(x), name)
-    if x.dtype == object:  # numbers of Python have a type of NumPy; what stays has none
+    if x.dtype == object:  # Python numbers are converted to a type of NumPy, other objects are not
         x = as_plain(np.array(x.tolist()).reshape(x.shape), name)
         if x.dtype == object:
             raise TypeError(f"{name} must hold real numbers, not objects.")
@@ -27,7 +27,7 @@ def as_array(x, name):
 
 
 def real_array(x, name="The operand"):
-    """Refuse complex arrays, which torch would cast to their real part."""
+    """Reject complex arrays, which torch would cast to their real part."""
     x = as_array(x, name)
     if np.iscomplexobj(x):
         _refuse_complex()
@@ -39,26 +39,26 @@ def _refuse_complex():
 
 
 def as_operand(x, matrix):
-    """Tensor of an operand of `matrix`, and whether it was none, so that the result should be an array."""
+    """Tensor of an operand of `matrix`, and whether the operand, and hence the result, is an array instead."""
     if isinstance(x, torch.Tensor):
         return x, False
     return from_numpy(real_array(x), matrix.dtype).to(matrix.device), True
 
 
 def as_given(x, was_array):
-    """Result of an operation on what :func:`as_operand` returned."""
+    """Convert the result of an operation on a tensor from :func:`as_operand` to an array if the operand was one."""
     return x.detach().cpu().numpy() if was_array else x
 
 
 def from_numpy(x, dtype):
-    """Tensor of given type that shares the memory of an array where torch can."""
+    """Tensor of a given type that shares the memory of an array if possible."""
     x = np.asarray(x, dtype=torch.empty(0, dtype=dtype).numpy().dtype)
     can_share = x.flags.writeable and x.flags.aligned and all(s >= 0 and s % x.itemsize == 0 for s in x.strides)
     return torch.from_numpy(x if can_share else np.array(x, order="C"))
 
 
 def check_operand(x, A, n, side="columns"):
-    """Refuse operands whose type or number of rows does not fit the map `A`, which has `n` points on that side."""
+    """Reject operands whose type or number of rows does not fit the map `A`, which has `n` points on that side."""
     kind = f"this {type(A).__name__}"
     if x.is_complex():
         _refuse_complex()
@@ -74,7 +74,7 @@ def check_operand(x, A, n, side="columns"):
 def as_linear_operator(shape, dtype, apply, adjoint):
     """SciPy's view of one matrix, given its products with NumPy arrays."""
     if len(shape) != 2:
-        raise ValueError(f"SciPy knows no batches; take one matrix out of this one of shape {shape} first.")
+        raise ValueError(f"SciPy does not support batches; select one matrix of this batch of shape {shape} first.")
     return LinearOperator(
         shape,
         dtype=torch.empty(0, dtype=dtype).numpy().dtype,

@@ -7,12 +7,12 @@ from ._linear_map import LinearMap
 
 
 class OperatorProduct(LinearMap):
-    """Product of maps A, B, ..., of which the last is applied first.
+    """Product A B ... of maps, the last of which is applied first.
 
     Parameters
     ----------
     factors : sequence of LinearMap
-        At least one, each between the grids of its neighbours; of HSS matrices, no batches.
+        One or more maps, each between the grids of its neighbours. Batches of HSS matrices are not supported.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class OperatorProduct(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If there are no factors, their grids do not fit, or they are not of one type on one device.
+        If there are no factors, their grids do not match, or their types or devices differ.
 
     Examples
     --------
@@ -45,8 +45,8 @@ class OperatorProduct(LinearMap):
         for left, right in zip(self.factors, self.factors[1:], strict=False):
             if left.grid_in != right.grid_out:
                 raise ValueError(
-                    f"A factor that takes fields on the grid {left.grid_in} does not fit a next one that gives fields "
-                    f"on {right.grid_out}."
+                    f"A factor that takes fields on the grid {left.grid_in} does not match the next one, which gives "
+                    f"fields on {right.grid_out}."
                 )
         self.grid_in, self.grid_out = self.factors[-1].grid_in, self.factors[0].grid_out
 

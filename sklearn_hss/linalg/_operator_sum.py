@@ -12,7 +12,7 @@ class OperatorSum(LinearMap):
     Parameters
     ----------
     terms : sequence of LinearMap
-        At least one; of HSS matrices, no batches.
+        One or more maps. Batches of HSS matrices are not supported.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class OperatorSum(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If there are no terms, or they are not on the same grids, of one type and on one device.
+        If there are no terms, or their grids, types or devices differ.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class OperatorSum(LinearMap):
         self.terms = tuple(terms)
         grids = [(term.grid_in, term.grid_out) for term in self.terms]
         if not grids or any(grid != grids[0] for grid in grids):
-            raise ValueError(f"terms map between the grids {grids}; there must be at least one, and all the same.")
+            raise ValueError(f"terms map between the grids {grids}; there must be at least one term, on equal grids.")
         check_parts(self.terms, "The terms of an OperatorSum")
         self.grid_in, self.grid_out = grids[0]
 

@@ -11,7 +11,7 @@ import torch
 
 
 def sweep(D, U, V, x):
-    """:func:`telescopic_product`, together with what a backward pass needs of it.
+    """:func:`telescopic_product`, together with the intermediate results for a backward pass.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def sweep(D, U, V, x):
     -------
     y : Tensor of shape (batch * 2**levels, rows_0, k)
     inputs : list of levels + 1 tensors of shape (batch * 2**(levels - i), cols_i, k)
-        What the generators of level i were applied to.
+        Operands of the generators of level i.
     weights : list of levels tensors of shape (batch * 2**(levels - i), r_i, k)
-        What the column bases U[i] were multiplied with.
+        Coefficients by which the column bases U[i] were multiplied.
     """
     inputs, weights = [x], []
     for v in V:

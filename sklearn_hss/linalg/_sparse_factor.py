@@ -1,4 +1,4 @@
-"""Solution of sparse systems in float64: by SuperLU, or by multigrid with SuperLU to fall back on, bordered or not."""
+"""Solution of sparse systems in float64, optionally bordered, by SuperLU or by multigrid with SuperLU as a fallback."""
 
 from importlib.util import find_spec
 from threading import Lock
@@ -9,20 +9,20 @@ from scipy.sparse import block_array, csc_array, csr_array, csr_matrix, diags_ar
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import bicgstab, cg, splu
 
-# Bandwidth, after reordering, from which multigrid is faster than a factorisation that takes seconds. It measures what
-# a factorisation costs, as separators are of about this size: n in n x n points, 3/4 n² in n x n x n.
+# Bandwidth, after reordering, above which multigrid is faster than a factorisation that takes seconds. It measures the
+# cost of a factorisation, since separators have about this size: n for n x n points, 3/4 n² for n x n x n.
 _WIDE = 1100
 _EPS = np.finfo(float).eps
-# Backward errors above are no rounding.
+# Largest backward error that is regarded as rounding.
 _ROUNDING = 1e-14
-# Residuals of multigrid, and its largest number of iterations.
+# Relative residual and largest number of iterations of multigrid.
 _RESIDUAL, _ITERATIONS = 1e-13, 60
-# Points of the coarsest grid at most, which is solved by a dense pseudoinverse.
+# Largest number of points of the coarsest grid, which is solved by a dense pseudoinverse.
 _COARSEST = 500
 
 
 def sparse_factor(K, solver, right=None, left=None):
-    """Solver of systems with a sparse matrix, bordered by the columns `left` and the rows `right`.T where given."""
+    """Solver of systems with a sparse matrix, bordered by the columns `left` and the rows `right`.T if given."""
     K = csr_array(K, dtype=np.float64)
     if not all(np.isfinite(x).all() for x in (K.data, right, left) if x is not None):
         raise ValueError("A sparse matrix to be inverted must not hold NaN or infinite values.")
@@ -33,24 +33,24 @@ def sparse_factor(K, solver, right=None, left=None):
 
 def _refuse_singular():
     raise np.linalg.LinAlgError(
-        "L is singular: give orthonormal bases of the null spaces of L and its transpose as right and left."
+        "L is singular: pass orthonormal bases of the null spaces of L and its transpose as right and left."
     )
 
 
 def _backward_error(K, size, x, b):
-    """Residual relative to what rounding makes of the largest numbers in it; NaN counts as infinite."""
+    """Residual relative to the largest terms of which it is composed; NaN is treated as infinite."""
     scale = size * np.linalg.norm(x) + np.linalg.norm(b)
     error = np.linalg.norm(b - K @ x) / (scale or 1.0)
     return error if np.isfinite(error) else np.inf
 
 
 class _Factor:
-    """Of a regular matrix."""
+    """Factor of a regular matrix."""
 
     def __init__(self, K, solver):
         size = abs(K)
         rows, columns = size.sum(1), size.sum(0)
-        # Also where constants are mapped to nothing, which would take long to find out by factorising.
+        # This includes matrices that map constants to zero, which a factorisation would detect only after a long time.
         if any(
             (total == 0).any() or (len(total) > 1 and (abs(sums) <= 4 * _EPS * total).all())
             for total, sums in ((rows, K.sum(1)), (columns, K.sum(0)))
@@ -65,7 +65,7 @@ class _Factor:
             self._direct = _Direct(K)
 
     def solve(self, b, transposed):
-        """Solutions for the columns of `b`, not finite where these are not."""
+        """Solutions for the columns of `b`; columns that are not finite have solutions that are not finite."""
         finite = np.isfinite(b).all(0)
         x = np.full_like(b, np.nan)
         if finite.any():
@@ -93,7 +93,7 @@ def _is_wide(K):
 
 
 class _Direct:
-    """SuperLU of a matrix whose rows are scaled, at first without much pivoting, which fills twice as much."""
+    """SuperLU of a matrix with scaled rows, first with little pivoting, since full pivoting doubles the fill-in."""
 
     def __init__(self, K):
         self._weights = 1 / abs(K).max(1).toarray().ravel()
@@ -108,7 +108,7 @@ class _Direct:
         for how in (fast, {}):
             try:
                 self._lu = splu(self._K, **how)
-            except RuntimeError:  # SuperLU's word for a pivot of zero
+            except RuntimeError:  # raised by SuperLU for a zero pivot
                 _refuse_singular()
             self._refines = False
             x = self._scaled_solve(b, False)
@@ -118,7 +118,7 @@ class _Direct:
             x = self._scaled_solve(b, False)
             if _backward_error(self._K, self._size, x, b) <= _ROUNDING:
                 break
-        # A step of inverse iteration shows the smallest singular value.
+        # A step of inverse iteration estimates the smallest singular value.
         growth = np.linalg.norm(self._scaled_solve(x / np.linalg.norm(x), True))
         if not growth * self._size < 0.1 / _EPS:
             _refuse_singular()
@@ -134,14 +134,14 @@ class _Direct:
 
 
 class _Multigrid:
-    """Ruge-Stüben multigrid as preconditioner of conjugate gradients, or of BiCGStab where there is no symmetry."""
+    """Ruge-Stüben multigrid as preconditioner of conjugate gradients, or of BiCGStab for nonsymmetric matrices."""
 
     def __init__(self, K):
         try:
             import pyamg  # noqa: F401
         except ImportError:
             raise ImportError(
-                'solver="multigrid" needs pyamg: install sklearn-hss[amg], or take solver="direct".'
+                'solver="multigrid" needs pyamg: install sklearn-hss[amg], or use solver="direct".'
             ) from None
         self._K = K
         self._size = abs(K).sum(0).max()
@@ -149,13 +149,13 @@ class _Multigrid:
         self._hierarchies = {}
 
     def _hierarchy(self, transposed):
-        """System, sign of its diagonal and preconditioner, which is None where there is no coarse grid."""
+        """System, sign of its diagonal and preconditioner, which is None if there is no coarse grid."""
         transposed = transposed and not self._is_symmetric
         if transposed not in self._hierarchies:
             import pyamg
 
             A = csr_matrix(self._K.T if transposed else self._K)
-            # Interpolation is made for positive diagonals.
+            # Interpolation assumes positive diagonals.
             sign = -1 if A.diagonal().sum() < 0 else 1
             levels = pyamg.ruge_stuben_solver(sign * A, max_coarse=_COARSEST)
             is_coarse = levels.levels[-1].A.shape[0] <= 4 * _COARSEST
@@ -163,12 +163,12 @@ class _Multigrid:
         return self._hierarchies[transposed]
 
     def solve(self, b, transposed):
-        """Solutions, or None where iterations have not converged."""
+        """Solutions, or None if the iterations have not converged."""
         A, sign, preconditioner = self._hierarchy(transposed)
         if preconditioner is None:
             return None
         x = np.empty_like(b)
-        # Iterations that diverge overflow.
+        # Divergent iterations overflow.
         with np.errstate(all="ignore"):
             for j in range(b.shape[1]):
                 column = self._column(A, sign, preconditioner, b[:, j])
@@ -184,7 +184,7 @@ class _Multigrid:
         while left > _RESIDUAL * size:
             steps: list[np.ndarray] = []
             target = _RESIDUAL * size
-            # The recursions of Krylov methods lose the true residual, from which they start again.
+            # The residuals of the Krylov recursions drift from the true residual, from which the method is restarted.
             step, _ = iterate(
                 sign * A,
                 sign * residual,
@@ -199,7 +199,7 @@ class _Multigrid:
             before, left = left, np.linalg.norm(new)
             if left < before:
                 x, residual = x + step, new
-            if not left < before / 2:  # stagnation, in rounding perhaps
+            if not left < before / 2:  # stagnation, possibly at rounding level
                 return x if _backward_error(A, self._size, x, b) <= _ROUNDING else None
             if n_left <= 0 and left > target:
                 return None
@@ -207,10 +207,10 @@ class _Multigrid:
 
 
 class _BorderedFactor:
-    """Of [[K, left], [right.T, 0]], by a factor of K without as many rows and columns as the border has.
+    """Factor of [[K, left], [right.T, 0]], by a factor of K from which as many rows and columns are removed.
 
-    Dense rows would fill a factor. Without the rows and columns at which the bases are largest, K is regular, and a
-    small Schur complement has the rest.
+    Dense rows would cause fill-in. Without the rows and columns at which the bases are largest, K is regular, and a
+    small Schur complement accounts for the rest.
     """
 
     def __init__(self, K, solver, right, left):
@@ -219,7 +219,7 @@ class _BorderedFactor:
         self._size = abs(self._K).sum(0).max()
         (rows, rest_of_rows), (columns, rest_of_columns) = (_split(basis, n) for basis in (left, right))
         if np.linalg.cond(left[rest_of_columns[:k]]) < 1e3:
-            # With the same points, the diagonal stays where it is.
+            # Removing the same points preserves the diagonal.
             rows, rest_of_rows = columns, rest_of_columns
         self._rows, self._columns, self._rest = rows, columns, (rest_of_rows, rest_of_columns)
         K = self._K
@@ -246,16 +246,16 @@ class _BorderedFactor:
         return x
 
     def solve(self, b, transposed):
-        """Solutions for the columns of `b`, those of the border below."""
+        """Solutions for the columns of `b`, without the unknowns of the border."""
         x, K = self._once(b, transposed), self._K.T if transposed else self._K
-        # Without rows and columns, K is worse conditioned than with the border.
+        # The reduced K is worse conditioned than the bordered system.
         if _backward_error(K, self._size, x, b) > 10 * _EPS:
             x = x + self._once(b - K @ x, transposed)
         return x
 
 
 def _split(basis, n):
-    """Points with and without, and the latter with the border: those where a basis is largest are left out."""
+    """Indices to keep, and indices to remove together with those of the border: those at which a basis is largest."""
     k = basis.shape[1]
     chosen = np.sort(qr(basis.T, mode="r", pivoting=True)[1][:k])
     return np.setdiff1d(np.arange(n), chosen), np.concatenate([chosen, np.arange(n, n + k)])

@@ -1,4 +1,4 @@
-"""Inverses of sparse matrices, by solving."""
+"""Inverses of sparse matrices, applied by solving linear systems."""
 
 from math import prod
 from threading import Lock
@@ -20,25 +20,25 @@ _SOLVERS = "auto", "direct", "multigrid"
 class SparseInverse(LinearMap):
     """Solution u of L u = M f with sparse L and M: the map L⁻¹ M.
 
-    L is factorised, in float64, when the map is first applied. The factor is kept until values change, is shared with
-    the transpose, and stays out of files. Solutions are differentiable any number of times, with respect to the fields
-    and to everything stored. Fields on a GPU are brought to the CPU and back.
+    L is factorised, in float64, when the map is first applied. The factor is cached until values change, is shared with
+    the transpose, and is not saved to files. Solutions are differentiable any number of times, with respect to the
+    fields and to all stored values. Fields on a GPU are moved to the CPU and back.
 
     Parameters
     ----------
     L : SparseMatrix or sparse matrix
-        Square. The outputs of the map are on its `grid_in`.
+        Square matrix. The outputs of the map are on its `grid_in`.
     M : SparseMatrix or sparse matrix, default=None
-        As many rows as L has; the identity if None. Where rows are zero, as those of points where u is pinned to zero,
-        :meth:`solve` finds inputs that are zero at these points.
+        Matrix with as many rows as L; the identity if None. At points with zero rows, as where u is prescribed to be
+        zero, :meth:`solve` returns inputs that are zero.
     right, left : array-likes of shape (n, k), default=None
-        Orthonormal bases of the null spaces of L and its transpose, where L is singular. Then u is orthogonal to
-        `right`, and the part of M f along `left`, for which there is no solution, is dropped: the solution of the
-        bordered system [[L, left], [rightᵀ, 0]] [u, s] = [M f, 0].
+        Orthonormal bases of the null spaces of L and its transpose, if L is singular. Then u is orthogonal to `right`,
+        and the component of M f along `left`, for which there is no solution, is removed: (u, s) solves the bordered
+        system [[L, left], [rightᵀ, 0]] [u, s] = [M f, 0].
     solver : {"auto", "direct", "multigrid"}, default="auto"
         SuperLU; or Krylov iterations with algebraic multigrid (pyamg, the extra ``amg``) for each field, to a relative
-        residual of 1e-13 or to rounding, and SuperLU where they do not converge in 60 steps. "auto" is multigrid where
-        pyamg is installed and L has a bandwidth above 1100 after reordering by Cuthill and McKee.
+        residual of 1e-13 or to rounding, with SuperLU as a fallback if they do not converge in 60 steps. "auto" is
+        multigrid if pyamg is installed and the bandwidth of L exceeds 1100 after Cuthill-McKee reordering.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class SparseInverse(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If the parameters do not fit each other.
+        If the parameters are inconsistent.
     numpy.linalg.LinAlgError
-        When the map is applied, if L is singular and `right` and `left` are missing or not its null spaces.
+        When the map is applied, if L is singular and `right` and `left` are missing or do not span its null spaces.
 
     Notes
     -----
-    Poisson with variable coefficients, of 5 and 7 points, on one core: seconds to the first field, per further field,
-    and peak memory of the process, of which 0.3 GB are those of the libraries. The bandwidths are n of n x n points and
-    about 3/4 n² of n x n x n, twice as much on periodic grids.
+    Cost for the Poisson equation with variable coefficients and stencils of 5 and 7 points, on one core: seconds for
+    the first field, seconds per further field, and peak memory of the process, including 0.3 GB for the libraries. The
+    bandwidths are n for n x n points and about 3/4 n² for n x n x n points, and twice that on periodic grids.
 
     ====  ========================  =====================
     grid  direct                    multigrid
@@ -95,7 +95,7 @@ class SparseInverse(LinearMap):
             if M.shape[0] == n:
                 M = SparseMatrix(M.matrix, grid if M.shape[1] == n else M.grid_in, grid)
         if M is not None and M.grid_out != grid:
-            raise ValueError(f"M gives fields on the grid {M.grid_out}, but L on {grid}; both must be the same.")
+            raise ValueError(f"M gives fields on the grid {M.grid_out}, but L on {grid}; these must be equal.")
         self.M, self.solver = M, solver
         self.grid_in = grid if M is None else M.grid_in
         if (right is None) != (left is None):
@@ -152,7 +152,7 @@ class SparseInverse(LinearMap):
             borders = (None if x is None else x.detach().cpu().numpy() for x in (self.right, self.left))
             return sparse_factor(self.L.to_scipy(), self.solver, *borders)
 
-        # Values that were changed in place, by an optimiser perhaps, have a new version.
+        # Values that were modified in place, for example by an optimiser, have a new version.
         return self._kept.get(tuple(x._version for x in values), make)
 
     def _transposed(self):
@@ -172,7 +172,7 @@ class SparseInverse(LinearMap):
         return A
 
     def _in_channel_units(self, rows, columns):
-        # Rows of u are those of the columns of L; bases of null spaces need not be orthonormal for the same solution.
+        # The rows of u correspond to the columns of L; the solution does not require orthonormal bases of null spaces.
         right = None if self.right is None else _in_units(self.right, 1 / rows, self.grid_out)
         if self.M is not None:
             L = self.L.in_channel_units(columns.new_ones(self.L.grid_out[0]), 1 / rows)
@@ -199,7 +199,7 @@ class SparseInverse(LinearMap):
     lstsq.__doc__ = LinearMap.lstsq.__doc__
 
     def _inputs(self, b, silent=None, transposed=False):
-        """Inputs of smallest norm of outputs in columns, but for zeros where M has no rows; None if not known so."""
+        """Minimum-norm inputs for outputs in columns, zero where M has zero rows; None if not available directly."""
         u = (b.unsqueeze(-1) if b.ndim == 1 else b).double()
         try:
             f, is_best = self._of_transpose(u) if transposed else self._of_products(u, silent)
@@ -220,7 +220,7 @@ class SparseInverse(LinearMap):
         return f.squeeze(-1) if b.ndim == 1 else f
 
     def _of_products(self, u, silent):
-        """Inputs by products with L, and whether they are those of the least squares in any case."""
+        """Inputs by products with L, and whether they are a least-squares solution in any case."""
         L = self.L.to(torch.float64)
         r = L._product(_without(u, self.right))
         keep = torch.ones(self.shape[1], dtype=torch.bool, device=self.device) if silent is None else ~silent
@@ -240,7 +240,7 @@ class SparseInverse(LinearMap):
 
         f = within(r)
         if self.left is not None:
-            # What is added along this is dropped again by the map.
+            # The map removes any component along this basis.
             f = _without(f, within(self.left.double()))
         return f, silent is not None or self.M is None or bool(keep.all())
 
@@ -264,7 +264,7 @@ class TransposedSparseInverse(LinearMap):
     Parameters
     ----------
     inverse : SparseInverse
-        What this is the transpose of.
+        The map of which this is the transpose.
     """
 
     _parts = ("inverse",)
@@ -293,13 +293,13 @@ class TransposedSparseInverse(LinearMap):
 
 
 class _Kept:
-    """A factor of numbers of given versions, that maps share and neither copies nor pickles hold."""
+    """Cache of a factor and of the versions of its values, shared by maps and excluded from copies and pickles."""
 
     def __init__(self):
         self._lock, self._value = Lock(), None
 
     def get(self, versions, make):
-        # All others wait for the first, since each factor may take gigabytes.
+        # Other threads wait for the first one, since each factor may take gigabytes.
         with self._lock:
             if self._value is None or self._value[0] != versions:
                 self._value = None
@@ -311,7 +311,7 @@ class _Kept:
 
 
 class _Solve(torch.autograd.Function):
-    """Solutions of systems with L, bordered or not, or its transpose, for rows of numbers."""
+    """Solutions of systems with L or its transpose, bordered or not, for right-hand sides in rows."""
 
     @staticmethod
     def forward(ctx, A, transposed, b, values, right, left):
@@ -330,7 +330,7 @@ class _Solve(torch.autograd.Function):
         x, *entries = ctx.saved_tensors
         w = _Solve.apply(ctx.A, not ctx.transposed, g, *entries)
         n, grads = ctx.A.L.shape[0], [None, None, None]
-        # An entry at (i, j) changes the solutions by that of -x_j at i.
+        # Perturbing the entry (i, j) changes the solution by that for the right-hand side -x_j at i.
         y, z = (x, w) if ctx.transposed else (w, x)
         if ctx.needs_input_grad[3]:
             i, j = ctx.A.L._coordinates()
@@ -352,7 +352,7 @@ def _block(M, keep):
 
 
 def _without(x, basis):
-    """Columns without their parts in the span of a basis."""
+    """Columns minus their projections onto the span of a basis."""
     if basis is None:
         return x
     Q = torch.linalg.qr(basis.double())[0]

@@ -13,15 +13,16 @@ from ._operands import real_array
 
 
 class SparseMatrix(LinearMap):
-    """Sparse matrix between fields, such as a stencil or a matrix of finite elements.
+    """Sparse matrix between fields, such as a stencil or a finite-element matrix.
 
     Products are differentiable any number of times, with respect to the fields and to the stored values.
 
     Parameters
     ----------
     matrix : sparse matrix, array-like or tuple of three Tensors
-        Real, of shape (n_rows, n_columns): of any format of SciPy or dense; or values, column indices and row pointers
-        in SciPy's CSR format, which needs both grids. Stored zeros are kept. Numbers other than float32 become float64.
+        Real matrix of shape (n_rows, n_columns), in any format of SciPy or dense; or values, column indices and row
+        pointers in SciPy's CSR format, which requires both grids. Explicitly stored zeros are preserved. Types other
+        than float32 are converted to float64.
     grid_in, grid_out : tuple of int, default=None
         Grids of the fields; (n_columns,) and (n_rows,) if None.
 
@@ -37,7 +38,7 @@ class SparseMatrix(LinearMap):
     Raises
     ------
     ValueError, TypeError
-        If `matrix` is no real matrix, or does not fit the grids.
+        If `matrix` is not a real matrix, or does not match the grids.
 
     Examples
     --------
@@ -95,7 +96,7 @@ class SparseMatrix(LinearMap):
         return f"SparseMatrix(grid_in={self.grid_in}, grid_out={self.grid_out}, n_parameters={self.n_parameters})"
 
     def to_scipy(self) -> csr_array:
-        """Return the matrix in SciPy's form, that shares the memory of one on the CPU.
+        """Return the matrix in SciPy's format, sharing memory if it is on the CPU.
 
         Returns
         -------
@@ -113,7 +114,7 @@ class SparseMatrix(LinearMap):
         return self._multiply(fields, False)
 
     def _multiply(self, fields, transposed):
-        """Product with the matrix or its transpose, which needs no other structure."""
+        """Product with the matrix or its transpose, without forming the transpose."""
         inputs, outputs = (self.grid_out, self.grid_in) if transposed else (self.grid_in, self.grid_out)
         batch = fields.shape[: fields.ndim - len(inputs)]
         return _Product.apply(self, transposed, fields.reshape(prod(batch), prod(inputs)), self.values).view(
@@ -141,7 +142,7 @@ class SparseMatrix(LinearMap):
 
 
 def _as_csr(matrix):
-    """Matrix of any format as one of CSR, of float32 or float64, without duplicates."""
+    """Convert a matrix of any format to CSR, in float32 or float64, without duplicates."""
     A = matrix if issparse(matrix) else real_array(matrix, "matrix")
     if A.ndim != 2:
         raise ValueError(f"matrix must have two dimensions, not {A.ndim}.")
@@ -165,7 +166,7 @@ class _Product(torch.autograd.Function):
         if x.device.type == "cpu":
             matrix, result = A.to_scipy(), x.new_empty(len(x), n)
             matrix, out = matrix.T if transposed else matrix, result.numpy()
-            # One by one, fields need no other order in memory, which takes twice as long as these products.
+            # One field at a time, since reordering the fields in memory would take twice as long as these products.
             for i, row in enumerate(x.detach().contiguous().numpy()):
                 out[i] = matrix @ row
             return result

@@ -1,8 +1,8 @@
-"""Files of linear maps: NumPy's .npz, which holds arrays and nothing that could be run.
+"""Files of linear maps in NumPy's .npz format, which contains arrays but no executable code.
 
-One array, "map", describes in JSON how the map is put together: objects for maps and cluster trees, with their "kind"
-and the parameters of its constructor, lists for tuples, the names of their arrays for tensors, and for text, objects
-that hold nothing but "text".
+One array, "map", describes in JSON the structure of the map: objects for maps and cluster trees, with their "kind" and
+the parameters of its constructor, lists for tuples, the names of their arrays for tensors, and objects with only "text"
+for text.
 """
 
 import json
@@ -19,7 +19,7 @@ _FORMAT, _FIRST_FORMAT = "sklearn_hss.LinearMap 1", "sklearn_hss.HSSMatrix 1"
 
 
 def save(A, path):
-    """Write `A` beside `path`, then put it in its place, so that a killed process leaves no half-written file."""
+    """Write `A` to a temporary file and move it to `path`, so that a killed process leaves no incomplete file."""
     arrays = {"format": np.array(_FORMAT)}
     arrays["map"] = np.array(json.dumps(_describe(A, "", arrays)))
     with complete_file(Path(path)) as file:
@@ -43,22 +43,22 @@ def _describe(part, name, arrays):
 
 
 def load(path, device, kinds):
-    """Map in a file, of the classes `kinds`, by their names."""
+    """Read a map from a file; `kinds` contains the admissible classes by name."""
     refuse_folder(Path(path))
     try:
         with np.load(path, allow_pickle=False) as file:
             version = str(file["format"]) if "format" in file else None
             if version not in (_FORMAT, _FIRST_FORMAT):
-                raise ValueError("it does not name the format")
+                raise ValueError("it does not name its format")
             description = json.loads(str(file["map"])) if version == _FORMAT else _first_description(file)
             return _build(description, file, device, {**kinds, "ClusterTree": ClusterTree})
-    # A description may be anything, and so may be the errors of constructors.
+    # A description may be arbitrary, and so may the errors of constructors.
     except (ValueError, LookupError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} does not hold a whole map, written by save: {error}.") from error
+        raise ValueError(f"{path} does not contain a complete map written by save: {error}.") from error
 
 
 def _first_description(file):
-    """Description of the first files, which held nothing but HSS matrices."""
+    """Description of the first file format, which supported only HSS matrices."""
     rows, cols, levels = (int(size) for size in file["sizes"])
     generators = {name: [f"{name}{i}" for i in range(levels + (name == "D"))] for name in "DUV"}
     trees = {

@@ -1,10 +1,10 @@
 """ULV factorisation (Chandrasekaran, Gu, Pals 2006): solves with HSS matrices in linear time, and their inverses.
 
-At the leaves, A = D + U A' Vᵀ. An orthogonal Q per leaf rotates its rows such that only the first r touch U; the others
-are equations of that leaf alone. An orthogonal W per leaf rotates the unknowns such that these equations determine the
-first of them, y = L⁻¹ (..), and r unknowns per leaf remain: an HSS matrix over the same tree, one level shorter.
-Nothing is divided by but the triangles L, which are as well conditioned as A, so this is as stable as a QR
-factorisation.
+At the leaves, A = D + U A' Vᵀ. An orthogonal Q per leaf rotates its rows such that only the first r involve U; the
+others are equations of that leaf alone. An orthogonal W per leaf rotates the unknowns such that these equations
+determine the first of them, y = L⁻¹ (..), and r unknowns per leaf remain: an HSS matrix over the same tree, one level
+shorter. The only divisions are by the triangles L, which are as well conditioned as A, so the algorithm is as stable as
+a QR factorisation.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _DENSE_SIZE = 128
 
 @dataclass
 class Elimination:
-    """One level: Q = [Q_r, Q_k] and W = [W_k, W_r], Q_k' D W_k = L, and what they leave for the level above."""
+    """One level: Q = [Q_r, Q_k] and W = [W_k, W_r], Q_k' D W_k = L, and the reduced generators for the level above."""
 
     Q_r: torch.Tensor  # (*batch, N, m, r)
     Q_k: torch.Tensor  # (*batch, N, m, k), k = m - r
@@ -41,14 +41,14 @@ class Elimination:
 
 
 def eliminate(D, U, V):
-    """Eliminate the unknowns that the leaves determine by themselves."""
+    """Eliminate the unknowns that the equations of single leaves determine."""
     m, r = D.shape[-1], min(U.shape[-2:])
     if r == m:
         eye = torch.eye(m, dtype=D.dtype, device=D.device).expand(D.shape)
         none = eye[..., :0]
         return Elimination(eye, none, none, eye, none[..., :0, :], none, V.mT @ none, D, U, V)
     Q, R = torch.linalg.qr(U, mode="complete")
-    # One product with all of Q and one with all of W: many small ones cost more, in calls, than their arithmetic.
+    # One product with all of Q and one with all of W, since the overhead of many small products exceeds their cost.
     D = Q.mT @ D
     k = m - r
     W, T = torch.linalg.qr(D[..., r:, :].mT, mode="complete")
@@ -68,7 +68,7 @@ def eliminate(D, U, V):
 
 
 def climb(step, D, U=None, V=None):
-    """Matrix of the next level: what is left of siblings, joined by the generators D, U, V of that level."""
+    """Matrix of the next level: the reduced blocks of siblings, joined by the generators D, U, V of that level."""
     U_step, V_step = merge_diagonal(step.U), merge_diagonal(step.V)
     D = merge_diagonal(step.D) + U_step @ D @ V_step.mT
     return (D, None, None) if U is None else (D, U_step @ U, V_step @ V)
@@ -84,16 +84,16 @@ def padded_identity(A):
 
 
 class ULVFactor:
-    """ULV factorisation of a square :class:`HSSMatrix`, kept for many right-hand sides.
+    """ULV factorisation of a square :class:`HSSMatrix`, for many right-hand sides.
 
-    Made by :meth:`HSSMatrix.factor`. Costs O(n r²), every solve O(n r).
+    It is computed by :meth:`HSSMatrix.factor` in O(n r²) operations; every solve takes O(n r).
 
     Parameters
     ----------
     A : HSSMatrix
         The matrix, or a batch of them.
     warn : bool, default=True
-        Whether to warn of a matrix that is singular to working precision; `is_singular` tells in any case.
+        Whether to warn if the matrix is singular to working precision, which `is_singular` indicates in any case.
 
     Attributes
     ----------
@@ -103,14 +103,14 @@ class ULVFactor:
         Whether the matrix, or one of a batch, is singular to working precision, so that solutions may have no correct
         digit.
     condition : float
-        Estimate, from below, of the condition number in the Euclidean norm; of a batch, the largest.
+        Lower estimate of the condition number in the Euclidean norm; for a batch, the largest one.
 
     Raises
     ------
     numpy.linalg.LinAlgError
         If the matrix is singular.
     TypeError, ValueError
-        If `A` is no HSSMatrix, or not square.
+        If `A` is not an HSSMatrix, or not square.
 
     Warns
     -----
@@ -134,13 +134,13 @@ class ULVFactor:
         with torch.no_grad():
             self._factorise(*padded_identity(A))
             self.condition = self._estimate_condition(A)
-        # Written so that NaN counts, too.
+        # Also true for NaN.
         self.is_singular = not self.condition * torch.finfo(self.dtype).eps < 1
         if warn:
             self._warn_if_singular()
 
     def _warn_if_singular(self):
-        """Warn in the name of the line of the user."""
+        """Issue a warning that points to the line of the user's code."""
         if self.is_singular:
             warn_user(
                 f"The matrix is singular to working precision (condition number about {self.condition:.1e}): "
@@ -152,8 +152,8 @@ class ULVFactor:
         levels, i = len(U), 0
         d, u, v = D[0], U[0] if levels else None, V[0] if levels else None
         # The right-hand side of the system at level i is B h - u A' C h. At the leaves, h is that of the user, B the
-        # identity and C zero; above, h holds [b, g] of either child: b what is left of the right-hand side, g = Vᵀ x of
-        # the unknowns already known.
+        # identity and C zero; above, h contains [b, g] of either child: b the reduced right-hand side, g = Vᵀ x of the
+        # unknowns already known.
         B: Any = None
         C: Any = None
         self._steps = []
@@ -166,7 +166,7 @@ class ULVFactor:
             i += 1
             U_step, r, s = merge_diagonal(step.U), b.shape[-2], g.shape[-2]
             d, u, v = climb(step, D[i], *((U[i], V[i]) if i < levels else (None, None)))
-            # Rows that pick the b's and the g's of the children out of h.
+            # Rows that select the b's and the g's of the children from h.
             pick = torch.eye(2 * (r + s), dtype=d.dtype, device=d.device).view(2, r + s, 2 * (r + s))
             b, g = pick[:, :r].flatten(0, 1), pick[:, r:].flatten(0, 1)
             B = b - U_step @ (D[i] @ g)
@@ -273,7 +273,7 @@ class ULVFactor:
         Returns
         -------
         scipy.sparse.linalg.LinearOperator
-            Its products are solves, those with its adjoint transposed solves.
+            Its products are solves with the matrix, those with its adjoint are transposed solves.
         """
         return as_linear_operator(self.shape, self.dtype, self.solve, self.solve_transposed)
 
@@ -288,7 +288,7 @@ class ULVFactor:
 
 
 def norm_estimate(x, apply, adjoint, steps=2):
-    """Spectral norm of an operator, from below, by the power iteration from `x`."""
+    """Lower estimate of the spectral norm of an operator, by power iteration from `x`."""
     tiny = torch.finfo(x.dtype).tiny
 
     def apply_to_unit(x):
@@ -301,7 +301,7 @@ def norm_estimate(x, apply, adjoint, steps=2):
 
 
 def check_square(A):
-    """Refuse what has no inverse by its shape."""
+    """Reject objects that are not HSS matrices, and matrices that are not square."""
     if not hasattr(A, "row_tree"):
         raise TypeError(f"A must be an HSSMatrix, not of type {type(A).__name__}.")
     if A.shape[-1] != A.shape[-2]:
@@ -309,7 +309,7 @@ def check_square(A):
 
 
 def check_pivots(triangle):
-    """Refuse zero and non-finite pivots on the diagonal of a factor."""
+    """Raise for zero and non-finite pivots on the diagonal of a factor."""
     pivots = torch.diagonal(triangle, dim1=-2, dim2=-1)
     if not torch.isfinite(pivots).all():
         raise np.linalg.LinAlgError("The matrix holds NaN or infinite values, so it cannot be factorised.")
@@ -332,7 +332,7 @@ def inverse_generators(A):
         X = W_k Y + W_r W_rᵀ Y~ᵀ W~_kᵀ + W_r (W_rᵀ X W~_r) W~_rᵀ,
 
     a telescopic form with bases W_r and W~_r. The matrix in the middle is that of the next level, A_r⁻¹ (P - U A' S),
-    with A_r the reduced matrix, and is taken apart in the same way.
+    with A_r the reduced matrix, and is decomposed in the same way.
     """
     check_square(A)
     D, U, V = padded_identity(A)
@@ -371,7 +371,7 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, A, transposed, b, *generators):
-        """Solve with the factor that A keeps."""
+        """Solve with the cached factor of A."""
         factor = A.factor(warn=False)
         x = factor.solve_transposed(b) if transposed else factor.solve(b)
         ctx.A, ctx.transposed, ctx.b_shape = A, transposed, b.shape
@@ -389,7 +389,7 @@ class Solve(torch.autograd.Function):
         if wanted:
             again = torch.is_grad_enabled()
             with torch.enable_grad():
-                # Aliases: x and w depend on the generators, too, but not through these.
+                # Aliases: x and w also depend on the generators, but not through these.
                 inputs = [g.view_as(g) if again else g.detach().requires_grad_() for g in generators]
                 n = A.levels
                 product = A._like(inputs[: n + 1], inputs[n + 1 : 2 * n + 1], inputs[2 * n + 1 :])

@@ -1,4 +1,4 @@
-"""Torch modules: HSS layers and the networks built from them, and the networks they are compared with."""
+"""Torch modules: HSS layers, the networks built from them, and baseline networks."""
 
 from ._activation import TrainableLeakyReLU
 from ._cp_linear import CPLinear

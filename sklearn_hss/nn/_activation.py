@@ -7,14 +7,14 @@ from torch import nn
 class TrainableLeakyReLU(nn.Module):
     """LeakyReLU with a learnable slope: y = max(x, 0) + alpha min(x, 0) (section 2.1 of the Neural-HSS paper).
 
-    One slope for the whole layer. At alpha = 1 it is the identity, where a linear PDE wants it.
+    There is one slope for the whole layer. At alpha = 1, the activation is the identity, which suits linear PDEs.
 
     Parameters
     ----------
     initial_slope : float, default=1.0
         Value of alpha before training.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 

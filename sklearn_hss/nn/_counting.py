@@ -1,4 +1,4 @@
-"""Counting learnable numbers."""
+"""Number of learnable parameters."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from ._hss_parameters import HSSParameters
 def count_parameters(module: nn.Module) -> int:
     """Number of learnable real numbers of a module.
 
-    Complex weights count twice; entries that only pad the smaller leaves of an HSS layer do not count.
+    Complex weights count twice; entries that only pad the smaller leaves of an HSS layer are excluded.
 
     Parameters
     ----------

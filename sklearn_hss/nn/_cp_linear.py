@@ -22,7 +22,7 @@ class CPLinear(nn.Module):
     bias : bool, default=False
         Whether to add a learnable offset.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -68,7 +68,7 @@ class CPLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all vectors of unit gain and `c` from U(-b, b), b = 1 / sqrt(rank); the bias is zero."""
+        """Draw all vectors with unit gain and `c` from U(-b, b), b = 1 / sqrt(rank); the bias is zero."""
         nn.init.uniform_(self.c, -(self.rank**-0.5), self.rank**-0.5)
         for u in self.u:
             nn.init.uniform_(u, -(3**0.5), 3**0.5)

@@ -16,7 +16,8 @@ def _dense(sizes, **factory):
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layer = nn.Linear(n_in, n_out, **factory)
-        # He's: torch's default lets the coordinates fade from layer to layer, so that the basis starts almost constant.
+        # He initialisation: with torch's default, the coordinates decay from layer to layer, and the basis is initially
+        # almost constant.
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.GELU()]
@@ -26,34 +27,35 @@ def _dense(sizes, **factory):
 class DeepONet(FieldNetwork):
     """Deep operator network on the grid of the outputs, in any number of dimensions.
 
-    The trunk network maps the place of a point to the values of `width` basis functions there, the branch network maps
-    the whole input field to their coefficients; one bias is added per output channel. Several output channels share
-    the basis and have coefficients of their own, so that the last layer of the branch network is as many times wider.
+    The trunk network maps the coordinates of a point to the values of `width` basis functions there, the branch network
+    maps the whole input field to their coefficients; one bias is added per output channel. Several output channels
+    share the basis but have their own coefficients, so that the last layer of the branch network is as many times
+    wider.
 
     Parameters
     ----------
     in_features : int or tuple of int
         Grid of the inputs.
     out_features : int or tuple of int, default=None
-        Grid of the outputs, maybe of another number of dimensions; that of the inputs if None.
+        Grid of the outputs, which may have another number of dimensions; that of the inputs if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     width : int, default=192
         Number of basis functions, and of neurons in every hidden layer of both networks.
     depth : int, default=4
         Number of linear layers of either network. gelu follows all but the last one of the branch network.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
     Notes
     -----
-    The places are the same for all samples, so the trunk network is evaluated once per batch, and where no gradients
-    are asked for (``torch.no_grad()``, ``predict``) once for as long as its weights stay the same.
+    The coordinates are the same for all samples, so the trunk network is evaluated once per batch and, if no gradients
+    are required (``torch.no_grad()``, ``predict``), only once as long as its weights do not change.
 
-    Width 192, depth 4 has 272,065 parameters on 256 points and 247,489 on 128 points; the Neural-HSS paper states 247K,
-    and 256 points. In 2-D, width 64 has 287,361 on 64 x 64 points, where the paper states 280K.
+    Width 192 and depth 4 give 272,065 parameters on 256 points and 247,489 on 128 points; the Neural-HSS paper states
+    247K for 256 points. In 2-D, width 64 gives 287,361 on 64 x 64 points, for which the paper states 280K.
 
     References
     ----------

@@ -11,9 +11,9 @@ from ._field_network import FieldNetwork, Regrid, convolution, places
 
 
 class InstanceNorm(nn.Module):
-    """Every channel of every sample gets mean zero and variance one over the grid.
+    """Normalisation of every channel of every sample to mean zero and variance one over the grid.
 
-    Unlike torch's, of any number of dimensions, and zero on a grid of one point instead of an error.
+    Unlike torch's, it supports any number of dimensions, and gives zero on a grid of one point instead of an error.
     """
 
     def forward(self, x):
@@ -21,7 +21,7 @@ class InstanceNorm(nn.Module):
 
 
 class GatedGELU(nn.Module):
-    """Half of the channels, each times the gelu of its partner in the other half."""
+    """Product of one half of the channels with the GELU of the other half."""
 
     def forward(self, x):
         gate, value = x.chunk(2, dim=-1)
@@ -29,7 +29,7 @@ class GatedGELU(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """Sines and cosines of places x in random directions b, that are not learned: sin 2πb·x, cos 2πb·x."""
+    """Sines and cosines of coordinates x in random directions b, which are not learned: sin 2πb·x, cos 2πb·x."""
 
     def __init__(self, n_modes, n_features, **factory):
         super().__init__()
@@ -43,8 +43,8 @@ class FourierFeatures(nn.Module):
 def rotary_angles(n, rank, **factory):
     """Angles of the n points j / n of an axis in the rank / 2 planes, a Tensor of shape (n, rank / 2).
 
-    A point is turned by 64 x in the first plane and ever less in the others: the paper's code divides x by the
-    smallest distance, 1/64, that the embedding should tell apart.
+    A point is rotated by 64 x in the first plane and by decreasing angles in the others: the paper's code divides x by
+    the smallest distance, 1/64, that the embedding should resolve.
     """
     frequencies = 64 * 10_000 ** (-torch.arange(0, rank, 2, **factory) / rank)
     return torch.outer(torch.arange(n, **factory) / n, frequencies)
@@ -53,7 +53,7 @@ def rotary_angles(n, rank, **factory):
 def rotate(x, angles):
     """Rotary embedding of vectors in the last dimension: their halves are real and imaginary part, times exp(i angle).
 
-    The product of a query at x and a key at y then depends on the places by x - y alone.
+    The product of a query at x and a key at y then depends on the coordinates through x - y alone.
     """
     real, imaginary = x.chunk(2, dim=-1)
     cos, sin = angles.cos(), angles.sin()
@@ -69,8 +69,8 @@ def axis_mean(u, axis):
 class Projection(nn.Module):
     """Learnable projection of a function on the grid to a function on one axis, φ(x) = h(∫ γ(u(x, ξ)) dξ).
 
-    The integral is the mean over all other axes, γ is linear, and h is a layer norm and a gated perceptron. As γ may
-    change places with the mean, this takes the mean of u: the linear map has n points to act on, not the whole grid.
+    The integral is the mean over all other axes, γ is linear, and h is a layer norm and a gated perceptron. As γ
+    commutes with the mean, the module takes the mean of u: the linear map acts on n points, not on the whole grid.
     """
 
     def __init__(self, width, **factory):
@@ -89,7 +89,7 @@ class Projection(nn.Module):
 
 
 class AxialKernel(nn.Module):
-    """Kernel matrix of an axis, A = Q Kᵀ, of low rank: queries and keys are linear in φ, and rotated by their place."""
+    """Low-rank kernel matrix of an axis, A = Q Kᵀ: queries and keys are linear in φ, and rotated by their position."""
 
     def __init__(self, n, width, heads, head_dim, kernel_multiplier, **factory):
         super().__init__()
@@ -98,9 +98,9 @@ class AxialKernel(nn.Module):
         self.to_q = nn.Linear(width, heads * rank, bias=False, **factory)
         self.to_k = nn.Linear(width, heads * rank, bias=False, **factory)
         for linear in (self.to_q, self.to_k):
-            # So small that the network starts without attention: the norm that follows it adds 1e-5 to the variance.
+            # The gain is so small that attention is initially negligible: the following norm adds 1e-5 to the variance.
             nn.init.xavier_uniform_(linear.weight, gain=0.02)
-        # As in the code of the paper. Without a softmax, it only matters where the norm that follows meets its 1e-5.
+        # As in the code of the paper. Without a softmax, it matters only relative to the 1e-5 of the following norm.
         self.scale = rank**-0.5 if kernel_multiplier > 4 else 1.0
         self.angles: torch.Tensor
         self.register_buffer("angles", rotary_angles(n, rank, **factory), persistent=False)
@@ -117,14 +117,14 @@ class AxialKernel(nn.Module):
 class FactorizedAttention(nn.Module):
     """Attention whose kernel is a product of one kernel per axis: z(x, y) = ∫ A¹(x, ξ) ∫ A²(y, η) v(ξ, η) dη dξ in 2-D.
 
-    Each is the matrix of an axis, applied to all lines of the grid along it; none is of the points by the points. An
+    Each kernel is the matrix of an axis, applied to all lines of the grid along it; no matrix couples all points. An
     instance norm and a perceptron follow.
 
     Parameters
     ----------
     grid : tuple of int
     width, heads, head_dim, kernel_multiplier : int
-        As of :class:`FactFormer`.
+        As in :class:`FactFormer`.
     """
 
     def __init__(self, grid, width, heads, head_dim, kernel_multiplier, **factory):
@@ -148,7 +148,7 @@ class FactorizedAttention(nn.Module):
         z = self.to_v(u).movedim(-1, 1).unflatten(1, (self.heads, -1))
         for axis, (projection, kernel) in enumerate(zip(self.projections, self.kernels, strict=True)):
             A = kernel(projection(self.to_in(axis_mean(u, axis))))
-            # The first axis of the grid goes and comes back as the last: after all of them, the order is the old one.
+            # Each step moves the first axis of the grid to the end, so that all steps restore the original order.
             z = torch.einsum("bhij,bhcj...->bhc...i", A, z)
         return self.to_out(self.out_norm(z.flatten(1, 2)).movedim(1, -1))
 
@@ -156,23 +156,24 @@ class FactorizedAttention(nn.Module):
 class FactFormer(FieldNetwork):
     """Factorized transformer in one, two or three dimensions.
 
-    A pointwise lifting; `depth` layers u -> u + e + attention(u + e), where e is an embedding of the places; and a
-    decoder, that sets the result beside a copy of it which convolutions have taken to half the grid and back.
+    It consists of a pointwise lifting; `depth` layers u -> u + e + attention(u + e), where e is an embedding of the
+    coordinates; and a decoder that concatenates the result with a copy of it which convolutions have mapped to half the
+    grid and back.
 
-    The attention has a kernel of low rank for every axis instead of one for the grid. It is computed from functions on
-    the axes, that a learnable projection makes of u.
+    The attention has a low-rank kernel for every axis instead of one for the grid. It is computed from functions on the
+    axes, which are learnable projections of u.
 
-    2-D, one channel, width d, one head of dimension 8, multiplier 1, depth 1: 26.5 d² + 70.5 d + 1 numbers; 3,934,657
-    at the default width.
+    In 2-D, with one channel, width d, one head of dimension 8, multiplier 1 and depth 1, it has 26.5 d² + 70.5 d + 1
+    parameters; 3,934,657 for the default width.
 
     Parameters
     ----------
     in_features : int or tuple of int
         Grid of the inputs.
     out_features : int or tuple of int, default=None
-        Grid of the outputs; that of the inputs if None, else a learned linear map leads there.
+        Grid of the outputs, reached by a learned linear map if it differs from that of the inputs; the same if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     width : int, default=384
         Embedding dimension, a multiple of 4.
     depth : int, default=1
@@ -182,9 +183,9 @@ class FactFormer(FieldNetwork):
     head_dim : int, default=8
         Number of values per head and point.
     kernel_multiplier : int, default=1
-        Rank of the kernels per `head_dim`. The product of both is even.
+        Rank of the kernels divided by `head_dim`. The rank must be even.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -196,10 +197,10 @@ class FactFormer(FieldNetwork):
 
     Notes
     -----
-    This is the model of the authors' code for Darcy flow, with these differences. The instance norm behind the
+    This is the model of the authors' code for Darcy flow, with the following differences. The instance norm after the
     attention is over the grid; in the code it is over the second axis and the channels, which come last there. Linear
-    maps of a mean replace means of linear maps. Places are j / n as in the other networks, not j / (n - 1). Other
-    numbers of dimensions than two are ours.
+    maps of a mean replace means of linear maps. Coordinates are j / n as in the other networks, not j / (n - 1). The
+    code supports two dimensions only.
 
     References
     ----------
@@ -231,13 +232,13 @@ class FactFormer(FieldNetwork):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         n_modes = len(self.grid_in)
         if n_modes > 3:
-            raise ValueError(f"in_features={in_features} has {n_modes} dimensions; FactFormer works in one to three.")
+            raise ValueError(f"in_features={in_features} has {n_modes} dimensions; FactFormer supports one to three.")
         if width < 4 or width % 4:
             raise ValueError(f"width={width} is not a multiple of 4; {max(4, width - width % 4)} would work.")
         if head_dim * kernel_multiplier % 2:
             raise ValueError(
                 f"head_dim={head_dim} times kernel_multiplier={kernel_multiplier} is odd, but the rotary embedding "
-                f"turns pairs; head_dim={head_dim + 1} would work."
+                f"rotates pairs; head_dim={head_dim + 1} would work."
             )
         self.to_in = nn.Linear(in_channels or 1, width, **factory)
         self.embeddings = nn.ModuleList(

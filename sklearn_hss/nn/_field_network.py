@@ -1,4 +1,4 @@
-"""What the baseline networks share: fields with channels or without, places on the grid, a change of the grid."""
+"""Base class of the baseline networks: fields with or without channels, coordinates, and changes of the grid."""
 
 from math import prod
 from numbers import Integral
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def as_grid(features):
-    """Grid of a `features` parameter: an int stands for one dimension."""
+    """Grid of a `features` parameter: an int means one dimension."""
     return (int(features),) if isinstance(features, Integral) else tuple(int(n) for n in features)
 
 
@@ -20,25 +20,25 @@ def places(grid, **factory):
 
 
 def convolution(n_modes, *args, **kwargs):
-    """The convolution layer of so many dimensions."""
+    """Convolution layer in `n_modes` dimensions."""
     return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n_modes - 1](*args, **kwargs)
 
 
 class Regrid(nn.Module):
-    """Learned linear map from one grid to another, one matrix per dimension; averages of cells at the start.
+    """Learned linear map from one grid to another, with one matrix per dimension, initially averages over cells.
 
     Parameters
     ----------
     grid_in, grid_out : tuple of int
-        Of as many dimensions. Where both have as many points, nothing is done.
+        Grids with the same number of dimensions. Dimensions of equal size are not changed.
     device, dtype
-        Of the matrices.
+        Device and type of the matrices.
     """
 
     def __init__(self, grid_in, grid_out, device=None, dtype=None):
         super().__init__()
         if len(grid_in) != len(grid_out):
-            raise ValueError(f"out_features={grid_out} and in_features={grid_in} must have as many dimensions.")
+            raise ValueError(f"out_features={grid_out} and in_features={grid_in} must have equally many dimensions.")
         self.matrices = nn.ParameterDict()
         for axis, (n_in, n_out) in enumerate(zip(grid_in, grid_out, strict=True)):
             if n_in == n_out:
@@ -69,7 +69,7 @@ class FieldNetwork(nn.Module):
     out_features : int or tuple of int, default=None
         Grid of the outputs; that of the inputs if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     """
 
     def __init__(self, in_features, out_features=None, in_channels=None, out_channels=None):
@@ -80,13 +80,13 @@ class FieldNetwork(nn.Module):
         self._cache: tuple[torch.Tensor, Any] | None = None
 
     def _kept(self, module, compute):
-        """What `compute` returns; without gradients, what it returned before, unless weights of `module` changed."""
-        # An export wants all operations; under autocast, results have another type.
+        """Result of `compute`, cached without gradients as long as the weights of `module` do not change."""
+        # An export needs all operations; under autocast, results have another type.
         if torch.compiler.is_compiling() or torch.is_grad_enabled():
             return compute()
         if torch.is_autocast_enabled(next(module.parameters()).device.type):
             return compute()
-        # Compared by value, because torch counts some changes only (not those through `.data`).
+        # Compared by value, since the version counters of torch miss some changes (those through `.data`).
         weights = nn.utils.parameters_to_vector(module.parameters())
         if torch._C._functorch.is_functorch_wrapped_tensor(weights):  # many sets of weights at once, as in vmap
             return compute()
@@ -95,7 +95,7 @@ class FieldNetwork(nn.Module):
         return self._cache[1]
 
     def __getstate__(self):
-        # Copies and pickles have no use for what can be computed again.
+        # Copies and pickles do not include results that can be recomputed.
         return {**self.__dict__, "_cache": None}
 
     def _body(self, x):

@@ -11,24 +11,24 @@ from ._field_network import FieldNetwork, Regrid, convolution, places
 
 
 def largest_modes(grid):
-    """Largest number of Fourier modes that fields on a grid have in every dimension: a tuple."""
+    """Tuple of the numbers of Fourier modes that fields on a grid have in every dimension."""
     return (*(n // 2 for n in grid[:-1]), grid[-1] // 2 + 1)
 
 
 class SpectralConv(nn.Module):
-    """Linear map of the lowest Fourier modes of all channels, one matrix per mode; higher modes are left out.
+    """Linear map of the lowest Fourier modes of all channels, one matrix per mode; higher modes are truncated.
 
-    Of real fields, half of the modes of the last dimension tell all; in the other dimensions, modes of both signs have
-    their own weights (the corner blocks of the spectrum).
+    For real fields, half of the modes of the last dimension are sufficient; in the other dimensions, modes of both
+    signs have their own weights (the corner blocks of the spectrum).
 
     Parameters
     ----------
     in_channels, out_channels : int
         Numbers of channels.
     modes : tuple of int
-        Number of modes that are kept in every dimension; of both signs so many, but in the last.
+        Number of modes retained in every dimension; for either sign, except in the last dimension.
     device : torch.device or str, default=None
-        Where the weights live.
+        Device of the weights.
     dtype : torch.dtype, default=None
         Type of the fields and of the real and imaginary parts of the weights.
 
@@ -51,7 +51,7 @@ class SpectralConv(nn.Module):
         super().__init__()
         self.modes = tuple(modes)
         kept = [2 * m for m in self.modes[:-1]] + [self.modes[-1]]
-        # Real and imaginary parts, uniform as in the code of the paper. Fused AdamW takes no complex numbers.
+        # Real and imaginary parts, uniform as in the code of the paper. Fused AdamW does not support complex numbers.
         weight = torch.rand(in_channels, out_channels, *kept, 2, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight / (in_channels * out_channels))
 
@@ -61,7 +61,7 @@ class SpectralConv(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (n_samples, in_channels, \\*grid)
-            Fields on a grid that has the modes.
+            Fields on a grid that resolves the modes.
 
         Returns
         -------
@@ -70,8 +70,8 @@ class SpectralConv(nn.Module):
         """
         grid = x.shape[2:]
         axes = tuple(range(2, x.ndim))
-        # The transform of a grid of other size has the same values ("forward"), so the layer means the same there.
-        # Not in bfloat16, which autocast may have left: there are no such complex numbers.
+        # With norm="forward", the transform does not depend on the size of the grid, and neither does the layer.
+        # It is not computed in bfloat16, which autocast may have chosen, since there is no such complex type.
         spectrum = torch.fft.rfftn(x.to(self.weight.dtype), dim=axes, norm="forward")
         kept = self._keep(spectrum)
         product = torch.einsum("bi...,io...->bo...", kept, torch.view_as_complex(self.weight))
@@ -94,27 +94,27 @@ class SpectralConv(nn.Module):
 class FNO(FieldNetwork):
     """Fourier neural operator in one, two or three dimensions.
 
-    A pointwise lifting to `width` channels, `depth` layers x -> gelu(SpectralConv(x) + W x + b), the last one without
-    gelu, and a pointwise projection. 1-D, width 32, 12 modes, depth 4: 102,657 real numbers.
+    It consists of a pointwise lifting to `width` channels, `depth` layers x -> gelu(SpectralConv(x) + W x + b), the
+    last one without gelu, and a pointwise projection. In 1-D, width 32, 12 modes and depth 4 give 102,657 real numbers.
 
     Parameters
     ----------
     in_features : int or tuple of int
         Grid of the inputs.
     out_features : int or tuple of int, default=None
-        Grid of the outputs; that of the inputs if None, else a learned linear map leads there.
+        Grid of the outputs, reached by a learned linear map if it differs from that of the inputs; the same if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     width : int, default=32
         Number of channels between lifting and projection.
     modes : int or tuple of int, default=12
-        Number of Fourier modes that are kept in every dimension.
+        Number of Fourier modes retained in every dimension.
     depth : int, default=4
         Number of layers.
     coordinates : bool, default=True
-        Whether the places of the points are further input channels.
+        Whether the coordinates of the points are further input channels.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -125,12 +125,12 @@ class FNO(FieldNetwork):
 
     Notes
     -----
-    The projection is one linear map, as the paper's number of parameters has it; the code of Li et al. has a hidden
-    layer there, and pads fields that are not periodic. So a network of depth 1 is affine, and only ``depth - 1``
-    activations make it nonlinear.
+    The projection is one linear map, in agreement with the paper's number of parameters; the code of Li et al. has a
+    hidden layer there, and pads fields that are not periodic. A network of depth 1 is therefore affine, and a deeper
+    one has ``depth - 1`` activations.
 
-    The network goes through ``torch.export``, but into no ONNX file: the exporter has no products of the complex
-    numbers that the Fourier transforms give. All other networks of this module can be exported there.
+    The network can be exported by ``torch.export``, but not to ONNX files: that exporter does not support products of
+    the complex numbers that the Fourier transforms return. All other networks of this module can be exported to ONNX.
 
     References
     ----------
@@ -162,7 +162,7 @@ class FNO(FieldNetwork):
         n_modes = len(self.grid_in)
         if n_modes > 3 or min(self.grid_in[:-1], default=2) < 2:
             raise ValueError(
-                f"FNO is for grids of one to three dimensions, with two points or more in all but the last; not for "
+                f"FNO supports grids of one to three dimensions, with at least two points in all but the last, not "
                 f"{self.grid_in}."
             )
         self.modes = tuple(modes) if isinstance(modes, tuple | list) else (modes,) * n_modes

@@ -10,10 +10,10 @@ from .._warnings import warn_user
 
 # Steps before the capture, in which libraries choose their algorithms and allocate their workspaces.
 _N_WARM = 3
-# Threads take turns on the one side stream of a device: what one of them starts there, while another captures, would
-# become part of that graph. Further streams would keep a workspace of cuBLAS each, tens of megabytes.
+# Only one thread at a time uses the single side stream of a device, since work started there during a capture would
+# become part of the graph. Each additional stream would require a cuBLAS workspace of tens of megabytes.
 _LOCK = threading.Lock()
-# Graphs whose capture failed: torch's allocator may go on asking them which streams they capture.
+# Graphs whose capture failed, which must stay alive: torch's allocator may still query which streams they capture.
 _FAILED: list = []
 
 
@@ -28,17 +28,17 @@ def can_capture(device):
 
 
 class GraphedStep:
-    """Forward and backward pass on batches of one shape, which one launch repeats instead of hundreds.
+    """Forward and backward pass on batches of one shape, replayed by one kernel launch instead of hundreds.
 
-    Small networks on a GPU wait for launches. The first calls run on a side stream as they are; the next one is
-    captured, and all later ones copy their batch to where the graph reads it. Every graph has gradients of its own,
-    which become those of the parameters again whenever it has run. If a capture fails, all goes on without it.
+    On a GPU, small networks are limited by launches. The first calls run normally on a side stream; the next one is
+    captured, and all later ones copy their batch to the input buffers of the graph. Every graph has its own gradients,
+    which become those of the parameters whenever it has run. If a capture fails, steps continue without it.
 
     Parameters
     ----------
     compute : callable
-        Returns the loss of a batch, a tensor, and adds its gradients to those of the parameters. It does not
-        synchronise with the device, and does the same whenever it is called: Python runs it no more after the capture.
+        Function that returns the loss of a batch, a tensor, and adds its gradients to those of the parameters. It must
+        not synchronise with the device, and must do the same at every call: Python does not run it after the capture.
     parameters : list of Parameter
     """
 
@@ -50,10 +50,10 @@ class GraphedStep:
         self.inputs, self.grads = [], []
 
     def __call__(self, *batch):
-        # Streams are those of the current device, which need not be that of the batch.
+        # Streams belong to the current device, which need not be that of the batch.
         with torch.cuda.device(batch[0].device):
             trained = [p.requires_grad for p in self.parameters]
-            if trained != self.trained:  # at first, and when a callback has frozen some
+            if trained != self.trained:  # in the first call, and if a callback has frozen some parameters
                 self.trained, self.n_calls, self.graph = trained, 0, None
             self.n_calls += 1
             if self.graph is None and self.n_calls > _N_WARM and not self.failed:
@@ -67,7 +67,7 @@ class GraphedStep:
             stream = current if self.failed else _side_stream(batch[0].device)
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
-                # With the graph of autograd that hangs on the loss, nodes would stay that belong to this stream.
+                # The autograd graph attached to the loss would keep nodes alive that belong to this stream.
                 loss = self.compute(*batch).detach()
             current.wait_stream(stream)
         return loss
@@ -78,14 +78,14 @@ class GraphedStep:
         graph = torch.cuda.CUDAGraph()
         arguments = {"stream": _side_stream(batch[0].device), "capture_error_mode": "thread_local"}
         try:
-            # The outer context goes back to the present stream, which a failed capture does not.
+            # The outer context restores the current stream, which a failed capture does not.
             with _LOCK, torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, **arguments):
                 self.loss = self.compute(*self.inputs).detach()
         except RuntimeError as error:
             _FAILED.append(graph)
             self.failed, self.inputs = True, []
             reason = str(error).partition("\n")[0]
-            warn_user(f"Training goes on without CUDA graphs, maybe slower: {reason}", RuntimeWarning)
+            warn_user(f"Training continues without CUDA graphs, possibly slower: {reason}", RuntimeWarning)
             return
         self.graph, self.grads = graph, [p.grad for p in self.parameters]
 

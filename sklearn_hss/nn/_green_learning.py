@@ -12,14 +12,14 @@ from ._rational import Rational
 
 
 def rational_network(n_in, width, depth, **factory):
-    """Network from R^n_in to R: `depth` dense layers of `width` units with rational activations, and a linear one."""
+    """Network from R^n_in to R: `depth` dense layers of `width` units with rational activations, and a linear layer."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Linear(width if i else n_in, width, **factory), Rational(**factory)]
     layers.append(nn.Linear(width, 1, **factory))
     for layer in layers:
-        # He's, as for the ReLU that the activations start as: torch's default lets the coordinates fade from layer to
-        # layer, so that the network starts almost constant.
+        # He initialisation, as for the ReLU that the activations initially approximate: with torch's default, the
+        # coordinates decay from layer to layer, and the network is initially almost constant.
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
@@ -29,17 +29,17 @@ def rational_network(n_in, width, depth, **factory):
 class GreenLearning(FieldNetwork):
     """Green's function as a rational network: u(x_i) = sum_j w_j G(x_i, y_j) f(y_j) + u_hom(x_i).
 
-    G is a network of the coordinates x and y, u_hom (the homogeneous solution) one of x. They have `depth` layers of
-    `width` units with rational activations, and a linear one. The points are x_j = j / n in every dimension, of which
-    all have the quadrature weight 1 / n: the trapezoidal rule where G f is zero on the boundary or periodic. The kernel
-    network has 83,115 parameters in one dimension with the default width and depth (the paper's 83K), the network of
-    u_hom 82,987.
+    G is a network of the coordinates x and y, u_hom (the homogeneous solution) a network of x. They have `depth` layers
+    of `width` units with rational activations, and a linear layer. The points are x_j = j / n in every dimension, all
+    with the quadrature weight 1 / n, which is the trapezoidal rule if G f is zero on the boundary or periodic. The
+    kernel network has 83,115 parameters in one dimension with the default width and depth (the paper's 83K), the
+    network of u_hom 82,987.
 
     A training step evaluates the kernel once for all its samples; prediction evaluates it once for all samples until
-    the weights change. That is one pass of a network over n_out n_in pairs of points: 65,536 on a grid of 256, 17
-    million on a grid of 64 x 64, for which a training step takes minutes on one core, whatever the batch size. More
-    than `chunk_size` pairs are worked through in chunks whose inner values are computed again in the backward pass.
-    What is kept then is the kernel matrix and its gradient and the inner values of one chunk.
+    the weights change. Each evaluation is one pass of a network over n_out n_in pairs of points: 65,536 on a grid of
+    256 points, 17 million on a grid of 64 x 64, for which a training step takes minutes on one core, independently of
+    the batch size. More than `chunk_size` pairs are processed in chunks whose hidden values are recomputed in the
+    backward pass. Memory is then required for the kernel matrix, its gradient, and the hidden values of one chunk.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ class GreenLearning(FieldNetwork):
     depth : int, default=6
         Number of layers with activation.
     homogeneous : bool, default=True
-        Whether there is the term u_hom. Without it, f = 0 gives u = 0.
+        Whether to include the term u_hom. Without it, f = 0 gives u = 0.
     chunk_size : int, default=None
-        Number of pairs of points to evaluate G for at a time, at least one row of the kernel matrix. None is 4,096 on
-        CPUs, which suits their caches, and 65,536 elsewhere (about 1 GiB in training).
+        Number of pairs of points at which G is evaluated at a time, at least one row of the kernel matrix. None is
+        4,096 on CPUs, in view of their caches, and 65,536 elsewhere (about 1 GiB in training).
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -95,7 +95,7 @@ class GreenLearning(FieldNetwork):
         for name, grid in (("in_features", self.grid_in), ("out_features", self.grid_out)):
             if len(grid) > 2:
                 raise ValueError(
-                    f"{name}={grid} has {len(grid)} dimensions; GreenLearning works on grids of one or two, such as "
+                    f"{name}={grid} has {len(grid)} dimensions; GreenLearning supports grids of one or two, such as "
                     "(64, 64)."
                 )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -139,14 +139,14 @@ class GreenLearning(FieldNetwork):
         return self.G(pairs).view(len(x), len(self.y))
 
     def discretised(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Evaluate G and u_hom on the grid, but once as long as the weights stay the same and no gradient is asked for.
+        """Evaluate G and u_hom on the grid; without gradients, only once as long as the weights do not change.
 
         Returns
         -------
         kernel : Tensor of shape (n_out, n_in)
-            As of :meth:`kernel`.
+            As in :meth:`kernel`.
         homogeneous_solution : Tensor of shape (n_out,)
-            As of :meth:`homogeneous_solution`.
+            As in :meth:`homogeneous_solution`.
         """
         return self._kept(self, lambda: (self.kernel(), self.homogeneous_solution()))
 

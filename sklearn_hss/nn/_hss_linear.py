@@ -12,8 +12,8 @@ from ._hss_parameters import HSSParameters, check_rank_and_levels
 class _HSSProduct(torch.autograd.Function):
     """x Wᵀ for rows x and an HSS matrix W, with a backward pass that saves one input and one weight per level.
 
-    This is faster than tracing the sweep, which matters because training does little else. Where derivatives of the
-    gradient are asked for, it is traced all the same.
+    This is faster than tracing the sweep, which dominates the cost of training. If derivatives of the gradient are
+    required, the sweep is traced.
     """
 
     @staticmethod
@@ -48,8 +48,8 @@ class _HSSProduct(torch.autograd.Function):
             grads.append(g.view(g.shape[0] // 2, 2 * g.shape[1], g.shape[2]))
         grad_D.append(torch.bmm(grads[-1], inputs[-1].mT))
 
-        # On the way down `g` is the gradient of a level's input. At the leaves it is only formed where somebody asks,
-        # and with the memory layout of x, because autograd copies any other.
+        # On the way down, `g` is the gradient of the input of a level. At the leaves it is only formed if needed, and
+        # in the memory layout of x, since autograd copies any other.
         wanted, by_rows = ctx.needs_input_grad[0], x.stride(1) == 1
         g = torch.bmm(D[-1].mT, grads[-1])
         for i in reversed(range(levels)):
@@ -67,12 +67,12 @@ class _HSSProduct(torch.autograd.Function):
 
 
 def _thin_product(x, w):
-    """x wᵀ for thin w, which is six times faster with w in front where x was rows and the rank is low."""
+    """x wᵀ for thin w; w as the first factor is six times faster if x is stored in rows and the rank is low."""
     return torch.bmm(w, x.mT).mT if x.stride(1) == 1 else torch.bmm(x, w.mT)
 
 
 def _traced_backward(needed, grad, row_tree, col_tree, x, D, U, V):
-    """The same gradients by autograd, as functions of all operands that can be differentiated again."""
+    """The same gradients by autograd, which can be differentiated again with respect to all operands."""
     operands = (x, None, None, *D, *U, *V)
     wanted = [operand for operand, need in zip(operands, needed, strict=True) if need]
     y = join_leaves(telescopic_product(D, U, V, split_leaves(x.mT, col_tree)), row_tree).mT
@@ -94,7 +94,7 @@ class HSSLinear(HSSParameters):
     bias : bool, default=False
         Whether to add a learnable offset.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -113,8 +113,8 @@ class HSSLinear(HSSParameters):
     Notes
     -----
     The layer computes on (features, batch) columns. Its output is a transposed view of such columns, and an input with
-    that memory layout is read without a copy, so that in a stack of layers and pointwise activations nothing is ever
-    transposed. Gradients of any order are supported, the first being the fast one; for torch.func use
+    this memory layout is read without a copy, so that a stack of layers and pointwise activations needs no
+    transpositions. Gradients of any order are supported, the first order being optimised; for torch.func use
     ``layer.weight @ x``. Under autocast, the layer computes in the type of its parameters.
 
     Examples
@@ -146,7 +146,7 @@ class HSSLinear(HSSParameters):
     def reset_parameters(self) -> None:
         """Draw each generator from U(-b, b), b = 1 / sqrt(fan-in), as :class:`torch.nn.Linear` does; the bias is zero.
 
-        Unit gain, sqrt(3 / fan-in), would be too much, because the levels of the tree add up.
+        Unit gain, sqrt(3 / fan-in), would be too large, since the contributions of the levels add.
         """
         self._draw()
         if self.bias is not None:
@@ -154,13 +154,13 @@ class HSSLinear(HSSParameters):
 
     @torch.no_grad()
     def install(self, operator: HSSMatrix) -> None:
-        """Make the layer multiply with a given matrix, cut to its tree and rank. The bias becomes zero.
+        """Set the weight to a given matrix, truncated to the tree and rank of the layer, and the bias to zero.
 
         Parameters
         ----------
         operator : HSSMatrix
-            Of shape (out_features, in_features). Bases of lower rank than the layer's keep their further directions,
-            that are not coupled to anything, so that training can use them.
+            Matrix of shape (out_features, in_features). If its rank is lower than that of the layer, the additional
+            directions of the bases are not changed but decoupled, so that training can use them.
         """
         self._write(operator)
         if self.bias is not None:
@@ -187,7 +187,7 @@ class HSSLinear(HSSParameters):
             )
         generators = self._generators()
         if torch.is_autocast_enabled(x.device.type):
-            # Autocast does not reach into the product, so everything is computed in the type of the parameters.
+            # Autocast does not affect the product, so everything is computed in the type of the parameters.
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.to(generators[0].dtype))
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)

@@ -11,25 +11,25 @@ from torch.utils.checkpoint import checkpoint
 from ..linalg import HSSMatrix
 from ._hss_parameters import HSSParameters, check_rank_and_levels
 
-# Bytes of a field between two modes that stays in the cache of a CPU; elsewhere few large steps are better.
+# Bytes of a field between two modes that fits into the cache of a CPU; elsewhere few large steps are faster.
 _CPU_CHUNK, _OTHER_CHUNK = 2**20, 2**28
-# Number of columns from which on matrix products are no faster for having more.
+# Number of columns above which matrix products do not become more efficient.
 _WIDE = 512
-# Size of the field of a channel between two modes up to which all channels are multiplied at once. That copies fields,
-# but spares a loop over the channels, the slower of the two for small fields; four times as large, the loop is faster.
+# Size of the field of a channel between two modes up to which all channels are multiplied at once. This copies fields,
+# but avoids a loop over the channels, which is slower for small fields; at four times this size, the loop is faster.
 _SMALL = 2**15
 # Costs in multiples of a flop of large matrix products, fitted to bench_layer.py: of an entry of a factor that is
 # materialised; and in products with HSS matrices, of a flop and of moving a number of the field.
 _DENSE_ENTRY, _HSS_FLOP, _HSS_MOVE = 300, 1.5, 250
-# Number of samples from which on forming the entries of factors costs nothing in comparison.
+# Number of samples for which the cost of forming the entries of factors is negligible.
 _MANY = 10**6
 
 
 class _DenseProduct(torch.autograd.Function):
-    """sum_k X x_1 W_1[k] ... x_m W_m[k] for m >= 2 and dense W, in large matrix products that transpose nothing.
+    """sum_k X x_1 W_1[k] ... x_m W_m[k] for m >= 2 and dense W, in large matrix products without transpositions.
 
-    The terms come in groups, each with one matrix per mode as :func:`_groups` makes them. Samples are taken in chunks
-    that leave the fields between the modes in the cache. With `recompute`, the backward pass forms these fields again.
+    The terms are combined in groups with one matrix per mode, see :func:`_groups`. Samples are processed in chunks for
+    which the fields between the modes fit into the cache. With `recompute`, the backward pass recomputes these fields.
     """
 
     @staticmethod
@@ -73,7 +73,7 @@ class _DenseProduct(torch.autograd.Function):
 
 
 def _traced_backward(needed, grad, x, matrices):
-    """The same gradients by autograd, as functions of all operands that can be differentiated again."""
+    """The same gradients by autograd, which can be differentiated again with respect to all operands."""
     m = x.ndim - 2
     channels = []
     for c in range(x.shape[1]):
@@ -90,9 +90,9 @@ def _traced_backward(needed, grad, x, matrices):
 def _groups(factors):
     """Matrices of :class:`_DenseProduct`, group after group, from dense factors (C, terms, rows, columns) per mode.
 
-    In two dimensions, a group has enough terms to make the products wide: the matrix of the last mode gives the rows of
-    all of them, (term, row) x column, and that of the first mode sums over them, row x (column, term). In more
-    dimensions, products are large, and a group is one term.
+    In two dimensions, a group has enough terms for wide products: the matrix of the last mode gives the rows of all
+    terms, (term, row) x column, and that of the first mode sums over them, row x (column, term). In more dimensions,
+    products are large anyway, and a group is one term.
     """
     first, *middle, last = factors
     size = max(1, _WIDE // last.shape[-2]) if not middle else 1
@@ -117,7 +117,7 @@ def _portions(x, matrices):
 
 
 def _fields(x, group):
-    """What the matrices of a group are applied to, from the last mode but one to the first, after the last one."""
+    """Operands of the matrices of a group, from the last mode but one to the first, after the last has been applied."""
     z = x.reshape(-1, x.shape[-1]) @ group[-1].mT
     fields = []
     for mode in reversed(range(len(group) - 1)):
@@ -149,7 +149,7 @@ def _dense_product(x, factors, recompute):
     small = factors[0].shape[1] * x[:, 0].numel() <= _SMALL
     if x.shape[1] > 1 and len(factors) == 2 and small and not recompute:
         return _all_channels(x, *factors)
-    # Without gradients nothing is kept.
+    # Without gradients, no fields are stored.
     recompute = recompute or not torch.is_grad_enabled()
     return _DenseProduct.apply(x, recompute, tuple(W.shape[-2] for W in factors), *_groups(factors))
 
@@ -164,9 +164,9 @@ def _mode_by_mode(x, factors):
 
 
 def _balanced(factors):
-    """Batches of HSS matrices, of which those of a term have equal norms."""
+    """Batches of HSS matrices, scaled such that the matrices of each term have equal norms."""
     norms = torch.stack([W.to_dense().flatten(1).norm(dim=1).double() for W in factors])
-    # Where a matrix is zero, so is the term, whatever the others are.
+    # If a matrix is zero, the term is zero for any others.
     scales = torch.where((norms > 0).all(0), norms.clamp_min(1e-300).log().mean(0).exp() / norms, 1.0)
     # The diagonal blocks of all levels carry the size of a matrix.
     sized = ([D * c.to(D)[:, None, None, None] for D in W.D] for W, c in zip(factors, scales, strict=True))
@@ -183,25 +183,24 @@ class HSSMultilinear(nn.Module):
     in_shape : tuple of int
         Grid of the input; any number of dimensions, of any sizes.
     out_shape : tuple of int, default=None
-        Grid of the output, of as many dimensions. `in_shape` if None.
+        Grid of the output, with the same number of dimensions; `in_shape` if None.
     outer_rank : int, default=8
         Number of terms k.
     rank, levels : int or tuple of int, default=2, 2
         HSS rank of the factors and depth of their cluster trees, for all dimensions or for each one. The factors of a
         dimension with 0 levels are dense.
     channels : int, default=None
-        If given, the input has that many channels, and each one has terms of its own. None: no dimension of channels.
+        Number of channels of the input, each of which has its own terms. None means that there is no channel axis.
     bias : bool, default=False
         Whether to add a learnable offset.
     recompute : bool, default=False
-        Whether the backward pass forms the fields between the modes again instead of keeping them. Then the layer only
-        keeps its input, instead of up to 1 + (m - 1) `outer_rank` fields of that size.
+        Whether the backward pass recomputes the fields between the modes. The layer then stores only its input, instead
+        of up to 1 + (m - 1) `outer_rank` fields of that size.
     contraction : {"auto", "dense", "hss"}, default="auto"
         "dense" forms all entries of the factors, then multiplies with them; "hss" multiplies with HSS matrices, which
-        pays where a dimension is large. "auto" compares the numbers of operations, weighted by how fast they are on a
-        CPU.
+        is faster if a dimension is large. "auto" compares the numbers of operations, weighted by their speed on a CPU.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -214,7 +213,7 @@ class HSSMultilinear(nn.Module):
     Raises
     ------
     ValueError
-        If `levels` is too deep for a dimension, `rank` exceeds its smallest leaf, or the shapes do not fit.
+        If `levels` is too deep for a dimension, `rank` exceeds its smallest leaf, or the shapes do not match.
 
     Notes
     -----
@@ -251,7 +250,9 @@ class HSSMultilinear(nn.Module):
         self.out_shape = self.in_shape if out_shape is None else tuple(out_shape)
         m = len(self.in_shape)
         if not m or len(self.out_shape) != m:
-            raise ValueError(f"out_shape={self.out_shape} must have as many dimensions as in_shape={self.in_shape}.")
+            raise ValueError(
+                f"out_shape={self.out_shape} must have the same number of dimensions as in_shape={self.in_shape}."
+            )
         for name, value in (("outer_rank", outer_rank), ("channels", 1 if channels is None else channels)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
@@ -274,8 +275,8 @@ class HSSMultilinear(nn.Module):
     def reset_parameters(self) -> None:
         """Draw generators as :class:`HSSLinear` does, scaled to the variance of a single HSS matrix; the bias is zero.
 
-        The entries of a product with an HSS matrix have about a third of the variance of what it is applied to, those
-        of a sum over `outer_rank` products of m matrices would have ``outer_rank / 3**m`` of it.
+        The entries of a product with an HSS matrix have about a third of the variance of the input, those of a sum over
+        `outer_rank` products of m matrices would have ``outer_rank / 3**m`` of it.
         """
         m = len(self.modes)
         scale = (3 ** (m - 1) / self.outer_rank) ** (0.5 / m)
@@ -286,20 +287,20 @@ class HSSMultilinear(nn.Module):
 
     @torch.no_grad()
     def install(self, factors: Sequence[HSSMatrix]) -> None:
-        """Make the layer the map of given factors, cut to its trees and ranks. The bias becomes zero.
+        """Set the layer to the map of given factors, truncated to its trees and ranks, and the bias to zero.
 
         Parameters
         ----------
         factors : sequence of HSSMatrix
             One batch of matrices per dimension, of batch shape (terms,) with at most `outer_rank` terms. All channels
-            get the same map. The matrices of a term are scaled to equal norms, which leaves the map as it is and lets
-            steps of equal size in all of them matter equally. Unused terms become zero in the first dimension only, so
-            that training can use them.
+            are set to the same map. The matrices of a term are scaled to equal norms, which does not change the map,
+            and balances the effect of training steps. Unused terms are set to zero in the first dimension only, so that
+            training can use them.
 
         Raises
         ------
         ValueError
-            If there are too many terms or their shapes do not fit.
+            If there are too many terms or their shapes do not match.
         """
         wanted = list(zip(self.out_shape, self.in_shape, strict=True))
         shapes = [W.shape for W in factors]
@@ -330,14 +331,14 @@ class HSSMultilinear(nn.Module):
 
     @property
     def n_padding(self) -> int:
-        """Parameter entries that only pad smaller leaves: no effect, no gradient."""
+        """Number of parameter entries that only pad smaller leaves, which have neither effect nor gradient."""
         return sum(mode.n_padding for mode in self._modes())
 
     def _contraction(self, batch):
-        """The contraction of least cost, per channel, for a number of samples."""
+        """The contraction with the lowest cost per channel for a given number of samples."""
         if self.contraction != "auto":
             return self.contraction
-        if not isinstance(batch, int):  # left open in an export, whose factors are constants that are formed once
+        if not isinstance(batch, int):  # unknown in an export, where the factors are constants that are formed once
             batch = _MANY
         channels, dense, hss = self.channels or 1, 0.0, 0.0
         shape = [*self.in_shape]
@@ -345,7 +346,7 @@ class HSSMultilinear(nn.Module):
             n_in, n_out = shape[j], self.out_shape[j]
             n_fibres = batch * prod(shape) // n_in
             n_entries = self.outer_rank * n_in * n_out
-            # In one dimension, the terms are added up before they are multiplied with.
+            # In one dimension, the terms are summed before the product.
             dense += 2 * n_fibres * (n_entries if len(shape) > 1 else n_in * n_out) + _DENSE_ENTRY * n_entries
             n_generators = sum(W.numel() for W in self.modes[j].parameters()) / channels
             hss += n_fibres * (2 * _HSS_FLOP * n_generators + _HSS_MOVE * self.outer_rank * n_in)
@@ -376,13 +377,13 @@ class HSSMultilinear(nn.Module):
             )
         dtype = next(self.parameters()).dtype
         if torch.is_autocast_enabled(x.device.type):
-            # Autocast does not reach into the product, so everything is computed in the type of the parameters.
+            # Autocast does not affect the product, so everything is computed in the type of the parameters.
             with torch.autocast(x.device.type, enabled=False):
                 return self.forward(x.to(dtype))
         fields = x.reshape(-1, *(channels or (1,)), *self.in_shape)
         factors, dense = self.factors, self._contraction(fields.shape[0]) == "dense"
         if torch.compiler.is_compiling():
-            # An exported module takes batches of all sizes, so nothing may go by the size of this one.
+            # An exported module accepts batches of any size, so nothing may depend on the size of this one.
             y = _mode_by_mode(fields, [W.to_dense() for W in factors] if dense else factors)
         elif dense:
             y = _dense_product(fields, factors, self.recompute)
@@ -403,12 +404,12 @@ class HSSMultilinear(nn.Module):
 
 
 def per_mode(name: str, value: int | Sequence[int], n_modes: int) -> tuple[int, ...]:
-    """One value per dimension of the grid, from one for all or one for each.
+    """Expand a parameter, given for all dimensions of the grid or for each, to one value per dimension.
 
     Raises
     ------
     ValueError
-        If there are too many or too few.
+        If the number of values is wrong.
     """
     values = tuple(value) if isinstance(value, Sequence) else (value,) * n_modes
     if len(values) != n_modes:

@@ -24,7 +24,7 @@ class HSSParameters(nn.Module):
     batch_shape : tuple of int, default=()
         Shape of a batch of matrices.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -49,7 +49,7 @@ class HSSParameters(nn.Module):
         self.rank, self.levels = rank, levels
         self.row_tree = ClusterTree(out_features, levels)
         self.col_tree = ClusterTree(in_features, levels)
-        # Plain parameters rather than a ParameterList, which takes longer to read than a small product.
+        # Plain parameters instead of a ParameterList, whose access takes longer than a small product.
         self._names = []
         for letter, shapes in zip("DUV", generator_shapes(self.row_tree, self.col_tree, rank), strict=True):
             for i, (shape, _) in enumerate(shapes):
@@ -60,12 +60,12 @@ class HSSParameters(nn.Module):
     def _draw(self, scale: float = 1.0) -> None:
         """Draw each generator from U(-b, b), b = 1 / sqrt(fan-in), as :class:`torch.nn.Linear` does.
 
-        Unit gain, sqrt(3 / fan-in), would be too much, because the levels of the tree add up.
+        Unit gain, sqrt(3 / fan-in), would be too large, since the contributions of the levels add.
 
         Parameters
         ----------
         scale : float, default=1.0
-            Factor of the whole matrix, which is that of its diagonal blocks D.
+            Factor of the whole matrix, which is applied to its diagonal blocks D.
         """
         shapes = chain(*generator_shapes(self.row_tree, self.col_tree, self.rank))
         for name, generator, (_, fan_in) in zip(self._names, self._generators(), shapes, strict=True):
@@ -74,14 +74,14 @@ class HSSParameters(nn.Module):
 
     @torch.no_grad()
     def _write(self, operator: HSSMatrix) -> None:
-        """Take over the entries of a given matrix, cut to this tree and rank.
+        """Set the generators to those of a given matrix, truncated to this tree and rank.
 
         Parameters
         ----------
         operator : HSSMatrix
-            Of shape (out_features, in_features), or a batch (terms, ...) of them for the first ones along the last
-            dimension of the batch. Further directions of the bases stay as they are, but are not coupled to anything,
-            so that training can use them.
+            Matrix of shape (out_features, in_features), or a batch (terms, ...) for the first matrices along the last
+            dimension of the batch. Additional directions of the bases are not changed but decoupled, so that training
+            can use them.
         """
         if operator.levels >= self.levels:
             operator = operator.coarsen(self.levels)
@@ -130,7 +130,7 @@ class HSSParameters(nn.Module):
 
     @property
     def n_padding(self) -> int:
-        """Parameter entries that only pad smaller leaves: no effect, no gradient."""
+        """Number of parameter entries that only pad smaller leaves, which have neither effect nor gradient."""
         weight = self.weight
         return prod(weight.batch_shape) * weight._n_padding()
 
@@ -142,12 +142,12 @@ class HSSParameters(nn.Module):
 
 
 def check_rank_and_levels(rank: int, levels: int, **sizes: int) -> None:
-    """Refuse a tree that is too deep, or a rank above the smallest leaf, for any of the named `sizes`.
+    """Reject a tree that is too deep, or a rank above the smallest leaf, for any of the named `sizes`.
 
     Raises
     ------
     ValueError
-        Names the parameter, its value and the largest value that works.
+        The message names the parameter, its value and the largest value that works.
     """
     for name, value, least in (("rank", rank, 1), ("levels", levels, 0)):
         if value < least:
@@ -159,6 +159,6 @@ def check_rank_and_levels(rank: int, levels: int, **sizes: int) -> None:
     smallest_leaf = size >> levels
     if levels and rank > smallest_leaf:
         raise ValueError(
-            f"rank={rank} exceeds the smallest leaf of {name}={size} cut into 2**{levels} leaves: "
+            f"rank={rank} exceeds the smallest leaf of {name}={size} split into 2**{levels} leaves: "
             f"the largest value that works with levels={levels} is {smallest_leaf}."
         )

@@ -7,40 +7,41 @@ import torch
 
 from ._stacks import as_stack, from_stack, gram, rotate, stacks_of
 
-# Relative length of the difference that gives products with the Jacobian; the root of the rounding unit of float64.
+# Relative step of the finite differences for products with the Jacobian; the root of the rounding unit of float64.
 _DIFFERENCE = 1.5e-8
-# Smallest damping relative to the mean of the diagonal of JᵀJ; far below it, products with J are not accurate enough.
+# Smallest damping relative to the mean of the diagonal of JᵀJ; far below, products with J are not accurate enough.
 _LEAST = 1e-10
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
     """Levenberg-Marquardt for sums of squares, without forming a Jacobian.
 
-    A step solves (JᵀJ + damping I) p = -Jᵀr by conjugate gradients. Products with J are differences of residuals,
-    those with Jᵀ backward passes. Every block of every parameter is preconditioned by a Kronecker product L ⊗ R, the
-    means of G Gᵀ and Gᵀ G over gradients G = Jᵀv of random v, of which the covariance is JᵀJ. The damping follows the
-    ratio of the true to the predicted decrease (Nielsen's rule); steps that do not decrease the sum are undone.
+    A step solves (JᵀJ + damping I) p = -Jᵀr by conjugate gradients. Products with J are computed by differences of
+    residuals, those with Jᵀ by backward passes. Every block of every parameter is preconditioned by a Kronecker product
+    L ⊗ R of the means of G Gᵀ and Gᵀ G over gradients G = Jᵀv of random v, whose covariance is JᵀJ. The damping follows
+    the ratio of the true to the predicted decrease (Nielsen's rule); steps that do not decrease the sum are undone.
 
-    For networks of up to some hundred thousand parameters in float64, with residuals that are smooth functions of them.
+    It is suited to networks of up to a few hundred thousand parameters in float64, with residuals that are smooth
+    functions of these.
 
     Parameters
     ----------
     params : iterable of Parameter or of dict
-        What to optimise, all float64. A group may have ``"blocks": "first"``, as in :class:`SOAP`.
+        Parameters to optimise, all float64. A group may have ``"blocks": "first"``, as in :class:`SOAP`.
     lr : float, default=1.0
         Factor of the steps.
     damping : float, default=0.1
-        Of the first step, relative to the mean of the diagonal of JᵀJ.
+        Damping of the first step, relative to the mean of the diagonal of JᵀJ.
     max_iter : int, default=15
         Largest number of iterations of conjugate gradients in a step.
     tol : float, default=0.1
-        Relative residual of conjugate gradients at which they stop.
+        Relative residual at which conjugate gradients stop.
     n_probes : int, default=4
-        Number of random v in every step.
+        Number of random vectors v in every step.
     decay : float, default=0.9
         Decay of the moving averages of G Gᵀ and Gᵀ G.
     n_tries : int, default=5
-        Number of steps that are tried, with more and more damping, until one decreases the sum.
+        Maximal number of trial steps, with increasing damping, until one decreases the sum.
 
     Raises
     ------
@@ -72,12 +73,12 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._begin()
 
     def _begin(self):
-        """Know nothing of earlier steps."""
+        """Initialise the state without earlier steps."""
         self._stacks = [s for group in self.param_groups for s in stacks_of(group["params"], group["blocks"])]
-        # In the order of the stacks, so that these are views of vectors of all entries.
+        # In the order of the stacks, so that parameters are views of vectors of all entries.
         self._parameters = [p for stack in self._stacks for p in stack.parameters]
         if any(p.dtype != torch.float64 for p in self._parameters):
-            raise ValueError("LevenbergMarquardt computes in float64, and there are parameters of another type.")
+            raise ValueError("LevenbergMarquardt requires float64, but there are parameters of another type.")
         self._grams: list[dict] = [{} for _ in self._stacks]
         self._blocks = [stack.blocks for stack in self._stacks for _ in stack.parameters]
         self._generator = torch.Generator(self._parameters[0].device).manual_seed(0)
@@ -95,12 +96,12 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             self._progress = progress
 
     def state_dict(self):
-        """State of the optimiser, what it knows of the curvature among it.
+        """State of the optimiser, including its estimate of the curvature.
 
         Returns
         -------
         dict
-            To be saved.
+            State that can be saved.
         """
         return {**super().state_dict(), "progress": self._progress}
 
@@ -110,7 +111,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         Parameters
         ----------
         state_dict : dict
-            What :meth:`state_dict` returned.
+            State returned by :meth:`state_dict`.
         """
         super().load_state_dict(state_dict)
         self._progress = state_dict["progress"]
@@ -135,7 +136,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         Parameters
         ----------
         closure : callable
-            Returns the residuals, a Tensor; it is called many times.
+            Function that returns the residuals, a Tensor; it is called many times.
 
         Returns
         -------
@@ -163,7 +164,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         for _ in range(settings["n_tries"]):
             step, curvature = self._solve(closure, pull, gradient, settings)
             predicted = -(2 * gradient @ step + curvature)
-            # The graph of the residuals has the parameters in it, so they are exchanged and not changed.
+            # The autograd graph of the residuals refers to the parameters, so they are exchanged instead of modified.
             self._exchange(torch._foreach_add(kept, self._by_parameter(step), alpha=settings["lr"]))
             decrease = loss - closure().square().sum()
             if decrease > 0:
@@ -216,7 +217,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         return torch.cat([stack.flatten() for stack in solved])
 
     def _push(self, closure, vector):
-        """J times a vector, by a difference of residuals."""
+        """Product of J with a vector, by a difference of residuals."""
         length = float(_DIFFERENCE * (1 + self._size) / vector.norm())
         kept = [p.data for p in self._parameters]
         self._exchange(torch._foreach_add(kept, self._by_parameter(vector), alpha=length))
@@ -225,7 +226,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         return image
 
     def _solve(self, closure, pull, gradient, settings):
-        """Conjugate gradients: the step, and its product with JᵀJ and itself."""
+        """Solve for the step p by conjugate gradients; return p and pᵀ JᵀJ p."""
         self._size = torch.stack(torch._foreach_norm(self._parameters)).norm()
         step, rest = torch.zeros_like(gradient), -gradient
         z = self._precondition(rest)
@@ -234,7 +235,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         for _ in range(settings["max_iter"]):
             applied = pull(self._push(closure, direction)) + self._damping * direction
             curvature = direction @ applied
-            if not curvature > 0:  # rounding, once the residuals are as small as it
+            if not curvature > 0:  # due to rounding, once the residuals are at that level
                 break
             length = product / curvature
             step = step + length * direction

@@ -1,4 +1,4 @@
-"""Losses of fields, as sums of squares of residuals wherever they are that."""
+"""Losses of fields, as sums of squares of residuals if possible."""
 
 import torch
 
@@ -12,15 +12,15 @@ def residuals(loss, prediction, target, n_modes, inside=None):
     Parameters
     ----------
     loss : {"l2", "relative_l2", "h1"}
-        The error; the error over the norm of the target, where that is not zero; or the error and its differences along
-        every dimension of the grid, times the number of points there, as gradients on the unit box are.
+        The error; the error divided by the norm of the target if that is not zero; or the error and its differences
+        along every dimension of the grid, times the number of points there, as gradients on the unit box.
     prediction, target : Tensor of shape (n_samples, [n_channels,] *grid)
         Fields.
     n_modes : int
         Number of dimensions of the grid.
     inside : Tensor, default=None
-        One where the points count, zero elsewhere, of shape (1, [n_channels,] *grid). Differences count where both
-        points do.
+        One inside the domain, zero elsewhere, of shape (1, [n_channels,] *grid). Differences are included if both
+        points are inside.
 
     Returns
     -------

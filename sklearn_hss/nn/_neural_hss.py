@@ -30,14 +30,14 @@ class _Branches(nn.Module):
 
 
 class _Residual(nn.Sequential):
-    """x plus what the layers make of it."""
+    """Layers with a residual connection: x plus their output."""
 
     def forward(self, x):
         return x + super().forward(x)
 
 
 class _Builder:
-    """Makes the layers of a network. Fields have a dimension of channels unless their number `c` of them is None."""
+    """Constructs the layers of a network. Fields have a channel axis unless their number of channels `c` is None."""
 
     def __init__(self, ranks, levels, outer_rank, bias, recompute, factory):
         self.ranks, self.levels, self.bias, self.factory = ranks, levels, bias, factory
@@ -70,26 +70,26 @@ class _Builder:
         return [self.with_channels(layer, c_in, c_out)]
 
     def hss(self, channels, grid_in, grid_out, levels, bias):
-        """The same for every channel."""
+        """HSS layer with the same structure for every channel."""
         if channels is None and self.n_modes == 1:
             return HSSLinear(grid_in[0], grid_out[0], self.ranks[0], levels[0], bias, **self.factory)
-        # In one dimension, a sum of HSS matrices is only one of higher rank.
+        # In one dimension, a sum of HSS matrices is just an HSS matrix of higher rank.
         sums = self.sums if self.n_modes > 1 else {**self.sums, "outer_rank": 1}
         return HSSMultilinear(grid_in, grid_out, rank=self.ranks, levels=levels, channels=channels, bias=bias, **sums)
 
     def local(self, width, size, activation):
-        """Residual block of two convolutions, which has the activation between them."""
+        """Residual block of two convolutions with an activation between them."""
         first, second = (self.convolution(width, width, size, self.bias) for _ in range(2))
         return _Residual(first, activation(), second)
 
     def block(self, width, grid_in, grid_out, kernel_size, activation, residual, local_depth):
-        """HSS layer, what stands beside and before it, and activations, of which `activation` makes one."""
+        """HSS layer with its parallel and preceding layers and its activations, which `activation` constructs."""
         same = grid_in == grid_out
         size = kernel_size or (1 if width else None)
         if not (same and size):
             layer = self.hss(width, grid_in, grid_out, self.levels, self.bias)
         else:
-            # Where there are channels, the offset is that of the convolution.
+            # If there are channels, the offset is that of the convolution.
             whole = self.hss(width, grid_in, grid_out, self.levels, self.bias and width is None)
             layer = _Branches(whole, self.convolution(width, width, size, self.bias and width is not None))
         if local_depth and same:
@@ -99,17 +99,17 @@ class _Builder:
         return [_Residual(layer, activation())] if residual and same else [layer, activation()]
 
     def convolution(self, c_in, c_out, size, bias):
-        """Convolution that keeps the grid."""
+        """Convolution that preserves the grid."""
         if self.n_modes > len(_CONVOLUTIONS):
             raise ValueError(
-                f"Fields of {self.n_modes} dimensions cannot be convolved, pointwise neither: at most 3 dimensions can."
+                f"Fields of {self.n_modes} dimensions cannot be convolved, not even pointwise: at most 3 are supported."
             )
         convolution = _CONVOLUTIONS[self.n_modes - 1]
         layer = convolution(c_in or 1, c_out or 1, size, padding=size // 2, bias=bias, **self.factory)
         return self.with_channels(layer, c_in, c_out)
 
     def with_channels(self, layer, c_in, c_out):
-        """A layer for fields with channels, between fields that may have none."""
+        """Adapt a layer for fields with channels to fields that may have no channel axis."""
         if c_in is not None and c_out is not None:
             return layer
         first = -self.n_modes
@@ -122,8 +122,8 @@ class NeuralHSS(nn.Module):
     """Neural-HSS network: lifting, `depth` HSS layers with activations, projection (Figure 1 of the paper).
 
     The paper's network has one channel and trainable LeakyReLU. With `width`, `kernel_size`, `residual` and
-    ``activation="gelu"`` the HSS matrices are the global part of a more expressive network, for nonlinear problems;
-    `local_depth` makes that a convolutional network in which every few convolutions have an HSS layer beside them.
+    ``activation="gelu"``, the HSS matrices are the global part of a more expressive network, for nonlinear problems;
+    with `local_depth`, it is a convolutional network in which some convolutions have a parallel HSS layer.
 
     Parameters
     ----------
@@ -136,44 +136,45 @@ class NeuralHSS(nn.Module):
     outer_rank : int, default=8
         Number of terms of HSS layers in more than one dimension, and of liftings and projections of several modes.
     in_channels, out_channels : int, default=None
-        Numbers of channels of the input and output fields. None: no dimension of channels, and one channel.
+        Numbers of channels of the input and output fields. None means a single channel without a channel axis.
     width : int, default=None
-        Number of channels between lifting and projection. Every channel has HSS matrices of its own, and a pointwise
-        linear map mixes the channels. None: one channel, nothing to mix.
+        Number of channels between lifting and projection. Every channel has its own HSS matrices, and a pointwise
+        linear map mixes the channels. None means a single channel.
     embedding_dim : int or tuple of int, default=None
-        Grid between the layers. The larger of `in_features` and `out_features` if None, per dimension.
+        Grid between the layers. If None, the larger of `in_features` and `out_features` per dimension.
     lifting : {None, "hss", "dense", "cp", "pointwise"}, default=None
         Linear layer before the first HSS layer:
 
-        - None: no layer, or "pointwise" where the number of channels changes.
+        - None: no layer, or "pointwise" if the number of channels changes.
         - "hss": HSS layer to the embedding grid; channels are a further mode, with dense factors.
         - "dense": the same with dense factors, which in one dimension without channels is a full matrix.
         - "cp": :class:`CPLinear` with `outer_rank` terms, over channels and grid (Appendix E of the paper).
         - "pointwise": the same linear map of the channels at every point.
 
-        With None or "pointwise" the grid stays, and the first HSS layer itself takes `in_features`.
+        With None or "pointwise", the grid is unchanged, and the first HSS layer itself takes `in_features`.
     projection : {"auto", None, "hss", "dense", "cp", "pointwise"}, default="auto"
-        Likewise, the linear layer after the last HSS layer. "auto" is "hss" in one dimension without channels, else
-        None.
+        Linear layer after the last HSS layer, with the same options. "auto" is "hss" in one dimension without channels,
+        otherwise None.
     activation : {"leaky_relu", "gelu"}, default="leaky_relu"
         :class:`TrainableLeakyReLU`, or :class:`torch.nn.GELU`.
     kernel_size : int, default=None
-        Odd size of a local convolution that every HSS layer has beside it, mixing channels too. None: no convolution.
+        Odd size of a local convolution parallel to every HSS layer, which also mixes channels. None means no
+        convolution.
     local_depth : int, default=0
-        Number of residual blocks of two local convolutions before each HSS layer, which then also gets a convolution
-        before it: the activation stands between the two, the input is added to what comes out, as if `residual`, and
-        one more activation follows the last block. Needs `width` and `kernel_size`.
+        Number of residual blocks of two local convolutions before each HSS layer, which is then also preceded by a
+        convolution and an activation. The input of these is added to their output, as with `residual`, and a further
+        activation follows the last block. Requires `width` and `kernel_size`.
     residual : bool, default=False
         Whether to add the input of each HSS layer to the output of its activation.
     bias : bool, default=False
-        Whether all linear layers have a bias: one number per point, or with `width` and in pointwise maps one per
+        Whether all linear layers have a bias: one number per point or, with `width` and in pointwise maps, one per
         channel.
     initial_slope : float, default=1.0
-        Slope of the activations before training; at 1 the untrained network is linear.
+        Slope of the activations before training; with 1, the untrained network is linear.
     recompute : bool, default=False
-        Whether HSS layers of several dimensions form intermediate fields again in the backward pass, to save memory.
+        Whether HSS layers of several dimensions recompute intermediate fields in the backward pass, to save memory.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
@@ -185,7 +186,7 @@ class NeuralHSS(nn.Module):
     Raises
     ------
     ValueError
-        If the tree is too deep or the rank too large for one of the HSS layers; names the parameter and the limit.
+        If the tree is too deep or the rank too large for one of the HSS layers; the message states the limit.
 
     Notes
     -----
@@ -193,8 +194,8 @@ class NeuralHSS(nn.Module):
     The "1.5M" for Burgers' equation is ``NeuralHSS(256, 256, depth=4, rank=32, embedding_dim=1024, lifting="dense",
     projection="dense")``.
 
-    HSS layers that change the grid have neither a convolution nor a map of the channels beside them, nor a residual
-    link, nor local blocks before them.
+    HSS layers that change the grid have no parallel convolution or map of the channels, no residual connection, and no
+    preceding local blocks.
 
     Examples
     --------
@@ -206,7 +207,7 @@ class NeuralHSS(nn.Module):
     >>> sum(parameter.numel() for parameter in net.parameters())
     37699
 
-    Two channels in, one out, on a grid, with the extensions:
+    Two input channels and one output channel on a grid, with the extensions:
 
     >>> net = NeuralHSS((32, 32), (32, 32), in_channels=2, out_channels=1, width=4, activation="gelu", kernel_size=3,
     ...                 residual=True, bias=True)
@@ -297,13 +298,13 @@ class NeuralHSS(nn.Module):
         for here, there in pairwise(grids):
             self.layers.extend(builder.block(width, here, there, kernel_size, act, residual, local_depth))
         if local_depth and grids[-2] == grids[-1]:
-            # The last block ends in linear maps, and so would the network, projection included.
+            # Otherwise the network would end with several linear maps, those of the last block and the projection.
             self.layers.append(act())
         self.layers.extend(builder.outer(projection, width, last, out_channels, grid_out))
 
     @property
     def slopes(self) -> torch.Tensor:
-        """Slopes alpha of the activations from first to last; `depth` of them, more with `local_depth`, 0 with GELU."""
+        """Slopes alpha of the activations from first to last: `depth`, more with `local_depth`, none with GELU."""
         slopes: list[torch.Tensor] = [part.slope for part in self.modules() if isinstance(part, TrainableLeakyReLU)]
         return torch.stack(slopes) if slopes else torch.empty(0)
 
@@ -318,7 +319,7 @@ class NeuralHSS(nn.Module):
         return (self.slopes - 1).square().sum()
 
     def _linear_layers(self):
-        """Layers that fields pass one after the other, activations left out, and whether a residual link is around."""
+        """Consecutive layers without activations, and whether each has a residual connection around it."""
         layers: Any = self.layers
         for layer in layers:
             residual = isinstance(layer, _Residual)
@@ -331,13 +332,13 @@ class NeuralHSS(nn.Module):
                 yield layer, residual
 
     def _grids(self, layer):
-        """Grids of the input and the output of a linear layer, channels left out."""
+        """Grids of the input and the output of a linear layer, without channels."""
         if isinstance(layer, HSSLinear | nn.Linear):
             return (layer.in_features,), (layer.out_features,)
         if isinstance(layer, HSSMultilinear | CPLinear):
             m = len(self.grid_in)
             return layer.in_shape[-m:], layer.out_shape[-m:]
-        return (), ()  # a pointwise map keeps the grid, whatever it is
+        return (), ()  # a pointwise map preserves any grid
 
     def _changing(self):
         """Layers that change the grid of the fields."""
@@ -347,8 +348,8 @@ class NeuralHSS(nn.Module):
     def can_be_linear(self) -> bool:
         """Whether :meth:`install` is possible.
 
-        The network must have one channel and slopes, no "cp" layer, and fields must be able to pass all layers but one
-        unchanged.
+        The network must have one channel, activations with slopes, and no "cp" layer, and all layers but one must be
+        able to represent the identity.
         """
         layers = [layer for layer, _ in self._linear_layers()]
         channels = {self.in_channels or 1, self.out_channels or 1}
@@ -365,16 +366,16 @@ class NeuralHSS(nn.Module):
 
     @torch.no_grad()
     def install(self, operator) -> None:
-        """Make the network the linear map of a given matrix, cut to the tree and the rank of the layers.
+        """Set the weights such that the network is a given linear map, truncated to the tree and rank of the layers.
 
-        One linear layer becomes the matrix, all others the identity; slopes become 1, convolutions and biases zero. In
-        a residual network, the layers become zero, or the matrix minus the identity.
+        One linear layer is set to the matrix, all others to the identity; slopes are set to 1, convolutions and biases
+        to zero. In a residual network, the layers are set to zero, or to the matrix minus the identity.
 
         Parameters
         ----------
         operator : HSSMatrix, sequence of HSSMatrix, or object with an attribute ``factors``
-            In one dimension, a matrix of shape (out_features, in_features). In several dimensions, factors as
-            :meth:`HSSMultilinear.install` takes them.
+            In one dimension, a matrix of shape (out_features, in_features). In several dimensions, factors as in
+            :meth:`HSSMultilinear.install`.
 
         Raises
         ------
@@ -386,14 +387,14 @@ class NeuralHSS(nn.Module):
         factors = [operator] if isinstance(operator, HSSMatrix) else list(getattr(operator, "factors", operator))
         layers = [pair for pair in self._linear_layers() if not isinstance(pair[0], _CONVOLUTIONS)]
         changing = self._changing()
-        # Best into the layer that changes the grid, else outside of residual links.
+        # Preferably the layer that changes the grid, otherwise one without a residual connection.
         target, _ = min(layers, key=lambda pair: (pair[0] not in changing, pair[1]))
         if len(changing) > 1:
             factors = [
                 HSSMatrix.from_dense(nn.functional.pad(W.to_dense(), (0, 0, 0, n - W.shape[-2])), tol=0, levels=0)
                 for W, n in zip(factors, self._grids(target)[1], strict=True)
             ]
-        # The target first: if it refuses, nothing has changed.
+        # The target comes first, so that nothing has changed if it raises an error.
         for layer, residual in sorted(layers, key=lambda pair: pair[0] is not target):
             sizes = zip(factors, *self._grids(layer), strict=True)
             same = [_identity(n_in, n_out, W.levels) for W, n_in, n_out in sizes]
@@ -415,13 +416,13 @@ class NeuralHSS(nn.Module):
             grids = self._grids(self._changing()[0])[1], self.grid_in, self.grid_out
             between, given, wanted = (" x ".join(map(str, grid)) for grid in grids)
             raise ValueError(
-                f"Fields of {between} points between the layers do not let a linear map from {given} to {wanted} "
-                "points pass: embedding_dim must be one of these numbers, or larger than both with dense lifting and "
-                "projection."
+                f"A network with fields of {between} points between the layers cannot represent a linear map from "
+                f"{given} to {wanted} points: embedding_dim must be one of these numbers, or larger than both with "
+                "dense lifting and projection."
             )
         raise ValueError(
-            "Only a network of one channel, with leaky_relu and without a lifting or projection of kind 'cp', can be "
-            "made the linear map of a given matrix."
+            "Only a network of one channel, with leaky_relu and without a 'cp' lifting or projection, can represent a "
+            "given linear map."
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -458,14 +459,14 @@ def _is_hierarchical(layer):
 
 
 def _identity(n_in, n_out, levels):
-    """Identity, or its first rows and columns, padded with zeros."""
+    """Identity, or the rectangular matrix with ones on the diagonal."""
     if n_in == n_out:
         return HSSMatrix.identity(n_in, levels)
     return HSSMatrix.from_dense(torch.eye(n_out, n_in, dtype=torch.float64), tol=0, levels=0)
 
 
 def _minus_identity(factors, same):
-    """The map of the factors minus the identity: as a matrix, or with one more term."""
+    """The map of the factors minus the identity, as a matrix, or with an additional term."""
     if not factors[0].batch_shape:
         return [W - one.to(W.dtype) for W, one in zip(factors, same, strict=True)]
     signed = [-1 * same[0], *same[1:]]
@@ -479,7 +480,7 @@ def _batch_of_one(W):
 
 
 def _install(layer, factors):
-    """Make a linear layer the map of factors, one per dimension of the grid."""
+    """Set a linear layer to the map given by factors, one per dimension of the grid."""
     if isinstance(layer, HSSMultilinear):
         factors = [W if W.batch_shape else _batch_of_one(W) for W in factors]
         if len(layer.in_shape) > len(factors):

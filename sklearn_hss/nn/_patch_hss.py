@@ -1,4 +1,4 @@
-"""A residual network on patches of the grid, with HSS matrices that connect all of them."""
+"""A residual network on patches of the grid, with HSS matrices that couple all patches."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -15,10 +15,10 @@ from ._hss_parameters import check_rank_and_levels
 
 
 class _Global(nn.Sequential):
-    """Pointwise map to few channels, an HSS layer for each of them, and a pointwise map back, which starts as zero."""
+    """Pointwise map to few channels, an HSS layer for each of these, and a pointwise map back, initially zero."""
 
     def __init__(self, grid, width, channels, rank, levels, outer_rank, **factory):
-        # In one dimension, a sum of HSS matrices is only one of higher rank.
+        # In one dimension, a sum of HSS matrices is just an HSS matrix of higher rank.
         terms = outer_rank if len(grid) > 1 else 1
         back = convolution(len(grid), channels, width, 1, bias=False, **factory)
         nn.init.zeros_(back.weight)
@@ -49,52 +49,52 @@ class _Block(nn.Module):
 class PatchHSS(FieldNetwork):
     """Residual convolutions on patches of the grid, and HSS matrices between all patches, for nonlinear problems.
 
-    The values of `patch_size` neighbouring points per dimension become channels of one point of a coarser grid, where
-    all of the work is done: a convolution of 3 patches lifts to `width` channels, `depth` residual blocks of two
-    convolutions follow, x -> x + conv(gelu(conv(x))), and a convolution of 3 patches leads back to the values of all
-    points. Every second block, from the first on, is x -> x + conv(gelu(conv(x) + A H B x)): B mixes the channels to
-    `hss_channels` ones, H is an HSS matrix for each of these, on all patches, and A leads back to all channels. A is
-    zero before training, so that a problem without a dependence on distant points starts, and can stay, with
-    convolutions alone.
+    The values of `patch_size` neighbouring points per dimension become channels of one point of a coarser grid, on
+    which the network operates: a convolution over 3 patches lifts to `width` channels, `depth` residual blocks of two
+    convolutions follow, x -> x + conv(gelu(conv(x))), and a convolution over 3 patches maps back to the values of all
+    points. Every second block, starting with the first, is x -> x + conv(gelu(conv(x) + A H B x)): B maps the channels
+    to `hss_channels` channels, H is an HSS matrix over all patches for each of these, and A maps back to all channels.
+    A is zero before training, so that the network initially consists of convolutions alone, and may remain so for
+    problems without long-range dependence.
 
     Parameters
     ----------
     in_features : int or tuple of int
         Grid of the inputs.
     out_features : int or tuple of int, default=None
-        Grid of the outputs; that of the inputs if None, else a learned linear map leads there.
+        Grid of the outputs, reached by a learned linear map if it differs from that of the inputs; the same if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     width : int, default=None
-        Number of channels of a patch. None: 48 in one dimension, else 32.
+        Number of channels of a patch. If None, 48 in one dimension and 32 in several.
     depth : int, default=4
         Number of residual blocks.
     patch_size : int or tuple of int, default=None
-        Number of points of a patch, for all dimensions or for each, at most those of the grid. Where patches do not
-        fit the grid, it goes on with zeros. None: as many points as make 32 patches in one dimension, but at most 8;
-        else 8 patches per dimension, of at most 4 points in each.
+        Number of points of a patch, for all dimensions or for each, at most that of the grid. A grid that is not a
+        multiple of this is padded with zeros. None gives 32 patches in one dimension, of at most 8 points; in several,
+        it gives 8 patches per dimension, of at most 4 points in each.
     kernel_size : int, default=3
-        Number of patches per dimension that a convolution reaches, odd.
+        Odd number of patches of a convolution kernel per dimension.
     hss_channels : int, default=8
-        Number of channels with HSS matrices; 0 leaves them out.
+        Number of channels with HSS matrices; with 0, there are none.
     rank : int or tuple of int, default=2
         Rank of the HSS matrices, for all dimensions or for each.
     levels : int or tuple of int, default=None
-        Depth of their cluster trees, for all dimensions or for each. None: as many as leave every leaf at least twice
-        the rank in patches; 0, which is a dense matrix, on small grids.
+        Depth of their cluster trees, for all dimensions or for each. If None, the largest depth at which every leaf has
+        at least twice the rank in patches; on small grids this is 0, which gives a dense matrix.
     outer_rank : int, default=2
-        Number of Kronecker products of HSS matrices that are added up, in several dimensions.
+        Number of Kronecker products of HSS matrices in a sum, in several dimensions.
     coordinates : bool, default=True
-        Whether the places of the patches are further channels.
+        Whether the coordinates of the patches are further channels.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
     Raises
     ------
     ValueError
-        If the grid has more than three dimensions, or a parameter does not fit it.
+        If the grid has more than three dimensions, or a parameter is invalid for it.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class PatchHSS(FieldNetwork):
         super().__init__(in_features, out_features, in_channels, out_channels)
         m = len(self.grid_in)
         if m > 3:
-            raise ValueError(f"PatchHSS is for grids of one to three dimensions, not for {self.grid_in}.")
+            raise ValueError(f"PatchHSS supports grids of one to three dimensions, not {self.grid_in}.")
         width = (48 if m == 1 else 32) if width is None else width
         if patch_size is None:
             n_patches, most = (32, 8) if m == 1 else (8, 4)
@@ -182,12 +182,12 @@ class PatchHSS(FieldNetwork):
             x = pad(x, [*chain.from_iterable((0, k) for k in reversed(missing))])
         m = len(self.grid)
         x = x.reshape(*x.shape[:2], *chain.from_iterable(zip(self.grid, self.patch, strict=True)))
-        # Patches last: axes 2, 4, ... count them, and 3, 5, ... the points in each.
+        # Patches come last: axes 2, 4, ... are those of the patches, and 3, 5, ... those of the points in each.
         x = x.permute(0, 1, *range(3, 2 * m + 2, 2), *range(2, 2 * m + 2, 2))
         return x.flatten(1, m + 1)
 
     def _join(self, x):
-        """The reverse of `_split`."""
+        """Inverse of `_split`."""
         m = len(self.grid)
         x = x.unflatten(1, (self.out_channels or 1, *self.patch))
         x = x.permute(0, 1, *chain.from_iterable((m + 2 + j, 2 + j) for j in range(m)))

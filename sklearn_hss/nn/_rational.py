@@ -6,22 +6,22 @@ from torch import nn
 # The best approximation of ReLU on [-1, 1], from the lowest power on; the denominator is 1 + 2.383 x².
 _NUMERATOR = (0.0218, 0.5, 1.5957, 1.1915)
 _LEADING = 2.383
-# The denominator is never less than this.
+# Lower bound on the denominator.
 _FLOOR = 0.1
 
 
 class Rational(nn.Module):
     """Rational activation of type (3, 2) with learnable coefficients, one set for the whole layer.
 
-    y = (a_0 + a_1 x + a_2 x² + a_3 x³) / (0.1 + b_0² + (b_1 + b_2 x)²), at the start the best approximation of ReLU on
-    [-1, 1], with error 0.022. As a sum of squares, the denominator has no zero whatever the coefficients are, so
-    training meets no poles. No function is lost by that: every quadratic polynomial without real zeros is of this form
-    after numerator and denominator are multiplied by a common factor.
+    y = (a_0 + a_1 x + a_2 x² + a_3 x³) / (0.1 + b_0² + (b_1 + b_2 x)²) is initially the best approximation of ReLU on
+    [-1, 1], with error 0.022. As a sum of squares, the denominator has no zero for any coefficients, so training
+    encounters no poles. This is no restriction: every quadratic polynomial without real zeros has this form after
+    numerator and denominator are multiplied by a common factor.
 
     Parameters
     ----------
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 

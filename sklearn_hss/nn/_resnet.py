@@ -14,44 +14,44 @@ from ._field_network import FieldNetwork, Regrid, convolution
 class ResNet(FieldNetwork):
     """Residual network of convolutions in one, two or three dimensions.
 
-    A pointwise lifting to `width` channels, `depth` blocks x -> x + conv(gelu(conv(x))), gelu, and a pointwise
-    projection. No normalisation and no strides: away from the boundary, a shift of the input shifts the output. An
-    output sees ``(kernel_size - 1) * (sum of the dilations of all blocks)`` points to either side, 24 by default:
-    solutions that depend on all of a larger grid are out of reach without `dilations`.
+    It consists of a pointwise lifting to `width` channels, `depth` blocks x -> x + conv(gelu(conv(x))), gelu, and a
+    pointwise projection. There is neither normalisation nor striding, so away from the boundary, a shift of the input
+    shifts the output. An output depends on ``(kernel_size - 1) * (sum of the dilations of all blocks)`` points on
+    either side, 24 by default: solutions that depend on all of a larger grid require `dilations`.
 
     Parameters
     ----------
     in_features : int or tuple of int
         Grid of the inputs.
     out_features : int or tuple of int, default=None
-        Grid of the outputs; that of the inputs if None, else a learned linear map leads there.
+        Grid of the outputs, reached by a learned linear map if it differs from that of the inputs; the same if None.
     in_channels, out_channels : int, default=None
-        Numbers of channels; None means that the fields have no dimension of channels.
+        Numbers of channels; None means that the fields have no channel axis.
     width : int, default=48
         Number of channels between lifting and projection.
     depth : int, default=12
         Number of blocks, each of two convolutions.
     kernel_size : int, default=3
-        Number of points per dimension that a convolution reaches, odd.
+        Odd number of points of a convolution kernel per dimension.
     dilations : tuple of int, default=(1,)
-        Distances of these points, block after block and then from the first again. ``(1, 2, 4, 8)`` sees much farther.
+        Distances between these points, which the blocks use cyclically. ``(1, 2, 4, 8)`` has a much longer range.
     padding_mode : {"zeros", "circular", "reflect", "replicate"}, default="zeros"
-        What the fields are continued with beyond the boundary; "circular" is for periodic ones.
+        Continuation of the fields beyond the boundary; "circular" is appropriate for periodic fields.
     device : torch.device or str, default=None
-        Where the parameters live; torch's default device if None.
+        Device of the parameters; torch's default device if None.
     dtype : torch.dtype, default=None
         Type of the parameters; torch's default type if None.
 
     Raises
     ------
     ValueError
-        If the grid has more than three dimensions, or `kernel_size`, `dilations` or `padding_mode` do not fit it.
+        If the grid has more than three dimensions, or `kernel_size`, `dilations` or `padding_mode` are invalid for it.
 
     Notes
     -----
-    Width 48 has 167,185 parameters in 1-D with 12 blocks, and 166,417 in 2-D with 4. Without biases both have 165,984,
-    the 165K that the Neural-HSS paper states in 1-D and in 2-D, although its tables give width 64 in 2-D: that has
-    295,617.
+    Width 48 gives 167,185 parameters in 1-D with 12 blocks, and 166,417 in 2-D with 4. Without biases, both have
+    165,984, the 165K that the Neural-HSS paper states in 1-D and in 2-D, although its tables list width 64 in 2-D,
+    which gives 295,617.
 
     References
     ----------
@@ -105,14 +105,14 @@ class ResNet(FieldNetwork):
 
     def _check(self, kernel_size, dilations, padding_mode):
         if len(self.grid_in) > 3:
-            raise ValueError(f"ResNet is for grids of one to three dimensions, not for {self.grid_in}.")
+            raise ValueError(f"ResNet supports grids of one to three dimensions, not {self.grid_in}.")
         if kernel_size % 2 == 0:
             raise ValueError(
-                f"kernel_size={kernel_size} is even, which has no middle; {kernel_size + 1} is the next that works."
+                f"kernel_size={kernel_size} is even and has no centre; {kernel_size + 1} is the next that works."
             )
         if len(dilations) == 0 or any(not isinstance(d, Integral) or d < 1 for d in dilations):
             raise ValueError(f"dilations={dilations} must be one or several positive integers, such as (1, 2, 4).")
-        # torch continues a field once around at most, and a reflected one does not repeat its last point.
+        # torch supports at most one period of circular padding, and reflection does not repeat the last point.
         padding = kernel_size // 2 * max(dilations)
         least = {"circular": padding, "reflect": padding + 1}.get(padding_mode, 1)
         if min(self.grid_in) < least:

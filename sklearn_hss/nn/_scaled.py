@@ -7,29 +7,29 @@ from torch import nn
 
 
 class ScaledNetwork(nn.Module):
-    """A network between fields in the units of the data: scales and masks of an estimator are parts of the module.
+    """A network between fields in the units of the data, which includes the scales and masks of an estimator.
 
     Parameters
     ----------
     network : Module
-        Takes scaled fields (n_samples, \\*inputs.shape) to scaled fields (n_samples, \\*outputs.shape).
+        Maps scaled fields (n_samples, \\*inputs.shape) to scaled fields (n_samples, \\*outputs.shape).
     inputs, outputs : FieldShape
         Grids and channels.
     target_shape : tuple of int
-        Shape of one output as users know it, of ``outputs.size`` values.
+        Shape of one output for the user, with ``outputs.size`` values.
     x_offset, y_offset : ndarray of shape (n_channels, n_points) or (1, 1)
     x_scale, y_scale : ndarray of shape (n_channels,)
         A scaled field is ``(field - offset) / scale``.
     inside : pair of ndarrays of bool and shape (n_values,), or None
-        Values of a flat input and of a flat output inside the domain, None where all are. Whatever inputs are outside
-        counts as zero, and outputs are zero there.
+        Values of a flat input and of a flat output inside the domain; None if all are. Inputs outside are treated as
+        zero, and outputs are zero there.
     blank : ndarray of bool and shape (n_outputs,), default=None
         Outputs that are NaN.
 
     Raises
     ------
     ValueError
-        If the type of the network has too short a range for the scales.
+        If the range of the type of the network is too short for the scales.
     """
 
     x_offset: torch.Tensor
@@ -46,7 +46,7 @@ class ScaledNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.in_shape, self.out_shape, self.target_shape = inputs.shape, outputs.shape, tuple(target_shape)
-        # As predictions of an estimator, which take a single channel with its dimension or without.
+        # As in `predict` of an estimator, a single channel may be given with or without its axis.
         self.taken = {inputs.shape, (inputs.size,), *([inputs.grid] if inputs.n_channels == 1 else [])}
         numbers = next(network.parameters())
         for name, values in {

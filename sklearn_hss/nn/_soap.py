@@ -25,19 +25,19 @@ def _correct_basis(state, side):
 class SOAP(torch.optim.Optimizer):
     """Adam in the eigenbases of Shampoo's preconditioner (Vyas et al. 2024), block by block for stacks of matrices.
 
-    A generator of HSS matrices is a stack (..., rows, columns) of blocks that have nothing to do with each other. Every
-    block has two bases of its own, the eigenvectors of moving averages of G Gᵀ and Gᵀ G over its gradients G, and Adam
-    with decoupled weight decay runs in their coordinates. Blocks of equal shape in all parameters of a group make one
-    batch, so that a step is a few batched matrix products however many parameters there are. Vectors and numbers, and
-    sides of more than `max_size`, keep their own coordinates, those of Adam.
+    A generator of HSS matrices is a stack (..., rows, columns) of unrelated blocks. Every block has two bases of its
+    own, the eigenvectors of moving averages of G Gᵀ and Gᵀ G over its gradients G, and Adam with decoupled weight decay
+    operates in their coordinates. Blocks of equal shape in all parameters of a group form one batch, so that a step
+    consists of a few batched matrix products, regardless of the number of parameters. Vectors and numbers, and sides
+    longer than `max_size`, retain their original coordinates, as in Adam.
 
-    The first step only determines the bases, and a parameter without gradient counts as one whose gradient is zero.
+    The first step only determines the bases, and a missing gradient is treated as zero.
 
     Parameters
     ----------
     params : iterable of Parameter or of dict
-        What to optimise. A group may have ``"blocks": "first"``: then the first two dimensions of its parameters are
-        rows and columns, as in convolutions, and not the last two.
+        Parameters to optimise. In a group with ``"blocks": "first"``, the first two dimensions of the parameters are
+        rows and columns, as in convolutions, instead of the last two.
     lr : float, default=1e-2
         Learning rate.
     betas : tuple of float, default=(0.95, 0.95)
@@ -49,7 +49,7 @@ class SOAP(torch.optim.Optimizer):
     every : int, default=10
         Number of steps between corrections of the bases, by one step of subspace iteration each.
     max_size : int, default=256
-        Largest number of rows or columns that get a basis.
+        Largest number of rows or columns for which a basis is used.
 
     Raises
     ------
@@ -96,12 +96,12 @@ class SOAP(torch.optim.Optimizer):
         self._stacks = {}
 
     def add_param_group(self, param_group):
-        """Add a group of parameters, as to every torch optimiser.
+        """Add a group of parameters, as in every torch optimiser.
 
         Parameters
         ----------
         param_group : dict
-            With ``params`` and settings of its own.
+            Group with ``params`` and its own settings.
         """
         super().add_param_group(param_group)
         self._stacks = {}
@@ -113,7 +113,7 @@ class SOAP(torch.optim.Optimizer):
         Parameters
         ----------
         closure : callable, default=None
-            Computes the loss and its gradients, if they are not there yet.
+            Function that computes the loss and its gradients, unless these exist already.
 
         Returns
         -------
@@ -128,7 +128,7 @@ class SOAP(torch.optim.Optimizer):
             if i not in self._stacks:
                 self._stacks[i] = stacks_of(group["params"], group["blocks"])
             for stack in self._stacks[i]:
-                # The state of a stack is that of its first parameter, so that state_dict has it.
+                # The state of a stack is stored with its first parameter, so that state_dict includes it.
                 self._move(stack, self.state[stack.parameters[0]], group)
         return loss
 

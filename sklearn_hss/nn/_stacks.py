@@ -1,4 +1,4 @@
-"""Parameters as stacks of matrices: what optimisers that precondition matrices work on."""
+"""Parameters as stacks of matrices, for optimisers that precondition matrices."""
 
 import torch
 
@@ -16,8 +16,8 @@ def parameter_groups(module):
     Returns
     -------
     list of dict
-        Each with ``params``, with ``blocks``, which tells :func:`as_stack` where the matrices are, and with ``slopes``,
-        which is True for the slopes of activations: one number each, they need a rate of their own.
+        Groups with ``params``, ``blocks``, which specifies the matrices for :func:`as_stack`, and ``slopes``, which is
+        True for the slopes of activations, single numbers that require their own learning rate.
     """
     slopes = [part.slope for part in module.modules() if isinstance(part, TrainableLeakyReLU)]
     generators = [p for part in module.modules() if isinstance(part, HSSParameters) for p in part._generators()]
@@ -38,8 +38,8 @@ def as_stack(tensor, blocks):
     tensor : Tensor
         Numbers and vectors become blocks of one entry.
     blocks : {"last", "first"}
-        Which two dimensions are rows and columns: the last two, as of generators of HSS matrices, or the first two, as
-        of convolutions.
+        Which two dimensions are rows and columns: the last two, as for generators of HSS matrices, or the first two, as
+        for convolutions.
     """
     if tensor.ndim < 2:
         return tensor.reshape(-1, 1, 1)
@@ -56,13 +56,13 @@ def from_stack(stack, like, blocks):
 
 
 class Stack:
-    """Parameters whose matrices have one shape, as one stack.
+    """Parameters whose matrices have the same shape, as one stack.
 
     Attributes
     ----------
     parameters : list of Parameter
     shape : tuple of int
-        That of the whole stack.
+        Shape of the whole stack.
     """
 
     def __init__(self, parameters, blocks):

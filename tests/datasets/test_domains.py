@@ -411,7 +411,7 @@ def test_a_mask_without_a_point_outside_is_the_box(boundary):
         np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
-# What make_poisson makes of them
+# Domains in make_poisson
 
 
 @pytest.mark.parametrize("arguments", [dict(domain="l-shape"), dict(domain="perforated")])
@@ -441,7 +441,10 @@ def test_points_of_the_fine_grid_that_are_kept():
     [
         (dict(domain="circle"), "'domain' parameter of make_poisson must be a str among"),
         (dict(domain="l-shape", boundary="neumann"), "boundary='neumann' is not available for domain='l-shape'"),
-        (dict(domain="l-shape", n_points=256), r"of two dimensions, and n_points gives 1; use n_points=\(64, 64\)"),
+        (
+            dict(domain="l-shape", n_points=256),
+            r"two-dimensional, but n_points gives a grid of dimension 1; use for example n_points=\(64, 64\)",
+        ),
         (dict(domain="l-shape", n_points=(33, 32), refinement=1), r"\(33, 32\) points to solve on must be even"),
         (dict(domain="l-shape", diffusivity=np.ones((64, 64))), "diffusivity is not available for domain='l-shape'"),
         (dict(domain="perforated", order=4), "order=4 is not available for domain='perforated'"),
@@ -459,7 +462,7 @@ def test_points_of_the_fine_grid_that_are_kept():
         (dict(domain=np.ones((64, 32), bool)), r"domain is a mask of shape \(64, 32\); it must be \(64, 64\)"),
         (dict(domain=np.ones((64, 64))), "domain is an array of type float64 .* a mask must be boolean"),
         (dict(domain=np.zeros((64, 64), bool)), "domain is a mask without a point inside"),
-        (dict(domain=np.eye(64, k=1 - 64, dtype=bool).T), "domain is a mask without a point off the boundary"),
+        (dict(domain=np.eye(64, k=1 - 64, dtype=bool).T), "domain is a mask without a point in the interior"),
         (dict(domain=np.ma.array(np.ones((64, 64), bool), mask=np.eye(64))), "domain is a masked array with 64 masked"),
         (dict(domain=np.ones((64, 64), bool), order=4), "order=4 is not available for a domain that is a mask"),
         (dict(domain=np.ones((64, 64), bool), boundary="neumann", refinement=2), "does not nest the grids"),

@@ -1,4 +1,4 @@
-"""What make_heat and make_burgers share: the semi-discrete equation, pairs, parameters, jobs, the disk."""
+"""Common parts of make_heat and make_burgers: the semi-discrete equation, pairs, parameters, jobs, the disk."""
 
 import warnings
 from types import SimpleNamespace

@@ -194,7 +194,7 @@ def test_forms_of_a_tensor():
         (dict(reaction=np.ones((8, 8), bool)), "reaction holds booleans, such as a mask"),
         (dict(diffusivity=np.ones((8, 9))), r"diffusivity has shape \(8, 9\); it must be \(8, 8\)"),
         (dict(diffusivity=[[1, 2], [2, 1]]), "must be a positive definite tensor everywhere; its smallest .* -1"),
-        (dict(diffusivity=[[2, 1], [0.5, 2]]), "diffusivity is no symmetric tensor"),
+        (dict(diffusivity=[[2, 1], [0.5, 2]]), "diffusivity is not a symmetric tensor"),
         (dict(diffusivity=[[2, 1], [1, 2]], boundary="neumann"), "not available for a diffusivity with mixed"),
         (dict(diffusivity=[[2, np.ones(8)], [1, 2]]), r"diffusivity\[0\]\[1\] has shape \(8,\); it must be \(8, 8\)"),
         (dict(velocity=1.0), "'velocity' parameter"),

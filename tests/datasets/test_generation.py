@@ -177,9 +177,9 @@ def test_mask_comes_with_data_from_the_disk(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(random_state=None), "random_state=None does not identify the data that data_home would keep"),
+        (dict(random_state=None), "random_state=None does not identify the data to store in data_home"),
         (dict(random_state=np.random.RandomState(0)), "does not identify the data"),
-        (dict(random_state=0, diffusivity=np.ones_like), "data_home cannot keep data that depend on a function"),
+        (dict(random_state=0, diffusivity=np.ones_like), "data_home cannot store data that depend on a function"),
     ],
 )
 def test_data_that_cannot_be_found_again_are_not_kept(tmp_path, arguments, message):
@@ -584,7 +584,7 @@ def test_parameters_that_play_no_part_refuse_nothing(make, arguments, shape):
 
 def test_a_file_as_data_home_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"data_home='.*file' is no folder that can be written to \(.*File exists"):
+    with pytest.raises(ValueError, match=r"data_home='.*file' is not a writable folder \(.*File exists"):
         generate(plan, RECIPE, data_home=tmp_path / "file")
 
 

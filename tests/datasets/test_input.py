@@ -131,7 +131,7 @@ BAD = {
     "text": (lambda array: array.astype(str), "holds text"),
     "list of text": (lambda array: array.astype(str).tolist(), "holds text"),
     "dates": (lambda array: array.astype("M8[s]"), "holds dates"),
-    "ragged": (lambda array: [*array.tolist(), [1.0]], "is no array of numbers"),
+    "ragged": (lambda array: [*array.tolist(), [1.0]], "is not an array of numbers"),
     "an axis too few": (lambda array: array[0], "has shape"),
     "an axis too many": (lambda array: array[..., None, None, None], "shape|dimensions"),
 }
@@ -280,13 +280,13 @@ def test_sizes_beyond_the_disk_are_refused(tmp_path, monkeypatch):
     arguments = dict(n_samples=10, n_points=64, random_state=0, data_home=tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2 * 10 * 64 - 1))
     with pytest.raises(
-        ValueError, match=r"n_samples=10, n_points=\(64,\), .*needs 0.0 GiB, and the disk of data_home="
+        ValueError, match=r"n_samples=10, n_points=\(64,\), .*needs 0.0 GiB, but the disk of data_home="
     ):
         make_poisson(**arguments)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * 2 * 10 * 64))
     make_poisson(**arguments)
-    # What is there needs no more space, and data on the disk no memory.
+    # Existing data need no more space, and data on disk no memory.
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     monkeypatch.setattr("sklearn_hss._memory.machine_memory", lambda: 8 * 3 * 256)
     make_poisson(**arguments)

@@ -150,7 +150,7 @@ def test_ctrl_c_while_threads_are_at_work():
             child.communicate()
 
 
-# What killed processes have left
+# Files of killed processes
 
 
 def test_leftovers_of_the_dead_are_deleted_and_those_of_the_living_are_not(tmp_path):

@@ -123,7 +123,7 @@ def test_without_scikit_fem(monkeypatch):
     [
         (dict(mesh=np.ones((2, 9))), "'mesh' parameter of make_elliptic_mesh"),
         (dict(mesh=skfem.MeshQuad()), r"mesh is a MeshQuad1; it must be a skfem.MeshTri"),
-        (dict(mesh=skfem.MeshTri()), "mesh has no node off its boundary"),
+        (dict(mesh=skfem.MeshTri()), "mesh has no interior node"),
         (dict(mesh=skfem.MeshTri(np.append(crooked(3).p, [[3], [3]], axis=1), crooked(3).t)), "belong to no triangle"),
         (dict(refinement=30), "refinement=30 needs"),
         (dict(n_samples=10**12), "n_samples=1000000000000 needs"),

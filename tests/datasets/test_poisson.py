@@ -370,7 +370,7 @@ def test_cuda_solves_in_three_dimensions_as_the_cpu_does():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_a_device_is_refused_where_scipy_solves():
-    with pytest.raises(ValueError, match="device='cuda' is for boxes of three dimensions with constant diffusivity"):
+    with pytest.raises(ValueError, match="device='cuda' requires a three-dimensional box with constant diffusivity"):
         make_poisson(3, 64, device="cuda")
 
 

@@ -318,9 +318,9 @@ def test_the_well_bad_requests(gray_scott, tmp_path):
         load_the_well(tmp_path)
     with error("path=[] names no file."):
         load_the_well([])
-    with error(f"state 6 was asked for, but {path} has 6 states, 0 to 5."):
+    with error(f"state 6 was requested, but {path} has 6 states, 0 to 5."):
         load_the_well(folder, states=(0, 6))
-    with error(f"state -7 was asked for, but {path} has 6 states"):
+    with error(f"state -7 was requested, but {path} has 6 states"):
         load_the_well(folder, states=(-7, 1), return_trajectories=True)
     with error("states=(0, 1, 2) must be a pair of integers"):
         load_the_well(folder, states=(0, 1, 2))
@@ -333,7 +333,7 @@ def test_the_well_bad_requests(gray_scott, tmp_path):
             load_the_well(folder, states=(False, True), **options)
     with error("states=slice(9, None, None) selects none of the 6 states"):
         load_the_well(folder, states=slice(9, None), return_trajectories=True)
-    with error(f"n_samples=10 were asked for, but {folder} holds 9."):
+    with error(f"n_samples=10 were requested, but {folder} contains 9."):
         load_the_well(folder, n_samples=10)
     with error(f"{path} has no field 'C'; its fields are: A, B."):
         load_the_well(folder, fields=["A", "C"])
@@ -341,9 +341,9 @@ def test_the_well_bad_requests(gray_scott, tmp_path):
         load_the_well(folder, fields=[])
     with error(f"{path} has no parameter 'D'; its parameters are: F, k."):
         load_the_well(folder, parameter_channels=["D"])
-    with error("fields=['A', 'B', 'A'] must name each of them once."):
+    with error("fields=['A', 'B', 'A'] must not contain duplicates."):
         load_the_well(folder, fields=["A", "B", "A"])
-    with error("parameter_channels=('k', 'k') must name each of them once."):
+    with error("parameter_channels=('k', 'k') must not contain duplicates."):
         load_the_well(folder, parameter_channels=("k", "k"))
     with pytest.raises(ValueError, match="The 'n_samples' parameter of load_the_well"):
         load_the_well(folder, n_samples=0)
@@ -467,7 +467,7 @@ def test_the_well_files_that_do_not_fit_together(tmp_path):
     np.testing.assert_array_equal(load_the_well(tmp_path)[1][3:, 0], A[:, 3])
     times, _ = load_the_well(tmp_path, return_trajectories=True)
     np.testing.assert_array_equal(times, [[0, 50]] * 3 + [[0, 30]] * 3)
-    with error("states=slice(None, None, None) are of different number in the files"):
+    with error("states=slice(None, None, None) selects different numbers of states in the files"):
         load_the_well(tmp_path, states=slice(None), return_trajectories=True)
 
 
@@ -595,11 +595,11 @@ def test_diffusionpde_bad_requests(bounded, tmp_path):
     (tmp_path / "empty").mkdir()
     with error(f"{tmp_path / 'empty'} holds none of *.npy, *.mat, *.h5, *.hdf5."):
         load_diffusionpde(tmp_path / "empty")
-    with error(f"state 10 was asked for, but {bounded} has 10 states, 0 to 9."):
+    with error(f"state 10 was requested, but {bounded} has 10 states, 0 to 9."):
         load_diffusionpde(bounded, states=(0, 10))
     with error("states=(1,) must be a pair of integers"):
         load_diffusionpde(bounded, states=(1,))
-    with error(f"n_samples=6 were asked for, but {bounded} holds 5."):
+    with error(f"n_samples=6 were requested, but {bounded} contains 5."):
         load_diffusionpde(bounded, n_samples=6)
 
 

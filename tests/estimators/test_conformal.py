@@ -246,7 +246,7 @@ def test_parameters_are_checked(noisy):
     F, U = (Z[:40] for Z in noisy)
     with pytest.raises(ValueError, match="does not hold out every sample once"):
         ConformalFieldRegressor(Ridge(), cv=ShuffleSplit(3, random_state=0)).fit(F, U)
-    with pytest.raises(ValueError, match="method='cross' needs new fits"):
+    with pytest.raises(ValueError, match="method='cross' requires new fits"):
         ConformalFieldRegressor(FrozenEstimator(Ridge().fit(F, U)), method="cross").fit(F, U)
     for name, value in {"alpha": 1.0, "kind": "simultaneous", "method": "jackknife", "cv": 1}.items():
         with pytest.raises(ValueError, match=f"The '{name}' parameter"):
@@ -260,7 +260,7 @@ def test_parameters_are_checked(noisy):
     with pytest.raises(NotFittedError):
         ConformalFieldRegressor(Ridge()).calibrate(F, U)
     model = ConformalFieldRegressor(Ridge(), cv=2).fit(F, U)
-    with pytest.raises(ValueError, match="y was left out"):
+    with pytest.raises(ValueError, match="y is missing"):
         model.calibrate(F)
     with pytest.raises(ValueError, match=r"y has shape \(40, 31\); it must have 40 samples"):
         model.calibrate(F, U[:, 1:])
@@ -346,7 +346,7 @@ def test_channels_and_pipelines():
         assert lower.shape == upper.shape == y.shape
         assert lower.dtype == upper.dtype == np.float32
         assert (lower < upper).all()
-    with pytest.raises(ValueError, match=r"tell estimator__fnoregressor the grid by grid_shape"):
+    with pytest.raises(ValueError, match=r"set estimator__fnoregressor__grid_shape"):
         ConformalFieldRegressor(make_pipeline(StandardScaler(), FNORegressor())).fit(X, y)
 
 

@@ -1,4 +1,4 @@
-"""Training on CUDA: captured steps are the plain ones. What does not need a GPU is tested everywhere."""
+"""Training on CUDA: captured steps equal plain ones. Tests that do not need a GPU run everywhere."""
 
 import pickle
 from contextlib import contextmanager, nullcontext
@@ -187,7 +187,7 @@ def test_captured_steps_follow_frozen_parameters(fields, monkeypatch):
 def test_a_capture_that_fails_is_given_up(fields, monkeypatch):
     plain = make("ResNet", device="cpu").fit(*fields)
     fake = FakeGraphs(monkeypatch, fails=True)
-    with pytest.warns(RuntimeWarning, match="without CUDA graphs, maybe slower: operation not permitted") as record:
+    with pytest.warns(RuntimeWarning, match="without CUDA graphs, possibly slower: operation not permitted") as record:
         captured = make("ResNet", device="cpu").fit(*fields)
     assert len([warning for warning in record if "CUDA graphs" in str(warning.message)]) <= 2  # one for each shape
     assert fake.n_replays == 0

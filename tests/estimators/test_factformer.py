@@ -1,4 +1,4 @@
-"""What FactFormerRegressor does."""
+"""FactFormerRegressor."""
 
 import pickle
 

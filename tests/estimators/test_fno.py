@@ -91,7 +91,7 @@ def test_parameters_that_do_not_fit_are_refused(data, parameters, message):
 
 def test_four_dimensions_are_refused():
     X = np.zeros((3, 2, 2, 2, 2))
-    with pytest.raises(ValueError, match="FNORegressor is for fields of one to three dimensions; X has the grid"):
+    with pytest.raises(ValueError, match="FNORegressor supports fields of one to three dimensions; X has the grid"):
         FNORegressor().fit(X, X)
 
 

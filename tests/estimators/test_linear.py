@@ -55,7 +55,7 @@ def test_helmholtz_from_ten_samples(n, parameters):
 
 
 def test_fourth_order_scheme_from_ten_samples():
-    # Rank 4 needs 12 samples in the closed form; ten do, because the inverse form completes them. What is left is
+    # Rank 4 needs 12 samples in the closed form; ten do, because the inverse form completes them. The remainder is
     # rounding of the samples, which the inverse form magnifies by a part of the operator's condition number, 1e7.
     F, U = make_poisson(60, 4096, forcing="gaussian", order=4, random_state=0)
     assert error(fitted(F, U, 10, symmetric=True), F[10:], U[10:]) <= 2e-11
@@ -338,7 +338,7 @@ def test_inputs_and_outputs_swapped():
 def test_an_operator_that_is_not_symmetric_but_said_to_be():
     F = white(64, 40)
     U = solutions(operators.convection_diffusion(64, velocity=60.0), F)
-    with pytest.warns(UserWarning, match="not those of a symmetric one"):
+    with pytest.warns(UserWarning, match="not those of a symmetric operator"):
         fitted(F, U, 30, symmetric=True, rank=2, solver="closed_form")
 
 
@@ -486,7 +486,7 @@ def test_bad_data():
         with pytest.raises(ValueError, match=message):
             HSSRegressor().fit(*wrong)
     for parameters in ({"symmetric": True}, {"form": "inverse"}):
-        with pytest.raises(ValueError, match="needs as many output as input points; got 4 and 16"):
+        with pytest.raises(ValueError, match="needs equally many output and input points; got 4 and 16"):
             HSSRegressor(**parameters).fit(F, U[:, :4])
     with pytest.raises(ValueError, match=r"adjoint must be a pair"):
         HSSRegressor().fit(F, U, adjoint=F)

@@ -283,9 +283,9 @@ def test_inputs_outside_the_span():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(F)
-    with pytest.warns(UserWarning, match=r"9\d% of the squared size of the inputs lies outside the span"):
+    with pytest.warns(UserWarning, match=r"9\d% of the squared norm of the inputs lies outside the span"):
         model.predict(white)
-    # What the samples do not contain is mapped to zero: only the part in the span of sin(2 pi k x) counts.
+    # Inputs outside the span of the samples are mapped to zero: only the part in the span of sin(2 pi k x) counts.
     x = np.arange(32) / 32
     basis = np.sqrt(2 / 32) * np.sin(2 * np.pi * np.outer(np.arange(1, 11), x))
     inside = basis.T @ (basis @ white @ basis.T) @ basis
@@ -299,7 +299,7 @@ def test_inputs_outside_the_span():
 def test_banded_inverses_know_no_span(small):
     F, U = small
     model = fitted(F[:8], U[:8])
-    assert model.completion_ == "rows that the samples leave open are those of their neighbours"
+    assert model.completion_ == "rows the samples do not determine are regularised towards their neighbours"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(np.eye(13 * 18).reshape(-1, 13, 18))
@@ -443,7 +443,7 @@ def test_solvers_of_several_dimensions_in_one():
 
 def test_least_squares_in_three_dimensions():
     F = np.random.RandomState(0).standard_normal((4, 4, 4, 4))
-    with pytest.raises(ValueError, match="solver='least_squares' takes fields of two modes, not 3; solver='als'"):
+    with pytest.raises(ValueError, match="solver='least_squares' needs fields of two modes, not 3; solver='als'"):
         HSSRegressor(solver="least_squares", outer_rank=2).fit(F, F)
     # Without products, it is that of the flat fields.
     model = fitted_quietly(F, F, solver="least_squares", fit_intercept=False)

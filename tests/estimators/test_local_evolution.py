@@ -234,7 +234,7 @@ def test_unstable_states_are_named_and_not_changed(burgers, burgers_model):
 def test_numbers_have_no_law():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((20, N))
-    with pytest.warns(DataWarning, match="no fields"):
+    with pytest.warns(DataWarning, match="are not fields"):
         model = LocalEvolutionRegressor(random_state=0).fit(X, X[:, :2] @ [1.0, 2.0])
     assert model.form_ == "ridge"
     assert model.law_ == []

@@ -261,7 +261,7 @@ def test_linear_laws_always_converge():
 
 @pytest.mark.parametrize(
     ("law", "cause"),
-    [({"d": 2000.0}, "not local"), ({"a": [1.0, *[0.0] * 7, 300.0]}, "no polynomial of degree 3")],
+    [({"d": 2000.0}, "not local"), ({"a": [1.0, *[0.0] * 7, 300.0]}, "not a polynomial of degree 3")],
 )
 def test_other_laws_are_warned_about(law, cause):
     n = 20
@@ -286,10 +286,10 @@ def test_without_any_law_ridge_regression_is_chosen():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"points": np.arange(N)[:, None]}, "points is for degree=1"),
-        ({"symmetric": True}, "symmetric=True is for degree=1"),
-        ({"sharing": "row"}, "sharing='row' is for degree=1"),
-        ({"fit_intercept": True}, "fit_intercept=True is for degree=1"),
+        ({"points": np.arange(N)[:, None]}, "points requires degree=1"),
+        ({"symmetric": True}, "symmetric=True requires degree=1"),
+        ({"sharing": "row"}, "sharing='row' requires degree=1"),
+        ({"fit_intercept": True}, "fit_intercept=True requires degree=1"),
         ({"spacing": (1.0, 2.0)}, r"spacing=\(1.0, 2.0\) must be"),
         ({"spacing": 0.0}, "spacing"),
         ({"degree": 4}, "degree"),

@@ -255,7 +255,7 @@ def test_samples_that_add_nothing():
     assert error(clone(MODEL).fit(X, Y), F[8:], U[8:]) < 1e-12
     weighted = clone(MODEL).fit(F[:10], U[:10] + (np.arange(10) > 7)[:, None, None], sample_weight=np.arange(10) < 8)
     assert error(weighted, F[8:], U[8:]) < 1e-12
-    with pytest.raises(ValueError, match="are zero, which tells nothing"):
+    with pytest.raises(ValueError, match="are zero, which does not determine"):
         clone(MODEL).fit(F[:4], 0 * U[:4])
     with pytest.raises(ValueError, match="zero but for a constant field"):
         clone(MODEL).set_params(fit_intercept=True).fit(np.ones((4, 8, 8)), np.ones((4, 8, 8)))
@@ -353,17 +353,17 @@ def test_doubts_about_other_forcings():
     model = clone(MODEL).set_params(sharing="row", radius=1, neighbourhood="box", two_sided=False).fit(X, Y)
     assert model.undetermined_.sum() > 100
     model.sample(2)
-    with pytest.warns(ExtrapolationWarning, match="leave the law open"):
+    with pytest.warns(ExtrapolationWarning, match="do not determine the law"):
         model.sample(2, forcing="gaussian")
 
 
 def test_refused_samples(fitted):
     for arguments, match in (
         ({"forcing": F[:2, :4]}, "fields of shape"),
-        ({"forcing": F[:2], "n_samples": 3}, "must be of 3 fields"),
+        ({"forcing": F[:2], "n_samples": 3}, "must have 3 fields"),
         ({"forcing": np.full((1, *GRID), np.nan)}, "NaN"),
         ({"forcing": "sine"}, "forcing"),
-        ({"length_scale": 2.0}, "is for forcing='grf'"),
+        ({"length_scale": 2.0}, "applies to forcing='grf'"),
         ({"n_samples": 0}, "n_samples"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -393,18 +393,18 @@ PLACES = RNG(0).standard_normal((12, 2))
 @pytest.mark.parametrize(
     ("parameters", "match"),
     [
-        ({"neighbours": CHAIN, "points": PLACES}, "leave one of them out"),
-        ({"neighbours": CHAIN, "periodic": True}, "periodic=True is for grids"),
-        ({"points": PLACES, "neighbourhood": "box"}, "neighbourhood='box' is for grids, but points"),
-        ({"neighbours": CHAIN, "sharing": "class"}, "sharing='class' is for grids"),
+        ({"neighbours": CHAIN, "points": PLACES}, "omit one of them"),
+        ({"neighbours": CHAIN, "periodic": True}, "periodic=True applies to grids"),
+        ({"points": PLACES, "neighbourhood": "box"}, "neighbourhood='box' applies to grids, but points"),
+        ({"neighbours": CHAIN, "sharing": "class"}, "sharing='class' applies to grids"),
         ({"neighbours": CHAIN, "grid_shape": (3, 4)}, "grid_shape="),
         ({"neighbours": CHAIN[:6]}, "must be square"),
-        ({"neighbours": CHAIN[:7, :7]}, "neighbours is of 7 nodes, but X has fields of shape (12,)"),
+        ({"neighbours": CHAIN[:7, :7]}, "neighbours has 7 nodes, but X has fields of shape (12,)"),
         ({"neighbours": CHAIN.toarray()}, "sparse"),
         ({"points": np.full((12, 2), np.nan)}, "points contains NaN"),
-        ({"points": PLACES[:5]}, "points is of 5 nodes"),
-        ({"points": PLACES, "n_neighbors": 12}, "n_neighbors=12 needs more points"),
-        ({"n_neighbors": 4}, "give points="),
+        ({"points": PLACES[:5]}, "points has 5 nodes"),
+        ({"points": PLACES, "n_neighbors": 12}, "n_neighbors=12 needs more than 12 points"),
+        ({"n_neighbors": 4}, "requires points="),
         ({"radius": 4}, "radius"),
         ({"radius": True}, "radius"),
         ({"periodic": (True, False)}, "one for each of the axes"),
@@ -429,7 +429,7 @@ def test_refused_parameters(parameters, match):
         (np.ones((4, 6, 1)), np.ones((4, 6, 1)), {"grid_shape": (6, 1)}, "a single point"),
         (np.ones((4, 6, 2)), np.ones((4, 6, 2)), {"grid_shape": (6, 2), "periodic": (False, True)}, "needs 3 points"),
         (np.eye(12), np.eye(12)[:, :10], {}, "on the grid of the inputs"),
-        (np.ones((4, 2, 6)), np.ones((4, 6)), {"grid_shape": (6,)}, "as many channels"),
+        (np.ones((4, 2, 6)), np.ones((4, 6)), {"grid_shape": (6,)}, "the same number of channels"),
         (np.where(np.arange(6) == 2, np.nan, np.eye(6)), np.eye(6), {"mask": "auto"}, "X is NaN in all samples at 1"),
     ],
 )

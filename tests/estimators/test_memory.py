@@ -227,7 +227,7 @@ def used():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmData")) * 1024
 
-# All memory that is no file. What is asked for beyond the limit is refused.
+# All memory that is not a file. Requests beyond the limit are rejected.
 resource.setrlimit(resource.RLIMIT_DATA, (used() + megabytes * 2**20,) * 2)
 models[kind].fit(X, Y)
 models[kind].predict(X[:2048])

@@ -1,4 +1,4 @@
-"""What NeuralHSSRegressor does with good data."""
+"""NeuralHSSRegressor on valid data."""
 
 import copy
 import math
@@ -201,7 +201,7 @@ def test_automatic_structure():
     assert structure(256, 256, rank=32)[:2] == (32, 2)
     assert structure(256, 256, rank=100)[:2] == (100, 1)
     assert structure(256, 256, levels=5)[:2] == (2, 5)
-    # What is automatic adapts to what is not.
+    # Automatic parameters adapt to explicit ones.
     assert structure(16, 16, levels=4)[:2] == (1, 4)
     assert structure(4, 32, lifting=None)[:2] == (2, 1)
     assert structure(32, 4, projection="hss")[:2] == (2, 1)
@@ -632,7 +632,7 @@ def test_nonlinear_data_get_patches(grid):
     model.set_params(mask=None).fit(F, np.abs(F))
     assert model.n_iter_ == 4
     for parameters in ({"architecture": "hss"}, {"activation": "gelu"}):
-        with pytest.raises(ValueError, match="does not go with architecture='patches' of the earlier fit"):
+        with pytest.raises(ValueError, match="is incompatible with architecture='patches' of the earlier fit"):
             copy.deepcopy(model).set_params(**parameters).fit(F, np.abs(F))
 
 

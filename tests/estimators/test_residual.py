@@ -257,7 +257,7 @@ def test_law_that_diverges_is_not_corrected():
         (Residual(make_pipeline(StandardScaler(), TINY), Ridge()), r"tell law__neuralhssregressor the grid"),
         (
             Residual(Ridge(), TINY, with_prediction=True),
-            r"tell the correction the grid by grid_shape, such as \(4, 6\)",
+            r"set grid_shape of the correction, such as to \(4, 6\)",
         ),
         (Residual(Ridge(), Ridge(), cv=ShuffleSplit(2, random_state=0)), "does not hold out every sample once"),
         (Residual(Ridge(), Ridge(), cv=True), "'cv' parameter"),
@@ -344,5 +344,5 @@ def test_rollouts_of_a_law_and_what_is_not_local():
             errors[name] = relative_l2_error(trajectories[10:, 1:], model.rollout(trajectories[10:, 0], 5)[:, 1:])
     assert errors["both"] < 0.2 * errors["law"]
     assert model.estimator_.corrected_
-    with pytest.raises(ValueError, match="a law du/dt = N\\(u\\) needs states; use 'auto'"):
+    with pytest.raises(ValueError, match="a law du/dt = N\\(u\\) requires states; use 'auto'"):
         RolloutRegressor(Residual(law, SQUARES), residual=True).fit(trajectories)

@@ -134,7 +134,7 @@ def test_pickle(model, poisson):
     expected = model.predict(F)
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.predict(F), expected)
-    # What the copy learns, the original does not, and both go on in the same way.
+    # Training the copy does not affect the original, and both continue in the same way.
     copy.fit(F, U)
     np.testing.assert_array_equal(model.predict(F), expected)
     np.testing.assert_array_equal(model.fit(F, U).predict(F), copy.predict(F))
@@ -202,12 +202,12 @@ REFUSALS = [
     (SMALL[0], (8,), {"width": "wide"}, "The 'width' parameter"),
     (SMALL[0], (8,), {"depth": 1.5}, "The 'depth' parameter"),
     (SMALL[0], (8,), {"kernel_size": 0}, "The 'kernel_size' parameter"),
-    (SMALL[0], (8,), {"kernel_size": 2}, "kernel_size=2 is even, .* 3 is the next that works"),
+    (SMALL[0], (8,), {"kernel_size": 2}, "kernel_size=2 is even and .* 3 is the next that works"),
     (SMALL[0], (8,), {"dilations": 2}, "The 'dilations' parameter"),
     (SMALL[0], (8,), {"dilations": []}, "dilations=.* must be one or several positive integers"),
     (SMALL[0], (8,), {"padding_mode": "same"}, "The 'padding_mode' parameter"),
     (SMALL[0], (8, 3), {"padding_mode": "circular", "dilations": (4,)}, r"needs at least 4 points .* is \(8, 3\)"),
-    (SMALL[0], (2, 2, 2, 2), {}, r"one to three dimensions, not for \(2, 2, 2, 2\)"),
+    (SMALL[0], (2, 2, 2, 2), {}, r"one to three dimensions, not \(2, 2, 2, 2\)"),
     (SMALL[1], (8,), {"width": 0}, "The 'width' parameter"),
     (SMALL[1], (8,), {"depth": 0}, "The 'depth' parameter"),
     (SMALL[1], (8,), {"depth": "auto"}, "The 'depth' parameter"),

@@ -288,8 +288,8 @@ def test_wrapped_regressors_see_the_grid(wrap):
 def test_flattened_states_need_the_grid():
     U = trajectories(5, 3, 4, 6)
     regressor = make_pipeline(StandardScaler(), NeuralHSSRegressor(init="random", **TINY))
-    message = r"States of shape \(4, 6\) are flattened, because not all of Pipeline takes them as they are; tell "
-    with pytest.raises(ValueError, match=message + r"estimator__neuralhssregressor the grid by grid_shape"):
+    message = r"States of shape \(4, 6\) are flattened, because not all steps of Pipeline accept fields; "
+    with pytest.raises(ValueError, match=message + r"set estimator__neuralhssregressor__grid_shape"):
         RolloutRegressor(regressor).fit(U)
     regressor.set_params(neuralhssregressor__grid_shape=(4, 6))
     model = RolloutRegressor(regressor).fit(U)
@@ -462,7 +462,7 @@ def test_scorers_compare_the_state_alone():
 
 def test_scorers_refuse_what_they_cannot_score(heat):
     model = RolloutRegressor(Ridge()).fit(heat)
-    with pytest.raises(ValueError, match="y was given, but rollouts are scored on trajectories"):
+    with pytest.raises(ValueError, match="y must be None: rollouts are scored on the trajectories"):
         trajectory_l2_scorer(model, heat[:, 0], heat[:, 1])
     with pytest.raises(ValueError, match=r"X has shape \(12, 32\); it must be trajectories"):
         trajectory_l2_scorer(model, heat[:, 0])

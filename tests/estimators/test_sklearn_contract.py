@@ -35,7 +35,7 @@ RESIDUAL = [
     ResidualRegressor(Ridge(), Ridge(10), with_prediction=True, cv=2, only_if_better=False),
 ]
 
-# What the checks look at is in the base class of all networks: one of them is checked every time, the others as slow
+# The checks concern the base class of all networks: one of them is checked every time, the others as slow
 # tests. They are small, because the checks fit some sixty times, and look at how well on few points.
 NETWORK = NeuralHSSRegressor(depth=1, max_epochs=50, lr=1e-2)
 NETWORKS = [

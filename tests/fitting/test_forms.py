@@ -58,7 +58,7 @@ class Declined:
 SEVERAL = Declined("applies to one-dimensional fields", (4, 5))
 ONE = Declined("applies to fields of several dimensions")
 RECTANGLE = Declined(r"needs outputs on the grid of the inputs; got \(4, 6\) and \(4, 5\)", (4, 5), (4, 6))
-NO_PRODUCT = Declined("is no sum of Kronecker products", (4, 5), options={"outer_rank": 2})
+NO_PRODUCT = Declined("is neither a sum of Kronecker products", (4, 5), options={"outer_rank": 2})
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ ROWS = [
         (9, 11),
         lambda F: solved(VARYING, F),
         12,
-        (RECTANGLE, Declined("is no sum of Kronecker products", (4, 5), options={"rank": 2})),
+        (RECTANGLE, Declined("is neither a sum of Kronecker products", (4, 5), options={"rank": 2})),
     ),
     Row(
         f.NoisyLocalInverse,
@@ -212,7 +212,7 @@ ROWS = [
         (32,),
         inverse(second_difference(32) + sp.diags_array(np.linspace(1, 40, 32))),
         12,
-        (RECTANGLE, Declined("is for one field on a grid of one or two", (600,))),
+        (RECTANGLE, Declined("needs one field on a grid of one or two", (600,))),
         accuracy=1e-7,
         single=1e-4,
     ),
@@ -233,8 +233,8 @@ ROWS = [
         48,
         (
             SEVERAL,
-            Declined("is for fewer samples than points", n_samples=16),
-            Declined("is for operators that are not symmetric", same=True),
+            Declined("needs fewer samples than points", n_samples=16),
+            Declined("needs an operator that is not symmetric", same=True),
         ),
         least=34,
         least_options={"rank": 2, "solver": "variable_projection"},
@@ -271,7 +271,7 @@ ROWS = [
         (9, 12),
         inverse(*RING),
         6,
-        (ONE, RECTANGLE, Declined("is not tried where outputs vanish", (4, 5), bordered=True)),
+        (ONE, RECTANGLE, Declined("is not tried if the outputs vanish", (4, 5), bordered=True)),
         padding=(2, 0),
     ),
     Row(
@@ -300,7 +300,7 @@ ROWS = [
             ONE,
             RECTANGLE,
             Declined("has no factors of a given rank", (4, 5), options={"rank": 1}),
-            Declined("is for inputs that occupy less than the outputs do", (4, 5)),
+            Declined("needs inputs that span fewer dimensions than the outputs", (4, 5)),
         ),
         accuracy=1e-8,
         draw=waves,
@@ -312,9 +312,9 @@ ROWS = [
         lambda x: apply_terms(LONG, x),
         40,
         (
-            replace(ONE, why="takes fields of two modes, not 1"),
-            Declined("takes fields of two modes, not 3", (4, 5, 2)),
-            Declined("is for samples that determine the least-squares map", (4, 5)),
+            replace(ONE, why="needs fields of two modes, not 1"),
+            Declined("needs fields of two modes, not 3", (4, 5, 2)),
+            Declined("needs samples that determine the least-squares map", (4, 5)),
         ),
     ),
     Row(
@@ -323,7 +323,7 @@ ROWS = [
         (5, 6),
         lambda x: apply_terms(PRODUCTS, x),
         25,
-        (ONE, Declined("is for samples that do not determine the least-squares map", (4, 5), n_samples=20)),
+        (ONE, Declined("needs samples that do not determine the least-squares map", (4, 5), n_samples=20)),
     ),
     Row(
         f.KroneckerProducts,
@@ -339,7 +339,7 @@ ROWS = [
         (12,),
         times(PLAIN),
         30,
-        (Declined("is no sum of Kronecker products", (4, 5), options={"outer_rank": 2}),),
+        (Declined("is neither a sum of Kronecker products", (4, 5), options={"outer_rank": 2}),),
     ),
     Row(
         f.Ridge,
@@ -347,7 +347,7 @@ ROWS = [
         (3, 4),
         lambda x: (x.flatten(1) @ randn(12, 12, seed=5)).view(-1, 3, 4),
         30,
-        (Declined("is no sum of Kronecker products", (4, 5), options={"rank": 2}),),
+        (Declined("is neither a sum of Kronecker products", (4, 5), options={"rank": 2}),),
     ),
 ]
 
@@ -538,7 +538,7 @@ def test_the_least_number_of_samples(row):
         assert not list(row.form.path(few, options))
     else:
         assert error < 1e-6
-        with pytest.raises(ValueError, match=rf"n_samples = {len(few.X)} .* needs {row.least}; give more samples"):
+        with pytest.raises(ValueError, match=rf"n_samples = {len(few.X)} .* needs {row.least}; provide more samples"):
             fit(few, options, forms=[row.form])
 
 

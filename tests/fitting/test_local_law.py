@@ -211,7 +211,7 @@ def test_open_rows_are_reported():
     a = 1 + np.square(np.linspace(-1, 1, 32))
     L = sp.diags_array([-a[1:-1], a[1:] + a[:-1], -a[1:-1]], offsets=[-1, 0, 1], format="csc")
     F = white(10, 8) @ np.sin(2 * np.pi * np.outer(np.arange(1, 9), x))
-    with pytest.warns(AmbiguousFitWarning, match=r"leave the local law open at \d of 31 points"):
+    with pytest.warns(AmbiguousFitWarning, match=r"do not determine the local law at \d of 31 points"):
         model = LocalOperatorRegressor(radius=1, noise=0, random_state=0).fit(F, splu(L).solve(F.T).T)
     assert model.undetermined_[15]
     assert model.undetermined_.sum() <= 3

@@ -8,7 +8,7 @@ from sklearn_hss.fitting._polynomials import Polynomial, flux_terms, monomials, 
 from sklearn_hss.fitting._reflections import REFLECTIONS, Lines
 
 RNG = np.random.RandomState
-# What follows 1, 2, 3, 4 beyond the last point, by hand.
+# Continuations of 1, 2, 3, 4 beyond the last point, by hand.
 BEYOND = {
     "odd": [-4, -3],
     "odd beyond": [0, -4],
@@ -109,7 +109,7 @@ def test_monomials_are_all_products():
 
 @pytest.mark.parametrize("kind", ["periodic", "even"])
 def test_fluxes_conserve(kind):
-    # What flows out of a point flows into the next one; nothing flows through an even boundary by differences.
+    # The outflow of a point is the inflow of the next one; differences give no flux through an even boundary.
     lines, u = [Lines((6, 7), ((kind, kind),) * 2)], RNG(3).standard_normal((42, 2))
     for axis in (0, 1):
         terms = flux_terms(lines, axis, (0.5, 0.2), 2, 3)

@@ -105,7 +105,7 @@ def test_samples_are_finite_and_as_many_as_the_name_says(problems):
 def test_solutions_satisfy_the_stencil(problems, name, velocity, shift):
     for f, u in pairs(problems.PROBLEMS[name].make()):
         before, after = neighbours(u, 1)
-        # What stands before and after a point has the weights of solve_banded: u' is taken from after to before.
+        # The weights before and after a point are those of solve_banded: u' is taken from after to before.
         slope = (after - before) * (u.shape[1] + 1) / 2
         np.testing.assert_allclose(minus_laplace(u) + velocity * slope - shift * u, f, atol=1e-7 * np.abs(f).max())
 

@@ -202,7 +202,7 @@ def test_an_offset_is_found(grid, intercept):
     assert fit(as_samples(F[:12], U[:12]), Options(), intercept="auto").intercept is None
 
 
-# What the options ask for
+# Requirements by the options
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.by_name_only])
@@ -278,7 +278,7 @@ def test_options_that_no_form_can_meet_are_refused(grid, options, message):
     ("grid_in", "grid_out", "options", "message"),
     [
         ((8,), (9,), {"solver": "local"}, r"needs outputs on the grid of the inputs; got \(9,\) and \(8,\)"),
-        ((4, 5, 2), (4, 5, 2), {"solver": "least_squares", "outer_rank": 2}, "takes fields of two modes, not 3"),
+        ((4, 5, 2), (4, 5, 2), {"solver": "least_squares", "outer_rank": 2}, "needs fields of two modes, not 3"),
         ((4, 5), (4, 6), {"solver": "banded"}, r"needs outputs on the grid of the inputs; got \(4, 6\) and \(4, 5\)"),
     ],
 )
@@ -384,7 +384,7 @@ def test_forms_are_tried_by_their_effort(known):
 
 
 def test_too_few_samples_are_refused_by_their_number(known):
-    with pytest.raises(ValueError, match="n_samples = 10 is too small for a fit by known, which needs 11; give more"):
+    with pytest.raises(ValueError, match="n_samples = 10 is too small for a fit by known, which needs 11; provide"):
         fit(known, forms=[path_of({"needed": 11})])
     # Ten are enough for a fit, but leave none to verify it with.
     found = fit(known, forms=[path_of({"needed": 10})])
@@ -414,7 +414,7 @@ def test_forms_of_which_none_applies_are_refused(known):
     form = type("Declining", (Known,), {"path": classmethod(declining)})
     with pytest.raises(ValueError, match="solver='known' is for others; use solver='auto'"):
         fit(known, Options(solver="known"), forms=[form])
-    with pytest.raises(ValueError, match=r"No fit with form='auto', .* suits fields on \(20,\)"):
+    with pytest.raises(ValueError, match=r"No fit with form='auto', .* is applicable to fields on \(20,\)"):
         fit(known, forms=[form])
 
 

@@ -123,7 +123,7 @@ def test_low_rank_matrices(m, n, k, batches, data):
 
 
 def test_factors_of_different_width_are_refused():
-    with pytest.raises(ValueError, match="X has 2 columns and Y 3; both must have the same number"):
+    with pytest.raises(ValueError, match="X has 2 columns and Y 3; these numbers must be equal"):
         HSSMatrix.from_low_rank(np.ones((5, 2)), np.ones((5, 3)))
 
 

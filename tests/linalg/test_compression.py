@@ -207,5 +207,5 @@ def test_coarsening_changes_the_tree_and_not_the_matrix(m, n, data):
 def test_a_matrix_cannot_be_made_finer():
     A = random_hss(16, 16, 1, 2)
     for levels in (-1, 2):
-        with pytest.raises(ValueError, match=f"levels={levels} must be between 0 and the present 1"):
+        with pytest.raises(ValueError, match=f"levels={levels} must be between 0 and the current depth, 1"):
             A.coarsen(levels)

@@ -191,6 +191,8 @@ def test_iterations_that_do_not_converge():
 def test_sums_need_equal_grids():
     A, B = random_sum(4, 5)[0], random_sum(5, 4)[0]
     for terms in ([], [A, B]):
-        with pytest.raises(ValueError, match=r"terms map between the grids \[.*must be at least one, and all the same"):
+        with pytest.raises(
+            ValueError, match=r"terms map between the grids \[.*must be at least one term, on equal grids"
+        ):
             OperatorSum(terms)
     assert OperatorSum([A, A]).n_parameters == 2 * A.n_parameters

@@ -86,7 +86,7 @@ CONTAINERS = {
     "duck": Duck,
 }
 
-# What is refused, and how.
+# Rejected operands, and their messages.
 REFUSED = {
     "masked": (lambda x: np.ma.masked_array(x, mask=x == x.flat[0]), ValueError, "masked entries"),
     "list of masked": (lambda x: [np.ma.masked_array(row, mask=True) for row in x], ValueError, "masked entries"),
@@ -321,7 +321,7 @@ def test_impossible_bands_are_refused():
     S = scipy.sparse.eye_array(4)
     with pytest.raises(ValueError, match=r"must be square, not of shape \(4, 5\)"):
         HSSMatrix.from_banded(scipy.sparse.coo_array(np.ones((4, 5))))
-    with pytest.raises(ValueError, match="ab must be left out"):
+    with pytest.raises(ValueError, match="ab must be None"):
         HSSMatrix.from_banded(S, np.ones((1, 4)))
     with pytest.raises(ValueError, match=r"ab is missing: l_and_u=\(1, 1\) needs 3 diagonals"):
         HSSMatrix.from_banded((1, 1))
@@ -500,7 +500,7 @@ def test_impossible_points_are_refused():
 def test_only_the_user_is_warned_of_large_matrices(recwarn):
     noise = np.random.RandomState(0).standard_normal((2, 40, 40))
     with pytest.warns(
-        UserWarning, match=r"The HSSMatrix holds \d+ numbers, the dense matrix 3200: .* else a larger tol"
+        UserWarning, match=r"The HSSMatrix holds \d+ numbers, the dense matrix 3200: .* otherwise a larger tol"
     ):
         HSSMatrix.from_dense(noise)
     # Who fixes the rank, or lets nothing be dropped, has chosen; sums of Kronecker products fall back to dense factors.

@@ -96,7 +96,7 @@ def test_files_of_the_first_layout(case, tmp_path):
 def test_files_of_other_kinds(A, tmp_path):
     KroneckerProductSum([HSSMatrix.random(A.row_tree, A.col_tree, 1, batch_shape=(2,))]).save(tmp_path / "sum.npz")
     assert isinstance(LinearMap.load(tmp_path / "sum.npz"), KroneckerProductSum)
-    with pytest.raises(ValueError, match=r"holds a map of type KroneckerProductSum, not HSSMatrix; LinearMap\.load"):
+    with pytest.raises(ValueError, match=r"contains a map of type KroneckerProductSum, not HSSMatrix; LinearMap\.load"):
         HSSMatrix.load(tmp_path / "sum.npz")
 
 
@@ -229,7 +229,7 @@ def npy(array):
 def test_wrong_files_are_refused(name, write, tmp_path):
     path = tmp_path / "matrix.npz"
     write(path)
-    with pytest.raises(ValueError, match=r"does not hold a whole map, written by save: .|holds a map of type"):
+    with pytest.raises(ValueError, match=r"does not contain a complete map written by save: .|contains a map of type"):
         HSSMatrix.load(path)
 
 

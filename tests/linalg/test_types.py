@@ -65,7 +65,7 @@ def test_generators_of_several_types_are_refused():
         (A.D, [A.U[0], A.U[1].float()], A.V),
         (A.D, A.U, [v.to("meta") for v in A.V]),
     ):
-        with pytest.raises(TypeError, match="The generators of an HSSMatrix must be of one type, on one device; got "):
+        with pytest.raises(TypeError, match="The generators of an HSSMatrix must have the same type and device; got "):
             HSSMatrix(TREE, TREE, D, U, V)
     with pytest.raises(TypeError, match=f"{REFUSAL}torch.complex128"):
         HSSMatrix(TREE, TREE, A.D, A.U, [v + 1j for v in A.V])
@@ -82,10 +82,10 @@ def test_parts_of_operators_must_be_of_one_type():
         lambda: OperatorSum([kronecker, kronecker.to(torch.float32)]),
         lambda: DiagonalizedOperator([randn(4, 4)], [randn(4, 4)], randn(4).float()),
     ):
-        with pytest.raises(TypeError, match=r"must be of one type, on one device; got torch\.float32 on cpu, "):
+        with pytest.raises(TypeError, match=r"must have the same type and device; got torch\.float32 on cpu, "):
             attempt()
     # A real symbol would drop the imaginary part of the bases.
-    with pytest.raises(TypeError, match="symbol must be complex where bases are"):
+    with pytest.raises(TypeError, match="symbol must be complex if the bases are"):
         DiagonalizedOperator([randn(4, 4) + 1j], [randn(4, 4)], randn(4))
     with pytest.raises(TypeError, match="factors must be HSS matrices, not of type Tensor"):
         KroneckerProductSum([randn(2, 4, 4)])
@@ -298,7 +298,7 @@ def test_sizes_beyond_memory_are_refused_before_anything_is_allocated():
         lambda: HSSMatrix.from_kernel(np.zeros(n), None),
         lambda: HSSMatrix.from_products(None.__eq__, None.__eq__, (10**15, 10**15)),
     ):
-        with pytest.raises(ValueError, match=r"needs .* GiB of memory, and this machine has .* GiB"):
+        with pytest.raises(ValueError, match=r"needs .* GiB of memory, but this machine has .* GiB"):
             attempt()
 
 
@@ -326,9 +326,9 @@ def test_blocks_take_integers():
 
 def test_folders_are_no_files(tmp_path):
     A = random_hss()
-    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder; pass the name of a file"):
         A.save(tmp_path)
-    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder; pass the name of a file"):
         HSSMatrix.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere' to write 'A' into"):
+    with pytest.raises(FileNotFoundError, match=r"The folder .*nowhere' of 'A' does not exist"):
         A.save(tmp_path / "nowhere" / "A")

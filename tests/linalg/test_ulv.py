@@ -439,5 +439,5 @@ def test_factor_preconditions_gmres():
 def test_scipy_knows_no_batches():
     A = well_conditioned(8, 1, 1, (2,))
     for M in (A, A.factor()):
-        with pytest.raises(ValueError, match="SciPy knows no batches"):
+        with pytest.raises(ValueError, match="SciPy does not support batches"):
             M.aslinearoperator()

@@ -115,7 +115,7 @@ def test_an_export_leaves_nothing_behind_that_is_no_tensor():
 
 
 def test_an_export_follows_the_weights():
-    # What a network has kept must not be written into the program as a constant.
+    # Cached results of a network must not be exported as constants.
     network = DeepONet(8, width=4, depth=2)
     x = torch.randn(3, 8)
     with torch.no_grad():

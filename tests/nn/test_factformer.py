@@ -258,10 +258,10 @@ def test_copies_are_the_same():
     [
         ({"width": 6}, "width=6 is not a multiple of 4; 4 would work"),
         ({"width": 2}, "width=2 is not a multiple of 4; 4 would work"),
-        ({"head_dim": 3}, "head_dim=3 times kernel_multiplier=1 is odd, .* turns pairs; head_dim=4 would work"),
+        ({"head_dim": 3}, "head_dim=3 times kernel_multiplier=1 is odd, .* rotates pairs; head_dim=4 would work"),
         (
             {"in_features": (2, 2, 2, 2)},
-            r"in_features=\(2, 2, 2, 2\) has 4 dimensions; FactFormer works in one to three",
+            r"in_features=\(2, 2, 2, 2\) has 4 dimensions; FactFormer supports one to three",
         ),
     ],
 )

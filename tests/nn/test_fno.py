@@ -145,11 +145,11 @@ def test_modes_above_the_grid_are_refused(grid, modes, largest):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(in_features=(1, 8), modes=1), r"two points or more in all but the last; not for \(1, 8\)"),
-        (dict(in_features=(4, 4, 4, 4), modes=1), "FNO is for grids of one to three dimensions"),
+        (dict(in_features=(1, 8), modes=1), r"at least two points in all but the last, not \(1, 8\)"),
+        (dict(in_features=(4, 4, 4, 4), modes=1), "FNO supports grids of one to three dimensions"),
         (
             dict(in_features=(8, 8), out_features=64, modes=2),
-            r"out_features=\(64,\) and in_features=\(8, 8\) must have as many",
+            r"out_features=\(64,\) and in_features=\(8, 8\) must have equally many",
         ),
         (dict(in_features=16, modes=(4.5,)), r"modes=\(4.5,\) does not fit the grid"),
         (dict(in_features=16, modes=("a",)), r"modes=\('a',\) does not fit the grid"),

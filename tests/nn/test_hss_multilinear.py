@@ -303,7 +303,7 @@ def test_factors_that_do_not_fit_are_refused():
         ({"levels": (1, 5)}, r"levels=5 is too deep for out_shape\[1\]=20: the largest value that works is 4"),
         ({"rank": (2, 6)}, r"rank=6 exceeds the smallest leaf of out_shape\[1\]=20 .* with levels=2 is 5"),
         ({"rank": (2, 2, 2)}, r"rank=\(2, 2, 2\) must be one number, or 2 numbers for 2 dimensions"),
-        ({"out_shape": (16,)}, r"out_shape=\(16,\) must have as many dimensions as in_shape=\(64, 32\)"),
+        ({"out_shape": (16,)}, r"out_shape=\(16,\) must have the same number of dimensions as in_shape=\(64, 32\)"),
         ({"outer_rank": 0}, "outer_rank=0 must be at least 1"),
         ({"channels": 0}, "channels=0 must be at least 1"),
         ({"contraction": "sparse"}, "contraction='sparse' must be"),

@@ -178,7 +178,7 @@ def test_gradients(grid, out):
 @pytest.mark.parametrize(
     ("grid", "arguments", "message"),
     [
-        ((2, 2, 2, 2), {}, r"one to three dimensions, not for \(2, 2, 2, 2\)"),
+        ((2, 2, 2, 2), {}, r"one to three dimensions, not \(2, 2, 2, 2\)"),
         (8, {"kernel_size": 4}, "kernel_size=4 must be an odd number"),
         (8, {"depth": 0}, "depth=0 must be at least 1"),
         (8, {"width": 0}, "width=0 must be at least 1"),

@@ -161,8 +161,8 @@ def test_gradients(grid, out):
 @pytest.mark.parametrize(
     ("grid", "arguments", "message"),
     [
-        ((2, 2, 2, 2), {}, r"one to three dimensions, not for \(2, 2, 2, 2\)"),
-        (8, {"kernel_size": 4}, "kernel_size=4 is even, .* 5 is the next that works"),
+        ((2, 2, 2, 2), {}, r"one to three dimensions, not \(2, 2, 2, 2\)"),
+        (8, {"kernel_size": 4}, "kernel_size=4 is even and .* 5 is the next that works"),
         (8, {"dilations": ()}, r"dilations=\(\) must be one or several positive integers"),
         (8, {"dilations": (1, 0)}, r"dilations=\(1, 0\) must be"),
         (8, {"dilations": (1.5,)}, r"dilations=\(1.5,\) must be"),

@@ -1,4 +1,4 @@
-"""The ways to fit a map, one file per family: :mod:`sklearn_hss.fitting._form` has the contract."""
+"""The forms of fitted maps, one file per family: :mod:`sklearn_hss.fitting._form` defines the contract."""
 
 from .._form import Form
 from ._eigenbasis import Eigenbasis, InputEigenbasis
@@ -11,7 +11,7 @@ from ._null_spaces import AugmentedNullSpaces, NullSpaces
 from ._ridge import Ridge
 from ._variable_projection import VariableProjection
 
-# In the order in which they are preferred among equals.
+# In order of preference among equally good fits.
 FORMS: list[type[Form]] = [
     AugmentedNullSpaces,
     NullSpaces,

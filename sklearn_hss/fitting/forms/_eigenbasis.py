@@ -1,4 +1,4 @@
-"""The inverse in the subspaces that the samples span: as a Kronecker sum of any matrices, or with a free symbol.
+"""The inverse in the subspaces that the samples span: as a Kronecker sum of arbitrary matrices, or with a free symbol.
 
 A free symbol covers operators that are diagonal in a product of bases without being a Kronecker sum, such as compact
 difference schemes.
@@ -18,20 +18,20 @@ from .._least_squares import Point, gauss_newton, lsmr_solution
 from ._kronecker_products import tolerance
 from ._kronecker_sum import ProductForm, diagonalised, on_grid, outer_sum
 
-# Symbols are known where the inputs have at least this fraction of their largest energy.
+# Symbols are determined where the inputs have at least this fraction of their largest energy.
 _KNOWN = 1e-6
-# Errors of the Kronecker sum between which a free symbol may do better.
+# Errors of the Kronecker sum between which a free symbol may be better.
 _GOOD, _POOR = 1e-10, 0.5
-# Numbers in the samples times the sizes of their modes that the refinement of a basis takes at most.
+# Maximal product of the count of numbers in the samples and of the sizes of their modes for the refinement of a basis.
 _REFINED = 2 * 10**7
-# The same for one sample, above which a refinement would take minutes.
+# The same limit for one sample, above which a refinement would take minutes.
 _LARGEST = 4 * 10**6
 
 
 @dataclass(frozen=True)
 class Eigenbasis(ProductForm):
-    """In several dimensions, the inverse as a Kronecker sum of any matrices in the span of the samples, or a map that
-    is diagonal in a product of bases.
+    """In several dimensions, the inverse as a Kronecker sum of arbitrary matrices in the span of the samples, or a map
+    that is diagonal in a product basis.
     """
 
     free: bool = False
@@ -50,7 +50,7 @@ class Eigenbasis(ProductForm):
         if cls.of_inputs:
             own, common = (samples.bases(tolerance(samples, options), of_inputs=inputs) for inputs in (True, False))
             if all(P.shape[1] == S.shape[1] for P, S in zip(own, common, strict=True)):
-                raise NotApplicable("is for inputs that occupy less than the outputs do")
+                raise NotApplicable("needs inputs that span fewer dimensions than the outputs")
         error = yield cls(options, is_symmetric=symmetric)
         if _GOOD < error < _POOR:
             yield cls(options, is_symmetric=symmetric, free=True)
@@ -63,7 +63,7 @@ class Eigenbasis(ProductForm):
         if not self.free:
             return diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric, bases=bases, with_inverse=True)
         if f[0].numel() * sum(f.shape[1:]) > _LARGEST:
-            raise NotApplicable("is not tried with a free symbol where samples fill so large a space")
+            raise NotApplicable("is not tried with a free symbol if the samples span so large a space")
         eigen = self.first_guess(bases, start)
         if eigen is None:
             eigen = diagonalised(fit_dense_sum(f, u), symmetric=self.symmetric).outputs
@@ -79,7 +79,7 @@ class Eigenbasis(ProductForm):
 
     @staticmethod
     def first_guess(bases, start):
-        """Eigenbases of an earlier fit in given bases, if they are as many; else None."""
+        """Eigenbases of an earlier fit in given bases, if their sizes match; otherwise None."""
         if start is None or any(S.shape[1] != X.shape[1] for S, X in zip(bases, start.outputs, strict=True)):
             return None
         return [S.to(X.dtype).mT @ X for S, X in zip(bases, start.outputs, strict=True)]
@@ -91,8 +91,8 @@ class Eigenbasis(ProductForm):
 
 @dataclass(frozen=True)
 class InputEigenbasis(Eigenbasis):
-    """In several dimensions, either of these in the span of the inputs alone, as noise in the outputs reaches
-    directions that inputs do not.
+    """In several dimensions, either of these maps in the span of the inputs alone, which excludes directions in which
+    the outputs contain only noise.
     """
 
     effort: ClassVar[int] = 2
@@ -100,10 +100,10 @@ class InputEigenbasis(Eigenbasis):
 
 
 def fit_dense_sum(F, U):
-    """Matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, least squares of smallest norm.
+    """Matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, by minimum-norm least squares.
 
-    With the unfoldings of U orthonormalised, the equations of one mode alone are solved by a product; LSMR does the
-    rest, in a number of steps that hardly depends on the sizes.
+    With the unfoldings of U orthonormalised, the equations of one mode alone are solved by a product; this makes LSMR
+    converge in a number of steps that hardly depends on the sizes.
     """
     n_modes, sizes = U.ndim - 1, U.shape[1:]
     factors = [torch.linalg.qr(unfold(U, j).mT) for j in range(n_modes)]
@@ -130,10 +130,10 @@ def fit_dense_sum(F, U):
 def refine_basis(F, U, outputs, *, symmetric, max_iter=8, tol=1e-14):
     """Improve bases X_j such that U = (G o (F x_1 X_1⁻¹ ... x_m X_m⁻¹)) x_1 X_1 ... x_m X_m with a free symbol G.
 
-    Gauss-Newton over the bases, from a first guess `outputs`. The diagonal of X_j⁻¹ dX_j is held at zero because it
-    only scales; for given bases the best symbol is known, and the part that it can take up is projected out (variable
-    projection). Returns the bases, orthonormal if `symmetric`, the symbol, and the sum of squares of the inputs'
-    coefficients: where it vanishes, the symbol is not known.
+    The bases are optimised by Gauss-Newton, from an initial guess `outputs`. The diagonal of X_j⁻¹ dX_j is fixed at
+    zero since it only scales; for given bases, the optimal symbol is known, and its contribution is projected out
+    (variable projection). Returns the bases, orthonormal if `symmetric`, the symbol, and the sum of squares of the
+    inputs' coefficients: where it vanishes, the symbol is not determined.
     """
     n_modes, sizes = F.ndim - 1, F.shape[1:]
     counts = [p * p for p in sizes]
@@ -161,7 +161,7 @@ def refine_basis(F, U, outputs, *, symmetric, max_iter=8, tol=1e-14):
             return [free(part.view(p, p) * scale) for part, scale, p in parts]
 
         def beside(y):
-            """The part that a change of the symbol cannot take up."""
+            """The part that a change of the symbol cannot compensate."""
             return y - H * ((H * y).sum(0) * share)
 
         def forward(v):
@@ -200,12 +200,12 @@ def refine_basis(F, U, outputs, *, symmetric, max_iter=8, tol=1e-14):
 
 
 def known_part(energy):
-    """Where a symbol is known: indices that the inputs have excited."""
+    """Mask of the indices that the inputs excite, where a symbol is determined."""
     return energy > _KNOWN * energy.max()
 
 
 def _rotation_scales(G, energy, mode, symmetric):
-    """Reciprocal effect of mixing basis vector a into b of one mode, as a matrix [a, b]."""
+    """Reciprocal effect of adding basis vector a to b in one mode, as a matrix [a, b]."""
     g, e = (M.movedim(mode, 0).flatten(1) for M in (G, energy))
     effect = (e * g * g).sum(1) - 2 * g @ (e * g).mT + (g * g) @ e.mT
     effect = effect + effect.mT if symmetric else effect
@@ -218,11 +218,11 @@ def _orthonormal(X):
 
 
 def extrapolated_symbol(G, known, *, max_degree=8):
-    """Symbol where it is not known: its reciprocal is a sum of functions of one index, plus a polynomial of these.
+    """Extrapolate a symbol whose reciprocal is a sum of functions of one index, plus a polynomial of these.
 
     For a function of commuting one-dimensional operators, such as a compact difference scheme, the reciprocal of the
     symbol is a smooth function of their eigenvalues. The sum gives the eigenvalues, and the polynomial the rest. Its
-    degree is that beyond which the fit to what is known no longer improves. Slices that are not known at all are zero.
+    degree is increased until the fit to known values no longer improves. Slices without known values are zero.
     """
     known = known & (G != 0)
     if known.all() or not known.any():

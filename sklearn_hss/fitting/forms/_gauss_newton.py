@@ -1,4 +1,4 @@
-"""Gauss-Newton on all generators of an HSS matrix, from the best start at hand."""
+"""Gauss-Newton on all generators of an HSS matrix, from the best available initial matrix."""
 
 import math
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class GaussNewton(MatrixForm):
         )
 
     def starts(self, samples):
-        """The same rank by null spaces and by variable projection, where they apply, and the least-squares map."""
+        """Initial matrices of the same rank by null spaces, variable projection, if applicable, and least squares."""
         n_in, n_out = samples.grid_in[0], samples.grid_out[0]
         smallest, options = min(n_in, n_out), self.options
         start = VariableProjection.of_rank(self.rank, n_in, n_out, options, smallest)
@@ -64,11 +64,11 @@ class GaussNewton(MatrixForm):
 
 
 def fit_generators(A, X, Y, *, alpha=0.0, max_iter=50, tol=1e-14, inner=200):
-    """Improve the generators of `A` such that A X comes closer to Y in the least-squares sense.
+    """Improve the generators of `A` such that A X approximates Y in the least-squares sense.
 
-    Minimises |Y - A X|² + alpha |g - g₀|² over all generators g, g₀ those of the start; the linear systems are solved
-    by at most `inner` steps of LSMR with products of the Jacobian, in O(n r) memory. Never worse than `A` in that
-    measure.
+    Minimises |Y - A X|² + alpha |g - g₀|² over all generators g, where g₀ are the initial ones; the linear systems are
+    solved by at most `inner` steps of LSMR with products of the Jacobian, in O(n r) memory. The result is never worse
+    than `A` in this measure.
     """
     parts = (*A.D, *A.U, *A.V)
     shapes, sizes, n = [g.shape for g in parts], [g.numel() for g in parts], A.levels

@@ -22,10 +22,11 @@ from .._products import (
 from .._samples import relative_error
 
 _OUTER_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-# More terms are not worth their numbers once the error is below the first. Between the first and the second, they are
-# polished. Above the third, a penalty may help.
+# No terms are added once the error is below the first. Between the first and the second, terms are polished. Above the
+# third, a penalty may help.
 _ENOUGH, _PROMISING, _POOR = 1e-9, 1e-2, 0.05
-# No polish for more unknowns than the first; one in any case for Jacobians with fewer entries than the second.
+# Terms with more unknowns than the first are not polished, those with fewer entries of the Jacobian than the second
+# always are.
 _MANY, _CHEAP = 20_000, 200_000
 
 
@@ -49,7 +50,7 @@ class KroneckerProducts(Form):
         if len(samples.grid_in) < 2:
             raise OtherDimension("applies to fields of several dimensions, not of one")
         if options.solver == "auto" and least_squares_determined(samples, options):
-            raise NotApplicable("is for samples that do not determine the least-squares map")
+            raise NotApplicable("needs samples that do not determine the least-squares map")
         symmetric = samples.asymmetry < max(1e-8, 100 * samples.noise)
         symmetric = symmetric if options.symmetric == "auto" else options.symmetric
         terms = [R for R in outer_ranks(samples, options, 1 + symmetric) if R <= 32 or options.outer_rank == R]
@@ -64,7 +65,7 @@ class KroneckerProducts(Form):
                 best, R_best = error, R
             elif R > 8 or terms.index(R) > terms.index(R_best) + 1:
                 break
-            # Zero would be no worse a prediction than several terms.
+            # An error of one or more is no better than predicting zero.
             if best < _ENOUGH or (best >= 1 and R > 1):
                 break
         if options.alpha != "auto":
@@ -84,7 +85,7 @@ class KroneckerProducts(Form):
         generator = torch.Generator().manual_seed(0)
         n_before = 0 if W is None else len(W[0])
         W = grow_terms(x, y, self.outer_rank, start=W, ridge=self.ridge, generator=generator)
-        # The last fit, which starts from as many terms, may take longer.
+        # The last fit, which starts from the same number of terms, may take longer.
         for _ in range(12 if n_before == self.outer_rank and not self.polished else 4):
             W = alternate(W, x, y, ridge=self.ridge)
         return expanded(
@@ -106,16 +107,16 @@ class KroneckerProducts(Form):
 
 @dataclass(frozen=True)
 class LeastSquaresProducts(KroneckerProducts):
-    """In two dimensions, a sum of Kronecker products split off the least-squares operator."""
+    """In two dimensions, a sum of Kronecker products extracted from the least-squares operator."""
 
     solver: ClassVar[str] = "least_squares"
 
     @classmethod
     def path(cls, samples, options):
         if len(samples.grid_in) != 2:
-            raise NotApplicable(f"takes fields of two modes, not {len(samples.grid_in)}; solver='als' takes any")
+            raise NotApplicable(f"needs fields of two modes, not {len(samples.grid_in)}; solver='als' supports any")
         if options.solver == "auto" and not least_squares_determined(samples, options):
-            raise NotApplicable("is for samples that determine the least-squares map")
+            raise NotApplicable("needs samples that determine the least-squares map")
         alpha = 0.0 if options.alpha == "auto" else options.alpha
         candidates = (cls(options, R, alpha) for R in outer_ranks(samples, options, 1))
         yield from growing(candidates, enough=_ENOUGH, patience=0, worthwhile=1.1)
@@ -125,7 +126,7 @@ class LeastSquaresProducts(KroneckerProducts):
         alpha = self.ridge * float(x.square().sum(0).mean())
         pairs = samples.kept(("pairs", alpha), lambda: rearranged_map(x, y, alpha=alpha))
         W = least_squares_terms(x, y, self.outer_rank, pairs)
-        # The terms are the best ones for white inputs; those for inputs like the samples are not far.
+        # The terms are optimal for white inputs, and close to those that are optimal for inputs like the samples.
         few = samples.enough(sum(w.numel() for w in W), size=x[0].numel()).n_samples
         x, y = x[:few], y[:few]
         for _ in range(3 if relative_error(apply_terms(W, x), y) > 1e-11 else 0):
@@ -137,7 +138,7 @@ class LeastSquaresProducts(KroneckerProducts):
 
 
 def outer_ranks(samples, options, symmetries):
-    """Numbers of terms to try: with more unknowns than numbers, the samples decide nothing."""
+    """Numbers of terms to try, with fewer unknowns than equations."""
     if options.outer_rank != "auto":
         return [options.outer_rank]
     n_unknowns = unknowns_of_a_term(samples, options) / symmetries
@@ -145,7 +146,7 @@ def outer_ranks(samples, options, symmetries):
 
 
 def unknowns_of_a_term(samples, options):
-    """Entries of the factors of one Kronecker product, on what the inputs occupy."""
+    """Number of entries of the factors of one Kronecker product, on the span of the inputs."""
     bases = samples.bases(tolerance(samples, options), of_inputs=True)
     return sum(P.shape[1] * n for P, n in zip(bases, samples.grid_out, strict=True))
 
@@ -157,15 +158,15 @@ def least_squares_determined(samples, options):
 
 
 def tolerance(samples, options):
-    """Relative size of singular values of modes that count as zero."""
+    """Relative size below which singular values of modes are treated as zero."""
     return max(options.tol, 1e-11, 10 * samples.noise)
 
 
 def whitened(samples, options, symmetric):
-    """Samples in bases of the modes, and the bases of outputs and inputs: those of the inputs whiten.
+    """Samples in bases of the modes, and the bases of outputs and inputs; those of the inputs whiten.
 
-    For symmetric maps, they are common ones, the same object twice; unless the outputs have many more directions than
-    the inputs, as symmetry would not save unknowns then.
+    For symmetric maps, both are the same object, unless the outputs have many more directions than the inputs, in which
+    case symmetry would not save unknowns.
     """
     tol = tolerance(samples, options)
 
@@ -185,7 +186,7 @@ def whitened(samples, options, symmetric):
 
 
 def polished(W, x, y, symmetric, thorough):
-    """Terms with symmetric factors, where such fit a symmetric map at all, else with any."""
+    """Polished terms, with symmetric factors if these fit a symmetric map, otherwise with arbitrary ones."""
     if symmetric:
         candidate = polish_terms(W, x, y, symmetric=True, thorough=thorough)
         if float((y - apply_terms(candidate, x)).norm()) < 0.05 * float(y.norm()):

@@ -1,4 +1,4 @@
-"""The inverse as a Kronecker sum of banded matrices, F = U x_1 A_1 + ... + U x_m A_m, as separable equations have it.
+"""The inverse as a Kronecker sum of banded matrices, F = U x_1 A_1 + ... + U x_m A_m, as for separable equations.
 
 It is linear in the matrices, so that very few samples determine it. With row weights, the equation may be multiplied by
 a product of functions of one coordinate each (separable coefficients).
@@ -20,32 +20,32 @@ from .._products import in_products
 _WIDEST = 3
 # Banded forms of fields with more points than this are fitted only on request.
 _LARGE = 2**19
-# Weight of the condition that neighbouring rows be alike: for exact samples, it decides only what these leave open.
-# Where the model does not fit, it is raised to a multiple of the misfit, within bounds. Rows at the ends are freer.
+# Weight of the regularisation that makes neighbouring rows similar. For exact samples, it affects only coefficients
+# that these do not determine. If the model does not fit, it is increased to a multiple of the misfit, within bounds. It
+# is weaker for rows at the ends.
 _ALIKE, _PER_MISFIT, _MOST_ALIKE, _AT_ENDS = 1e-9, 1e3, 0.1, 1e-2
-# Ridge penalty of coefficients, as a root: what rounding makes of equations that say nothing, and a part of the misfit.
-# Without it, combinations that are open would be as large as a misfit divided by rounding.
+# Square root of the ridge penalty of coefficients, at rounding level, and as a fraction of the misfit. Without it,
+# undetermined combinations would be as large as the misfit divided by rounding.
 _OPEN, _OPEN_PER_MISFIT = 1e-14, 1e-4
-# Outputs at the ends below this fraction of the others are taken for those of a Dirichlet problem.
+# Outputs at the ends below this fraction of the others are assumed to be those of a Dirichlet problem.
 _SMALL = 0.2
-# Share of the inputs that laws of single points leave: the matrices of row weights are not tried above the first, and
-# wider bands not above the second.
+# Relative residual of laws of single points above which matrices with row weights, and wider bands, are not tried.
 _FAR, _UNRELATED = 0.3, 0.9
-# Number of points of a coarser grid that is looked at first, and the share of the inputs that may be left there.
+# Number of points of a coarser grid for a preliminary test, and the largest relative residual there.
 _COARSE, _CLOSE = 4096, 0.05
-# Misfits below this one are those of nearly exact samples.
+# Misfit below which samples are nearly exact.
 _ACCURATE = 1e-4
 
 
 @dataclass(frozen=True)
 class ProductForm(Form):
-    """Base class of the inverse forms of fields of several dimensions, which are diagonal in a product of bases."""
+    """Base class of the inverse forms of fields of several dimensions, which are diagonal in a product basis."""
 
     kind: ClassVar[str] = "inverse"
     worthwhile: ClassVar[float] = 1.2
 
     def deliver(self, operator, samples, alpha=None):
-        """In Kronecker products, where `outer_rank` asks for these; else with the factors of the inverse over trees."""
+        """As Kronecker products if `outer_rank` is given, otherwise with the factors of the inverse over trees."""
         options = self.options
         if options.outer_rank != "auto":
             return in_products(operator, samples, options)
@@ -63,7 +63,7 @@ class ProductForm(Form):
 
 
 def on_grid(samples, options):
-    """Whether the map is symmetric; raises where no inverse form applies."""
+    """Whether the map is symmetric; raises NotApplicable if no inverse form applies."""
     if len(samples.grid_in) < 2:
         raise OtherDimension("applies to fields of several dimensions, not of one")
     if not samples.is_square:
@@ -73,18 +73,18 @@ def on_grid(samples, options):
 
 @dataclass(frozen=True)
 class KroneckerSum(ProductForm):
-    """In several dimensions, the inverse as a Kronecker sum of banded matrices, as separable equations have it."""
+    """In several dimensions, the inverse as a Kronecker sum of banded matrices, as for separable equations."""
 
     w: int = 1
     periodic: bool = False
 
     solver: ClassVar[str] = "banded"
     effort: ClassVar[int] = 0
-    completion: ClassVar[str] = "rows that the samples leave open are those of their neighbours"
+    completion: ClassVar[str] = "rows the samples do not determine are regularised towards their neighbours"
 
     @classmethod
     def path(cls, samples, options):
-        """Growing bandwidths; an explicit rank is that of the factors, unless these become products of their own."""
+        """Growing bandwidths; an explicit rank is that of the factors, unless Kronecker products are requested."""
         symmetric = on_grid(samples, options)
         if options.solver == "auto" and samples.X[0].numel() > _LARGE:
             raise NotApplicable(f"is not tried for more than {_LARGE} points")
@@ -96,7 +96,7 @@ class KroneckerSum(ProductForm):
     def candidates(cls, options, symmetric, widest, samples):
         best = math.inf
         if options.solver == "auto" and samples.X[0].numel() > 2 * _COARSE and thinned_misfit(samples, widest) > _CLOSE:
-            raise NotApplicable("is not tried where samples are far from those of a Kronecker sum")
+            raise NotApplicable("is not tried if the samples are far from those of a Kronecker sum")
         for w in range(1, widest + 1):
             error = yield cls(options, is_symmetric=symmetric, w=w)
             if error <= EXACT or not error * WORTHWHILE < best or (error > 1 and local_misfit(samples) > _UNRELATED):
@@ -138,9 +138,9 @@ class WeightedKroneckerSum(KroneckerSum):
 
     @classmethod
     def candidates(cls, options, symmetric, widest, samples):
-        """The narrowest one, where some local law is near."""
+        """The narrowest candidate, if a local law is close to the samples."""
         if not widest or local_misfit(samples) > _FAR:
-            raise NotApplicable("is not tried where samples are far from those of a local law")
+            raise NotApplicable("is not tried if the samples are far from those of a local law")
         yield cls(options, is_symmetric=symmetric)
 
     def matrices(self, F, U):
@@ -152,7 +152,7 @@ class WeightedKroneckerSum(KroneckerSum):
 
 @dataclass(frozen=True)
 class PeriodicKroneckerSum(KroneckerSum):
-    """In several dimensions, the inverse as a Kronecker sum of banded matrices whose bands are periodic."""
+    """In several dimensions, the inverse as a Kronecker sum of periodic banded matrices."""
 
     periodic: bool = True
 
@@ -160,11 +160,11 @@ class PeriodicKroneckerSum(KroneckerSum):
 
     @classmethod
     def candidates(cls, options, symmetric, widest, samples):
-        """None where outputs vanish towards all ends, which no neighbours beyond change."""
+        """No candidates if the outputs vanish at all ends, where periodicity has no effect."""
         U = samples.Y
         ends = torch.cat([unfold(U, j)[[0, -1]].flatten() for j in range(U.ndim - 1)])
         if float(ends.square().mean()) < _SMALL**2 * float(U.square().mean()):
-            raise NotApplicable("is not tried where outputs vanish at all ends")
+            raise NotApplicable("is not tried if the outputs vanish at all ends")
         yield from super().candidates(options, symmetric, widest, samples)
 
 
@@ -178,20 +178,21 @@ def active_planes(samples):
 
 
 def fit_local_sum(F, U, half_bandwidth, *, periodic=False):
-    """Banded matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, least squares.
+    """Banded matrices A_1, ..., A_m with F = U x_1 A_1 + ... + U x_m A_m, by least squares.
 
-    Rows that the samples leave open are those of their neighbours. Those beyond an end are zero, or if `periodic` the
-    ones at the other end.
+    Rows the samples do not determine are regularised towards their neighbours. Values beyond an end are zero or, if
+    `periodic`, those at the other end.
     """
     columns = _difference_columns(U, half_bandwidth, periodic)
     return _banded(_solve_rowwise(columns, F), periodic)
 
 
 def fit_weighted_local_sum(F, U, half_bandwidth, *, periodic=False, max_iter=20):
-    """Row weights, too: F = (a_1 ⊗ ... ⊗ a_m) o (U x_1 A_1 + ... + U x_m A_m), for separable coefficients.
+    """Fit with row weights: F = (a_1 ⊗ ... ⊗ a_m) o (U x_1 A_1 + ... + U x_m A_m), for separable coefficients.
 
-    For -div(a(x) b(y) grad u) = f, the first mode has the weights a and the matrix A_1 = a⁻¹ (a u')'. Gauss-Newton over
-    matrices and weights together, from the guess of :func:`guess_weights`. Returns the matrices and the weights.
+    For -div(a(x) b(y) grad u) = f, the first mode has the weights a and the matrix A_1 = a⁻¹ (a u')'. Matrices and
+    weights are fitted together by Gauss-Newton, starting from :func:`guess_weights`. Returns the matrices and the
+    weights.
     """
     n_modes, differences = U.ndim - 1, _difference_columns(U, half_bandwidth, periodic)
 
@@ -210,13 +211,13 @@ def fit_weighted_local_sum(F, U, half_bandwidth, *, periodic=False, max_iter=20)
             [*of_mode, outer_product(weights) * point.extra / along(a, j, n_modes)]
             for j, (of_mode, a) in enumerate(zip(weighted(differences, weights), weights, strict=True))
         ]
-        # The weights, not yet right, are to blame for the misfit: rows must not be made alike because of it.
+        # The misfit is due to inaccurate weights, and must not increase the regularisation of the rows.
         coefficients = _solve_rowwise(columns, F, most_alike=1e-5, centred=True)
         steps = [c[-1] / a for c, a in zip(coefficients, weights, strict=True)]
-        # A constant factor may stand with the weights or with the matrices: with the latter.
+        # A constant factor is assigned to the matrices, not to the weights.
         means = [step.mean() for step in steps]
         coefficients = [c[:-1] / (1 - sum(means)) for c in coefficients]
-        # At most halved or doubled in a step.
+        # Weights are at most halved or doubled in a step.
         weights = [a * (1 + step - mean).clamp(0.5, 2) for a, step, mean in zip(weights, steps, means, strict=True)]
         moved = _banded(coefficients, periodic), weights
         return lambda damping: moved
@@ -254,7 +255,7 @@ def _banded(coefficients, periodic):
 
 
 def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
-    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares; the last ones centred, if told so.
+    """Vectors c_jk along mode j with F = sum c_jk o columns[j][k], least squares; if `centred`, the last are centred.
 
     Returns
     -------
@@ -290,12 +291,12 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
     ends = torch.tensor([_AT_ENDS], dtype=F.dtype)
     weak = torch.cat([torch.cat([ends, F.new_ones(max(n - 3, 0)), ends])[: n - 1] for n in lengths])
     D = weak[:, None] * torch.block_diag(*[torch.eye(n, dtype=F.dtype).diff(dim=0) for n in lengths])
-    # Weights and matrices may exchange constant factors, which the penalties would drive to extremes.
+    # Weights and matrices are defined up to constant factors, which the penalties would drive to extremes.
     means = F.new_zeros(n_modes if centred else 0, len(gram))
     ends_of_modes = np.cumsum([len(of_mode) * n for of_mode, n in zip(columns, sizes, strict=True)])
     for row, end, n in zip(means, ends_of_modes, sizes, strict=False):
         row[end - n : end] = (largest / n).sqrt()
-    # The factor of the normal equations only preconditions, so that their squared condition number does no harm.
+    # The factor of the normal equations is only a preconditioner, so their squared condition number is harmless.
     shift = 1e-14 * len(gram) * largest * torch.eye(len(gram), dtype=F.dtype)
 
     def solution(strength, ridge, max_iter):
@@ -321,14 +322,14 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
     def misfit(c):
         return float((F - forward(c)).norm() / F.norm())
 
-    # The preconditioner is nearly the inverse, so that many iterations serve exact samples alone.
+    # The preconditioner is nearly the inverse, so many iterations are needed only for exact samples.
     c = solution(_ALIKE, _OPEN, 15)
     left = misfit(c)
     if 1e-13 < left < _ACCURATE:
         c = solution(_ALIKE, _OPEN, 120)
         left = misfit(c)
     if left > 1e-10:
-        # Coefficients that the samples contradict by that much are not determined any better.
+        # The misfit limits the accuracy to which coefficients are determined.
         strength, ridge = min(_PER_MISFIT * left, most_alike), min(_OPEN_PER_MISFIT * left, _OPEN_PER_MISFIT)
         c = solution(strength, ridge, 15 if left > _ACCURATE else 120)
     parts = iter(c.split(lengths))
@@ -336,7 +337,7 @@ def _solve_rowwise(columns, F, most_alike=_MOST_ALIKE, centred=False):
 
 
 def _local_gram(columns, sizes):
-    """Inner products of the columns of :func:`fit_local_sum`: those of one mode meet in a row, those of two in all."""
+    """Gram matrix of the columns of :func:`fit_local_sum`: columns of one mode overlap in one row only."""
     blocks = [(j, C) for j, of_mode in enumerate(columns) for C in of_mode]
     starts = np.cumsum([0] + [sizes[j] for j, _ in blocks])
     gram = columns[0][0].new_zeros(int(starts[-1]), int(starts[-1]))
@@ -352,9 +353,9 @@ def _local_gram(columns, sizes):
 def guess_weights(F, U, *, periodic=False, window=3):
     """First guess of the weights of :func:`fit_weighted_local_sum`, from stencils fitted point by point.
 
-    Where coefficients are separable, the coupling to the next point along a mode is the product of a function of that
-    mode's coordinate and the weights of all others, so that these are seen in its leading singular vectors. Ones, where
-    the stencils give nothing that could be a weight.
+    If the coefficients are separable, the coupling to the next point along a mode is the product of a function of the
+    coordinate of that mode and the weights of all others, which are therefore its leading singular vectors. If the
+    stencils give no admissible weights, these are ones.
     """
     n_modes = U.ndim - 1
     c, _ = local_stencils(F, U, periodic=periodic, window=window)
@@ -369,7 +370,7 @@ def guess_weights(F, U, *, periodic=False, window=3):
 
 
 def thinned_misfit(samples, w):
-    """Share of the inputs that a sum of matrices with w neighbours leaves, at points of a coarser grid."""
+    """Relative residual of a sum of matrices with w neighbours, at points of a coarser grid."""
     few, n_modes = samples.first(4), len(samples.grid_in)
     F, columns = few.X, _difference_columns(few.Y, w, False)
     for j, n in enumerate(samples.grid_in, 1):
@@ -385,15 +386,15 @@ def thinned_misfit(samples, w):
 
 
 def local_misfit(samples):
-    """Share of the inputs that :func:`local_stencils` leave, of some of the samples."""
+    """Relative residual of :func:`local_stencils` for some of the samples."""
     few = samples.enough(0, least=100_000)
     return samples.kept("local misfit", lambda: local_stencils(few.X, few.Y)[1])
 
 
 def local_stencils(F, U, *, periodic=False, window=3):
-    """Coefficients of u and its first and second differences at every point, fitted to the points around it, too.
+    """Coefficients of u and its first and second differences at every point, fitted in a window around it.
 
-    Returns them, (n_1, ..., n_m, 2 m + 1), and the share of F that they leave.
+    Returns the coefficients, (n_1, ..., n_m, 2 m + 1), and the relative residual of F.
     """
     n_modes, columns = U.ndim - 1, _difference_columns(U, 1, periodic)
     C = torch.stack([U, *(C for of_mode in columns for C in of_mode[1:])], dim=-1)
@@ -428,9 +429,9 @@ def shifted(U, mode, offset, periodic):
 def diagonalised(matrices, *, symmetric, weights=None, bases=None, with_inverse=False):
     """Solution operator of a Kronecker sum, by the eigenbases of its matrices; zero where the sum is singular.
 
-    With `symmetric`, of the symmetric parts of the matrices, or of diag(a_j) A_j with `weights` a_j, factors of the
-    rows as in :func:`fit_weighted_local_sum`. The matrices refer to orthonormal `bases` (n_j, p_j), if given.
-    `with_inverse` keeps the Kronecker sum itself. Raises LinAlgError if there is no well-conditioned eigenbasis.
+    With `symmetric`, it is that of the symmetric parts of the matrices, or of diag(a_j) A_j with `weights` a_j, factors
+    of the rows as in :func:`fit_weighted_local_sum`. The matrices refer to orthonormal `bases` (n_j, p_j), if given.
+    `with_inverse` retains the Kronecker sum itself. Raises LinAlgError if there is no well-conditioned eigenbasis.
     """
     n_modes = len(matrices)
     rows = weights or [torch.ones(len(A), dtype=A.dtype) for A in matrices]

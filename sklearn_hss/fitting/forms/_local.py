@@ -20,31 +20,31 @@ from .._products import in_products
 from .._stability import grows
 from ._matrix import correction, symmetrised
 
-# A law whose repetition grows is worse than one that amplifies no more than so many times what the samples do, and that
-# has up to so many times its error.
+# If the repetition of a law grows, one that amplifies at most the first number times the samples is preferred, with up
+# to the second number times its error.
 _TAME, _FOR_TAMENESS = 1.01, 1e3
-# Laws with up to so many times the error of the best one are its rivals.
+# Laws with up to this many times the error of the best one are its rivals.
 _RIVAL = 30.0
-# Number of values up to which the amplification of a law is looked at once more.
+# Number of values up to which the amplification of a law is verified again.
 _QUICK = 50_000
 _COMPACT = Stencil(Neighbourhood(1))
-# Rows of their own must be this many times better than those of a class, unless samples are exact.
+# Factor by which individual rows must be better than those of a class, unless the samples are exact.
 _OWN = 10.0
 
 
 def refuse_cuts(samples, options):
-    """Decline where Kronecker products, or factors of a given rank, are asked for."""
+    """Raise NotApplicable if Kronecker products, or factors of a given rank, are requested."""
     if options.outer_rank != "auto" or (options.rank != "auto" and not on_line(samples)):
-        raise NotApplicable("is no sum of Kronecker products, nor of a given rank")
+        raise NotApplicable("is neither a sum of Kronecker products nor of a given rank")
 
 
 def wants_products(samples, options):
-    """Whether a law is to be delivered as a sum of so many Kronecker products."""
+    """Whether a law is to be delivered as a sum of a given number of Kronecker products."""
     return options.outer_rank != "auto" and len(samples.grid_in) > 1 and samples.adjacency is None
 
 
 def on_line(samples):
-    """Whether fields are those of one dimension, whose maps are delivered as HSS matrices."""
+    """Whether fields are one-dimensional, so that maps are delivered as HSS matrices."""
     return len(samples.grid_in) == 1 and samples.adjacency is None
 
 
@@ -69,7 +69,7 @@ class LocalForm(Form):
 
     @property
     def points(self):
-        """The neighbours that enter the law, whichever points share its coefficients."""
+        """The neighbours in the law, regardless of the sharing of coefficients."""
         return self.stencil.of_u, self.stencil.of_f, self.periodic
 
     def __str__(self):
@@ -122,20 +122,20 @@ class Local(LocalForm):
 
 @dataclass(frozen=True)
 class LocalInverse(LocalForm):
-    """The inverse of a sparse matrix whose rows couple neighbours, of any domain and any coefficients, as those of
-    differential equations are; f may be averaged over neighbours, as finite elements and compact schemes do.
+    """The inverse of a sparse matrix whose rows couple neighbours, as for differential equations on any domain and with
+    any coefficients; f may be averaged over neighbours, as in finite elements and compact schemes.
     """
 
     kind: ClassVar[str] = "inverse"
     effort: ClassVar[int] = 1
     amplifies: ClassVar[bool] = True
     correctable: ClassVar[bool] = True
-    # Held-out samples, which are like the others, tell less than rough combinations of them.
+    # Held-out samples, which resemble the others, are a weaker test than rough combinations of samples.
     worthwhile: ClassVar[float] = _RIVAL
 
     @classmethod
     def path(cls, samples, options):
-        """The law that predicts the roughest combinations of the samples best, and the next one of another kind."""
+        """The law that best predicts the roughest combinations of the samples, and the next one of another kind."""
         if not wants_products(samples, options):
             refuse_cuts(samples, options)
         trials = sorted(Trials(cls, samples, options).all(), key=lambda t: t.order)
@@ -152,17 +152,17 @@ class LocalInverse(LocalForm):
             chosen = min(tame, key=lambda t: t.error, default=chosen)
         error = yield chosen.form
         if chosen.error > DONE and samples.repeated is None:
-            # Another law as good as this one shows where the two differ.
+            # If another law is as good as this one, the difference between the two indicates the uncertainty.
             others = [t for t in good if t.form.points != chosen.form.points and t.error <= _RIVAL * chosen.error]
             if others:
                 yield min(others, key=lambda t: t.error).form
         for trial in sorted(good, key=lambda t: t.error):
             if math.isfinite(error):
                 break
-            if trial is not chosen:  # which was judged by some of the samples; with others, its L is singular
+            if trial is not chosen:  # L of the chosen law is singular for samples other than those of its validation
                 error = yield trial.form
         if error > samples.accurate and options.sharing in ("auto", "row") and samples.adjacency is None:
-            # Rows of their own had too few samples to be judged; or there are too few in any case.
+            # There were too few samples to validate individual rows, or too few for any law.
             own = [t.form for t in trials if t.form.n_unknowns > t.n_samples]
             for form in own[:1]:
                 yield replace(form, stencil=replace(form.stencil, sharing="row"), least=form.n_unknowns)
@@ -191,7 +191,7 @@ class LocalInverse(LocalForm):
         return sp.csr_array((L + L.T) / 2) if wanted and not self.stencil.of_f.radius else L
 
     def deliver(self, operator, samples, alpha=None):
-        """In one dimension, an HSS matrix; elsewhere the sparse matrices as they are, with the correction; or so many
+        """In one dimension, an HSS matrix; otherwise the sparse matrices with the correction, or a given number of
         Kronecker products.
         """
         if wants_products(samples, self.options):
@@ -201,7 +201,7 @@ class LocalInverse(LocalForm):
         return symmetrised(operator, samples, self.options) if on_line(samples) else operator
 
     def corrected(self, operator, samples, alpha):
-        """With what ridge regression on the predictions adds, where there is a penalty."""
+        """The operator with a correction by ridge regression on its predictions, if there is a penalty."""
         if alpha is None:
             return operator
         left, right = correction(operator.apply(samples.X), samples).factors(alpha)
@@ -215,20 +215,21 @@ class LocalInverse(LocalForm):
         n_open = int(operator.undetermined.sum())
         if n_open and (samples.adjacency is None or not self.stencil.of_f.radius):
             message = (
-                f"The samples leave the local law open at {n_open} of {operator.undetermined.size} points; there, it "
-                "is that of points with the same neighbours. More samples, or such as do not vanish there, decide it."
+                f"The samples do not determine the local law at {n_open} of {operator.undetermined.size} points, where "
+                "it is completed from points with the same neighbours. Provide more samples, or samples that do not "
+                "vanish there."
             )
             found.append((message, AmbiguousFitWarning))
         if operator.undetermined.size <= _QUICK and (gain := operator.amplification) > SPURIOUS:
             message = (
-                f"The local law amplifies some inputs {gain:.0e} times more than the samples show: for inputs of other "
-                "kinds it may be wrong. Likeliest cause: too few samples, or noise."
+                f"The local law amplifies some inputs {gain:.0e} times more than the samples do: for other inputs, it "
+                "may be wrong. Likeliest cause: too few samples, or noise."
             )
             found.append((message, PoorFitWarning))
         return found
 
     def as_matrix(self, operator):
-        """HSS matrix by products with the inverse, which are more accurate than the ULV factorisation would be."""
+        """HSS matrix from products with the inverse, which are more accurate than a ULV factorisation."""
         rank = max(2 * self.stencil.of_u.radius, 2 * self.stencil.of_f.radius, 1)
         products = operator.__matmul__, operator.T.__matmul__
         generator = torch.Generator().manual_seed(0)
@@ -248,7 +249,7 @@ class SolvedLaw:
     ----------
     operator : SparseInverse
     undetermined : ndarray of bool, of shape (n_channels, n_points)
-        Rows that the samples leave open.
+        Rows that the samples do not determine.
     seen : float
         Largest |u| / |f| of the samples.
     """
@@ -263,18 +264,18 @@ class SolvedLaw:
 
     @property
     def amplification(self):
-        """Largest |u| / |f| of the solutions, over that of the samples; from below."""
+        """Lower estimate of the largest |u| / |f| of the solutions, relative to that of the samples."""
         return amplification(self.operator) / self.seen
 
 
 @dataclass(frozen=True)
 class KeptSparse(LocalInverse):
-    """For forms of local laws, to keep these as sparse matrices in one dimension, too."""
+    """Base class of forms of local laws that are delivered as sparse matrices in one dimension as well."""
 
     points_per_direction: ClassVar[int] = 2
 
     def deliver(self, operator, samples, alpha=None):
-        """The sparse matrices as they are, with the correction."""
+        """The sparse matrices, with the correction."""
         return self.corrected(operator.operator, samples, alpha)
 
 

@@ -1,4 +1,4 @@
-"""Common base of the forms of one-dimensional fields, which deliver HSS matrices and may be corrected."""
+"""Common base class of the forms of one-dimensional fields, which deliver HSS matrices and may be corrected."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,7 +30,7 @@ class MatrixForm(Form):
         return symmetrised(matrix, samples, options)
 
     def as_matrix(self, operator) -> HSSMatrix:
-        """HSS matrix of what `fit` has returned."""
+        """HSS matrix of the result of `fit`."""
         return operator
 
     @property
@@ -39,7 +39,7 @@ class MatrixForm(Form):
 
 
 def correction(prediction, samples):
-    """Ridge regression of what a map leaves of the outputs on what it predicts."""
+    """Ridge regression of the residuals of a map on its predictions."""
     predicted = prediction.flatten(1).mT
     W, s, V = torch.linalg.svd(predicted, full_matrices=False)
     kept = int((s > 1e-13 * s[:1]).sum())
@@ -47,7 +47,7 @@ def correction(prediction, samples):
 
 
 def symmetrised(matrix, samples, options):
-    """The symmetric part, where symmetry was asked for and is not there yet."""
+    """The symmetric part, if symmetry is required and not yet given."""
     if options.symmetric is not True:
         return matrix
     x = (samples.X + samples.Y).mT
@@ -57,7 +57,7 @@ def symmetrised(matrix, samples, options):
 
 
 def ranks(options, largest=RANKS[-1]):
-    """Ranks to try."""
+    """Candidate ranks."""
     return [rank for rank in RANKS if rank <= largest] if options.rank == "auto" else [options.rank]
 
 
@@ -71,7 +71,7 @@ def on_interval(samples, options):
 def square_only(samples):
     if not samples.is_square:
         raise NotApplicable(
-            f"needs as many output as input points; got {samples.Y[0].numel()} and {samples.X[0].numel()}"
+            f"needs equally many output and input points; got {samples.Y[0].numel()} and {samples.X[0].numel()}"
         )
 
 

@@ -1,9 +1,10 @@
-"""Local laws fitted to the outputs: min |L⁻¹ f - u|² over the entries of L, as noise in u demands.
+"""Local laws fitted to the outputs: min |L⁻¹ f - u|² over the entries of L, as required by noise in u.
 
-Least squares for f = L u at every point take the noise in u for part of u, which biases L; the noise in what the law
-predicts does not. The entries are those of fluxes between neighbours, L = sum_e w_e (e_i - e_j)(e_i - e_j)ᵀ + diag(c),
-and of an antisymmetric part (convection) where the map is not symmetric. Fluxes w_e = ± exp(a_e), so that they keep
-their sign; second differences of all coefficients along the axes are kept small, as held-out errors in u allow.
+In least squares for f = L u at every point, noise in u enters the regressors, which biases L; in the fit to the
+outputs, it does not. The entries are those of fluxes between neighbours, L = sum_e w_e (e_i - e_j)(e_i - e_j)ᵀ +
+diag(c), and of an antisymmetric part (convection) if the map is not symmetric. The fluxes are w_e = ± exp(a_e), which
+preserves their sign; second differences of all coefficients along the axes are penalised, as strongly as held-out
+errors in u permit.
 """
 
 import math
@@ -29,19 +30,19 @@ from ._local import KeptSparse, LocalInverse, SolvedLaw, on_line, refuse_cuts
 
 # Number of points up to which the dense normal equations are affordable, by the number of axes.
 _LARGEST = {1: 520, 2: 1100}
-# Number of points from which only samples that look noisy are tried, as a fit takes a while.
+# Number of points above which the form is tried only for samples that look noisy, since a fit is expensive.
 _CHEAP = 300
 # Penalties of second differences, from nearly constant coefficients to free ones.
 _PENALTIES = (1e7, 3e4, 1e2, 0.3, 1e-3, 3e-6, 1e-8)
 # In two dimensions, where a fit takes seconds.
 _FEW_PENALTIES = (1e2, 0.3, 1e-3, 3e-6)
-# Error of the law with constant coefficients from which no other one is looked for.
+# Error of the law with constant coefficients above which no other law is tried.
 _FAR = 0.8
-# Roughness of what a law leaves of f, from which it is taken for noise.
+# Roughness of the residual of a law above which it is regarded as noise.
 _ROUGH = 0.3
 # Mean square of differences of order 5 over that of order 3, both in units of those of white noise.
 _PLATEAU = 0.3
-# Steps of the logarithm of a flux.
+# Largest step of the logarithm of a flux.
 _LARGEST_STEP = 1.0
 
 
@@ -60,17 +61,17 @@ class NoisyLocalInverse(LocalInverse):
 
     @classmethod
     def path(cls, samples, options):
-        """Ever freer coefficients, of symmetric matrices first."""
+        """Decreasing smoothness of the coefficients, for symmetric matrices first."""
         refuse_cuts(samples, options)
         local = local_samples(samples)
         refuse_unsuitable(local, options)
         if samples.repeated is not None:
-            raise NotApplicable("is for stationary problems, not for time steps, whose laws have two sides")
+            raise NotApplicable("needs a stationary problem, not time steps, whose laws are two-sided")
         if options.noise == "auto" and len(local.points) > _CHEAP and not is_noise(local):
-            raise NotApplicable("is for samples with noise")
+            raise NotApplicable("needs samples with noise")
         laws = FluxLaw(local, options.symmetric is True)
         if laws.error(laws.constant()) > _FAR:
-            raise NotApplicable("is not tried where samples are far from those of a law with constant coefficients")
+            raise NotApplicable("is not tried if the samples are far from those of a law with constant coefficients")
         kinds = [options.symmetric] if options.symmetric != "auto" else [True, False]
         if not on_line(samples) and options.noise == "auto":
             kinds = kinds[:1]
@@ -94,7 +95,7 @@ class NoisyLocalInverse(LocalInverse):
     def fit(self, samples, start=None):
         local = local_samples(samples)
         laws = FluxLaw(local, self.is_symmetric)
-        # All samples may show values to be no boundary that a part of them did not.
+        # Values that appear as a boundary in a part of the samples may not do so in all of them.
         fits = start is not None and len(start.coefficients) == laws.n_coefficients
         x = start.coefficients if fits else laws.constant()
         x = laws.fitted(x, self.penalty_of_differences)
@@ -117,31 +118,31 @@ class SparseNoisyLocalInverse(KeptSparse, NoisyLocalInverse):
 
 @dataclass(frozen=True, eq=False)
 class FittedLaw(SolvedLaw):
-    """With the coefficients, from which the next fit starts."""
+    """A law with its coefficients, which initialise the next fit."""
 
     coefficients: np.ndarray
 
 
 def refuse_unsuitable(local, options):
-    """Decline what fluxes between neighbours do not describe, and too many points."""
+    """Raise NotApplicable for options that fluxes between neighbours do not support, and for too many points."""
     largest = _LARGEST.get(len(local.points.shape), 0)
     if local.points.is_mesh or len(local.pinned) > 1 or len(local.points) > largest:
-        raise NotApplicable("is for one field on a grid of one or two dimensions of up to 520 or 1,100 points")
+        raise NotApplicable("needs one field on a grid of one or two dimensions with up to 520 or 1,100 points")
     if options.two_sided is True or options.radius not in ("auto", 1) or options.periodic not in ("auto", False):
-        raise NotApplicable("has the nearest neighbours of u alone, and no periodic axes")
+        raise NotApplicable("couples nearest neighbours of u only, and supports no periodic axes")
     if options.neighbourhood == "box" or options.sharing in ("class", "shared"):
-        raise NotApplicable("has coefficients of its own for every point, and no diagonal neighbours")
+        raise NotApplicable("has individual coefficients for every point, and no diagonal neighbours")
     if options.noise != "auto" and not options.noise > 0:
-        raise NotApplicable("is for samples with noise")
+        raise NotApplicable("needs samples with noise")
 
 
 def is_noise(local):
-    """Whether high differences of u look like noise, or else what the law of all points leaves of f."""
+    """Whether high-order differences of u look like noise, or the residual of the law of all points does."""
     U = torch.where(local.pinned, 0, local.U)
     fields = U.view(-1, *local.points.shape)
     for axis, n in enumerate(local.points.shape, 1):
         sizes = [float(fields.diff(n=k, dim=axis).square().mean() / math.comb(2 * k, k)) for k in (3, 5) if n > 4 * k]
-        # Noise has differences of all orders; those of smooth fields fall.
+        # Differences of noise do not decrease with the order, those of smooth fields do.
         if len(sizes) == 2 and sizes[1] > _PLATEAU * sizes[0]:
             return True
     law = LawFit(local, Stencil(Neighbourhood(1), sharing="class")).law("class")
@@ -151,10 +152,10 @@ def is_noise(local):
 
 
 class FluxLaw:
-    """Matrices of fluxes between neighbours, and how well they predict u.
+    """Matrices of fluxes between neighbours, and their errors in u.
 
-    Coefficients are the logarithms of the fluxes, one per pair of neighbours, also with points where u is zero or
-    beyond the ends; the diagonal; and, without symmetry, the antisymmetric part of every pair.
+    Coefficients are the logarithms of the fluxes, one per pair of neighbours, including points where u is zero and
+    points beyond the ends; the diagonal; and, without symmetry, the antisymmetric part of every pair.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ class FluxLaw:
         pick = sp.eye_array(n).tocsr()[self.live]
         blocks = [of_pairs, of_points @ pick] + ([] if symmetric else [of_pairs @ sp.diags_array(inside * 1.0)])
         self.differences = sp.csr_array(sp.block_diag(blocks))
-        # Units of the diagonal and of the antisymmetric part, which make them about as large as logarithms.
+        # Units of the diagonal and of the antisymmetric part, which scale them to the size of the logarithms.
         self.size = np.sqrt(np.square(self.F).mean() / np.square(self.U).mean())
         slopes = np.square(self.ends().T @ self.U).mean()
         self.skew = np.sqrt(np.square(self.F).mean() / slopes) if slopes else 1.0
@@ -214,7 +215,7 @@ class FluxLaw:
         return w, x[self.n_pairs : self.n_pairs + self.n] * self.size, x[self.n_pairs + self.n :] * self.skew
 
     def matrix(self, x):
-        """L; the identity, of the size of the others, where u is zero."""
+        """L, with diagonal entries of comparable size where u is zero."""
         w, c, b = self.parts(x)
         B = self.ends()
         L = B @ sp.diags_array(w) @ B.T + sp.diags_array(np.where(self.live, c, np.abs(w).mean()))
@@ -243,7 +244,7 @@ class FluxLaw:
         return expanded(least_squares(left, start, max_nfev=30).x)
 
     def solved(self, x):
-        """Factors of L and solutions; None where L is singular."""
+        """Factors of L and solutions; None if L is singular."""
         try:
             lu = splu(sp.csc_matrix(self.matrix(x)))
         except RuntimeError:
@@ -330,7 +331,7 @@ class FluxLaw:
 
 
 def second_differences(used):
-    """Second differences along all axes, of values at the points of a mask, where three are next to each other."""
+    """Second differences along all axes of values at the points of a mask, wherever three are adjacent."""
     number, found = np.cumsum(used.ravel()).reshape(used.shape) - 1, []
     for axis, n in enumerate(used.shape):
         if n < 3:

@@ -1,4 +1,4 @@
-"""Block nullification (:mod:`sklearn_hss.linalg._closed_form`), with and without samples that are made up."""
+"""Block nullification (:mod:`sklearn_hss.linalg._closed_form`), with and without synthetic samples."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,9 +13,9 @@ from .._neighbourhoods import Neighbourhood
 from ._local import LocalInverse
 from ._matrix import MatrixForm, on_interval, ranks, trees
 
-# An inverse form that is worse than this on its own samples cannot make up others.
+# Largest residual of an inverse form from which synthetic samples are generated.
 _GOOD = 1e-6
-# Neighbours on either side, at most.
+# Maximal number of neighbours on either side.
 _WIDEST = 3
 
 
@@ -28,7 +28,7 @@ class NullSpaces(MatrixForm):
     rank: int = 1
     levels: int = 0
     adjoint: bool = False
-    # Samples needed; more than there are where it is the adjoint ones that are too few.
+    # Number of samples needed; larger than the number available if there are too few adjoint samples.
     needed: float = 1
 
     solver: ClassVar[str] = "closed_form"
@@ -40,8 +40,8 @@ class NullSpaces(MatrixForm):
         smallest, adjoint = on_interval(samples, options), samples.adjoint is not None
         if not adjoint and not may_be_symmetric(samples, options):
             raise NotApplicable(
-                "needs a symmetric operator or adjoint samples: give adjoint=(P, Z), or use solver='gauss_newton' or "
-                "form='inverse', say"
+                "needs a symmetric operator or adjoint samples: pass adjoint=(P, Z), or use solver='gauss_newton' or "
+                "form='inverse', for example"
             )
         n_samples, largest = samples.n_samples, max(samples.grid_in[0], samples.grid_out[0])
         available = min(n_samples, len(samples.adjoint[0])) if adjoint else n_samples
@@ -123,8 +123,8 @@ class AugmentedNullSpaces(MatrixForm):
         return True
 
     def fit(self, samples, start=None):
-        """The samples that are made up weigh little, so that they decide only what the given ones leave open; there,
-        the inverse form is accurate, while the closed form does not share its sensitivity to rounding.
+        """Fit to the given samples and to synthetic ones of small weight, which determine only the directions that the
+        given samples do not; there, the inverse form is accurate, and the closed form is less sensitive to rounding.
         """
         inverse, rank = self.inverse, 2 * self.w
         base = inverse.deliver(inverse.fit(samples), samples, alpha=0.0)
@@ -134,7 +134,7 @@ class AugmentedNullSpaces(MatrixForm):
         largest = ClusterTree(n, levels).max_leaf_size
         missing = max(max(largest + rank, 3 * rank) + rank - extended.n_samples, 0)
         made_up = 1e-4 * torch.randn(n, missing, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).mT
-        # Points where no forcing acts stay without.
+        # Synthetic forcings are zero where all given ones are.
         made_up = made_up * (extended.X != 0).any(0)
         return nullified(extended.joined(made_up, base.apply(made_up)), rank, levels, self.options.tol)
 
@@ -143,7 +143,7 @@ class AugmentedNullSpaces(MatrixForm):
 
 
 def may_be_symmetric(samples, options):
-    """Whether the map is to be taken for symmetric, roughly at least."""
+    """Whether the map may be symmetric, at least approximately."""
     if options.symmetric != "auto":
         return options.symmetric
     return samples.is_square and (options.solver == "closed_form" or samples.asymmetry < 0.1)

@@ -1,4 +1,4 @@
-"""Nonlinear local laws: f around a point as a polynomial in u around it, with coefficients that all points share."""
+"""Nonlinear local laws: f around a point as a polynomial in u around it, with the same coefficients at all points."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,34 +19,34 @@ from .._reflections import Lines
 # Dictionaries, from few terms to many: products of values at a point, with linear differences; fluxes, with the former;
 # products of values and differences.
 TERMS = ("reaction", "flux", "point")
-# Continuations beyond the ends that are tried; the first is that of a domain with u = 0 on its boundary.
+# Candidate continuations beyond the ends; the first is that of a domain with u = 0 on its boundary.
 _ENDS = ("odd beyond", "even", "even node", "odd")
-# Laws that leave less of f than this, and whose predictions differ less from u, are exact.
+# Relative residual in f, and error in u, below which laws are exact.
 _LEAVES, _EXACT = 1e-9, 1e-10
-# A continuation must leave this many times less than the usual one.
+# Factor by which a continuation must reduce the residual of the default one.
 _BETTER = 3.0
-# A smaller set of terms may leave so many times more: where laws are exact, and else.
+# Factors by which the residual of a smaller set of terms may be larger: for exact laws, and otherwise.
 _AS_EXACT, _AS_GOOD = 3.0, 1.03
-# Parts that samples are divided into; most samples that are solved for to judge a law, and that tell of boundaries.
+# Number of folds; maximal numbers of samples that are solved to validate a law, and that determine continuations.
 _FOLDS, _JUDGES, _FEW = 4, 6, 10
-# Most terms of a dictionary, and solutions that are kept to start from.
+# Maximal number of terms of a dictionary, and of stored solutions as initial values.
 _MOST, _KEPT = 130, 50
-# Laws whose equations fit samples one by one this many times better than all of them have something global in them.
+# Ratio of the residuals of individual and joint fits to samples below which the law has a global component.
 _ALONE = 1e-2
-# Rows with this many times the usual residual are irregular; rounds in which these are found: more would cut away
-# points that tell of solutions which are less smooth. Laws with larger errors have other troubles.
+# Factor of the usual residual above which rows are irregular; number of rounds in which these are determined, since
+# more would exclude points where solutions are merely less smooth; error of laws above which this is not attempted.
 _IRREGULAR, _ROUNDS, _NEAR = 10.0, 3, 0.05
-# Penalties of coefficients of such rows, and the part of what is left without that these may leave.
+# Penalties of coefficients of such rows, and the factor by which these must reduce the residual.
 _PENALTIES, _HELPS = np.logspace(-1, -11, 11), 0.25
 _NEGLIGIBLE = 1e-14
-# One of so many terms may be left out together with others.
+# One in this many terms may be removed at once.
 _AT_ONCE = 10
 
 
 @dataclass(frozen=True)
 class PolynomialLaw(Form):
-    """The solution of M f = N(u), where N is a polynomial in neighbouring values with coefficients that all points
-    share.
+    """The solution of M f = N(u), where N is a polynomial in neighbouring values with the same coefficients at all
+    points.
     """
 
     terms: str = "reaction"
@@ -64,11 +64,11 @@ class PolynomialLaw(Form):
 
     @classmethod
     def path(cls, samples, options):
-        """The law that predicts some of the samples best from the others, and those next to it where that fails."""
+        """The law with the smallest cross-validated error, and the next best ones if it fails."""
         trials = PolynomialTrials(cls, samples, options).all()
         good = sorted((t for t in trials if math.isfinite(t.error)), key=lambda t: t.error)
         if not good:
-            raise NotApplicable("finds no polynomial whose equation can be solved")
+            raise NotApplicable("gives no polynomial whose equation can be solved")
         chosen = next(t for t in trials if t.error <= max(WORTHWHILE * good[0].error, EXACT))
         error = yield chosen.form
         for trial in good:
@@ -83,13 +83,13 @@ class PolynomialLaw(Form):
         return Design(self, data).inverse(data)
 
     def in_units(self, operator, units):
-        """In those of the user: f is the first unit times what it was, and u the second."""
+        """Convert to the units of the user, by which f and u are multiplied."""
         n_channels = operator.law.n_channels
         return operator.in_channel_units([units[1]] * n_channels, [1 / units[0]] * n_channels)
 
     @classmethod
     def cause(cls, samples, options):
-        """Whether a law holds for each of the samples, but not the same one for all; else it is no polynomial."""
+        """Distinguish laws that hold for each sample, but not jointly, from laws that are not polynomials."""
         try:
             data = equations(samples, options)
             trials = PolynomialTrials(cls, samples, options)
@@ -100,20 +100,20 @@ class PolynomialLaw(Form):
             return None
         if alone < _ALONE * together:
             return (
-                "Likeliest cause: the law is not local, or has parameters that are hidden: polynomials of other "
+                "Likeliest cause: the law is not local, or has hidden parameters: polynomials with different "
                 "coefficients explain every sample by itself. A network, such as NeuralHSSRegressor, may help."
             )
         return (
-            f"Likeliest cause: the law is no polynomial of degree {options.degree} in neighbouring values, as with "
-            "rational coefficients, or these vary from point to point, or the grid does not resolve the solutions. A "
-            "network, such as NeuralHSSRegressor, may help."
+            f"Likeliest cause: the law is not a polynomial of degree {options.degree} in neighbouring values, for "
+            "example a rational function, or its coefficients vary from point to point, or the grid does not resolve "
+            "the solutions. A network, such as NeuralHSSRegressor, may help."
         )
 
     def __str__(self):
         parts = [f"polynomial law of degree {self.options.degree}"]
         parts.append({"reaction": "values", "flux": "fluxes", "point": "values and differences"}[self.terms])
         parts += ["both sides"] if self.two_sided else []
-        parts += ["linear terms of their own near corners"] if self.own_rows else []
+        parts += ["individual linear terms near corners"] if self.own_rows else []
         parts += [f"radius {self.radius}"] if self.radius > 1 else []
         kinds = dict.fromkeys([kind for end in self.ends for kind in end])
         parts += [kind for kind in kinds if kind != "odd beyond"]
@@ -122,7 +122,7 @@ class PolynomialLaw(Form):
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """Samples as polynomial laws need them: flat fields in columns.
+    """Samples in the form required by polynomial laws: flat fields in columns.
 
     Attributes
     ----------
@@ -130,9 +130,9 @@ class Equations:
     roots : ndarray of shape (n_samples,)
         Roots of the weights.
     shape, grid : tuple of int
-        Of the grid of points, and of the fields, with channels.
+        Shapes of the grid of points, and of the fields, with channels.
     inside, known : ndarrays of bool, of shape (n_points,)
-        Where u is not always zero, and where f is known.
+        Points where u is not always zero, and points where f is known.
     """
 
     F: np.ndarray
@@ -162,16 +162,16 @@ class Equations:
 
 
 def equations(samples, options):
-    """The samples as polynomial laws need them.
+    """Convert samples to the form required by polynomial laws.
 
     Raises
     ------
     NotApplicable
-        If there is no such law of them.
+        If polynomial laws are not applicable.
     """
     del options
     if samples.centred:
-        raise NotApplicable("is not linear, and does not hold for differences from the mean")
+        raise NotApplicable("is not linear, and does not apply to deviations from the mean")
     if samples.adjacency is not None:
         raise NotApplicable("needs a grid")
     local = local_samples(samples)
@@ -242,7 +242,7 @@ class Design:
         )
 
     def _mixed(self, lines):
-        """Second differences along two axes, which averages of f come with."""
+        """Second differences along two axes, which accompany averages of f."""
         if not self.form.two_sided and self.form.options.neighbourhood != "box":
             return
         degree = self.form.options.degree
@@ -258,7 +258,7 @@ class Design:
                     yield terms
 
     def _shift(self, axis, offset):
-        """From flat fields to flat fields."""
+        """Matrix of the shift, between flat fields."""
         spread = sp.csr_array(
             (np.ones(len(self.points)), (self.points, np.arange(len(self.points)))),
             shape=(len(self.inside), len(self.points)),
@@ -274,10 +274,10 @@ class Design:
 
     @cached_property
     def averages(self):
-        """Differences of f (name, matrix (n_inside, n_points)), of which M is made.
+        """Differences of f (name, matrix (n_inside, n_points)), of which M consists.
 
-        Where a neighbour of f is not known, behind a boundary, rows have coefficients of their own, for those with the
-        same neighbours.
+        Rows for which a neighbour of f is unknown, beyond a boundary, have separate coefficients, common to those with
+        the same neighbours.
         """
         if not self.form.two_sided:
             return []
@@ -346,7 +346,7 @@ class Design:
         )
 
     def coefficients(self, factors, folds):
-        """Coefficients (n_columns, n_channels), with zeros for the terms that do not matter."""
+        """Coefficients (n_columns, n_channels), with zeros for insignificant terms."""
         return np.stack([chosen_terms(factors[:, a], folds) for a in range(self.n_channels)], axis=1)
 
     def inverse(self, data, factors=None):
@@ -365,9 +365,9 @@ class Design:
     def own_rows(self, rest, irregular, coefficients, data):
         """Laws of points next to corners, where solutions are singular: groups of a polynomial, and their coefficients.
 
-        What the law of the others leaves there is linear in the polynomial of u of which this has mixed differences, as
-        that is singular as solutions of linear equations are. The samples are fewer than the neighbours, so that the
-        smallest weights of these are taken.
+        The residual of the law of the other points is linear there in the polynomial of u of which the law has mixed
+        differences, since the singularity is that of a linear equation. There are fewer samples than neighbours, so the
+        weights of minimum norm are used.
         """
         n, (values, *_) = len(self.inside), [group for group in self.groups if isinstance(group, Mixed)]
         start = sum(len(group) for group in self.groups[: self.groups.index(values)])
@@ -422,13 +422,13 @@ class Design:
 
 
 def triangular(rows):
-    """Triangular factor of a matrix, of as many rows as it has columns."""
+    """Square triangular factor of a matrix, padded with zeros if necessary."""
     R = scipy.linalg.qr(rows, mode="r", check_finite=False)[0][: rows.shape[1]]
     return np.concatenate([R, np.zeros((rows.shape[1] - len(R), rows.shape[1]))])
 
 
 def least_squares(R, kept):
-    """Coefficients of some columns of the last one, and their sizes over their uncertainties."""
+    """Coefficients of the last column in terms of the given ones, and their ratios to their uncertainties."""
     A, b = R[:, :-1][:, kept], R[:, -1]
     scale = np.linalg.norm(A, axis=0)
     scale[scale == 0] = 1.0
@@ -442,7 +442,7 @@ def least_squares(R, kept):
 def dual_ridge(X, y):
     """Ridge regression of targets (n_samples,) on features (n_features, n_samples), as weights of the samples.
 
-    The penalty is that with the smallest leave-one-out error; zero weights are better than much of that.
+    The penalty is that with the smallest leave-one-out error; if this error is large, the weights are zero.
     """
     values, vectors = np.linalg.eigh(X.T @ X)
     found, smallest = np.zeros(len(y)), _HELPS * np.square(y).sum()
@@ -456,12 +456,12 @@ def dual_ridge(X, y):
 
 
 def left(R, kept, c):
-    """Norm of what coefficients leave of the last column."""
+    """Norm of the residual of the last column for given coefficients."""
     return np.linalg.norm(R[:, -1] - R[:, :-1][:, kept] @ c)
 
 
 def cross_validated(R, folds):
-    """Function from columns to what these leave of the left-out parts of the samples, relative to the whole."""
+    """Function from columns to their relative residual on the left-out parts of the samples."""
     whole, everything = triangular(R.reshape(-1, R.shape[-1])), np.arange(len(R))
     parts = [(whole, whole)]
     if len(folds) > 1:
@@ -478,16 +478,16 @@ def cross_validated(R, folds):
 
 
 def chosen_terms(R, folds):
-    """Coefficients (n_columns,) of an equation, without those terms that held-out samples do not need.
+    """Coefficients (n_columns,) of an equation, without terms that do not improve the fit to held-out samples.
 
-    Terms are left out one after the other, those with the most uncertain coefficients first.
+    Terms are removed successively, those with the most uncertain coefficients first.
     """
     whole, error = cross_validated(R, folds)
     kept = np.flatnonzero(np.abs(whole[:, :-1]).max(axis=0) > 0)
     sets, errors = [kept], [error(kept)]
     while len(kept) > 1:
         order = np.argsort(least_squares(whole, kept)[1])
-        # Of many, several at once; unless one of these is needed when the others are gone.
+        # If there are many, several are removed at once, unless one of these is needed without the others.
         for n_out in (len(kept) // _AT_ONCE, 1):
             rest = np.delete(kept, order[:n_out])
             if n_out and (n_out == 1 or (left_over := error(rest)) <= _AS_GOOD * errors[-1]):
@@ -511,7 +511,7 @@ class PolynomialTrial:
 
 
 class PolynomialTrials:
-    """Laws for samples, those of few terms first, as long as others may be better."""
+    """Laws for samples, in order of the number of terms, as long as further ones may be better."""
 
     def __init__(self, cls, samples, options):
         self.cls, self.options = cls, options
@@ -520,7 +520,7 @@ class PolynomialTrials:
         self.found: list[PolynomialTrial] = []
 
     def all(self):
-        """All trials, the simple ones first."""
+        """All trials, in order of complexity."""
         sides = (False, True) if self.options.two_sided == "auto" else (self.options.two_sided,)
         radii = (1,) if self.options.radius == "auto" else (self.options.radius,)
         for two_sided in sides:
@@ -529,7 +529,7 @@ class PolynomialTrials:
                     self.attempt(terms, radius, two_sided)
                     if self.best.error < _EXACT:
                         return self.found
-        # One side may be as good as two where corners spoil both.
+        # A one-sided law may be as good as a two-sided one if corners spoil both.
         if True in sides and self.best.error < _NEAR and len(self.data.shape) > 1:
             for terms in TERMS:
                 self.attempt(terms, radii[0], True, own_rows=True)
@@ -541,7 +541,7 @@ class PolynomialTrials:
         return min(self.found, key=lambda t: t.error)
 
     def attempt(self, terms, radius, two_sided, own_rows=False):
-        """Judge a law."""
+        """Validate a law."""
         form = self.cls(self.options, terms=terms, radius=radius, two_sided=two_sided, own_rows=own_rows)
         form = self.continued(form)
         design = Design(form, self.data)
@@ -560,9 +560,9 @@ class PolynomialTrials:
         self.found.append(trial)
 
     def continued(self, form):
-        """The form with the continuations beyond boundaries that the equations ask for.
+        """The form with the continuations beyond boundaries that best satisfy the equations.
 
-        Coefficients from points that have all neighbours tell what continuations leave at the others.
+        Coefficients from points that have all neighbours determine the residuals of continuations at the others.
         """
         axes = range(len(self.data.shape))
         fixed = [self.options.periodic != "auto" and self.periodic[axis] for axis in axes]
@@ -584,7 +584,7 @@ class PolynomialTrials:
             rests = {}
             for kind in (*_ENDS, "periodic"):
                 if kind != "periodic" or any(self.periodic):
-                    # Where an axis cannot be periodic, the other one may be.
+                    # If one axis cannot be periodic, the other one may be.
                     kinds = {p: kind if kind != "periodic" or self.periodic[p[0]] else _ENDS[0] for p in places}
                     rest = Design(ended(kinds), self.data).remains(self.few, coefficients)
                     rests[kind] = np.square(rest).sum((0, 2))
@@ -609,11 +609,11 @@ class PolynomialTrials:
 
     @cached_property
     def few(self):
-        """As many samples as tell of continuations."""
+        """The samples from which continuations are determined."""
         return self.data.pick(slice(_FEW))
 
     def alone_and_together(self, data):
-        """Residuals of f by the smallest dictionary, with coefficients of every sample and with those of all."""
+        """Residuals of f with the smallest dictionary, for individual and for joint coefficients of the samples."""
         form = self.continued(self.cls(self.options))
         R = Design(form, self.data).factors(data)
         columns = np.arange(R.shape[-1] - 1)

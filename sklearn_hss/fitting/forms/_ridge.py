@@ -1,4 +1,4 @@
-"""Ridge regression, which knows no structure."""
+"""Ridge regression, without structure."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from ._matrix import symmetrised
 
 @dataclass(frozen=True)
 class Ridge(Form):
-    """Ridge regression with `alpha`, or with alpha="auto" least squares freed of noise."""
+    """Ridge regression with `alpha`, or with alpha="auto" denoised least squares."""
 
     solver: ClassVar[str] = "least_squares"
     everywhere: ClassVar[bool] = False
@@ -19,7 +19,7 @@ class Ridge(Form):
     @classmethod
     def path(cls, samples, options):
         if options.outer_rank != "auto" or (len(samples.grid_in) > 1 and options.rank != "auto"):
-            raise NotApplicable("without structure is no sum of Kronecker products of a given rank")
+            raise NotApplicable("has no structure, and gives no Kronecker products of a given rank")
         yield cls(options)
 
     def fit(self, samples, start=None):
@@ -38,7 +38,7 @@ class Ridge(Form):
 
     @property
     def symmetric(self):
-        """Whether the matrix that is delivered is made symmetric."""
+        """Whether the delivered matrix is symmetrised."""
         return self.options.symmetric is True and self.options.outer_rank == "auto"
 
     @staticmethod
@@ -54,7 +54,7 @@ class Ridge(Form):
         return alpha / self.mean_square(samples) if len(samples.grid_in) > 1 else samples.users_penalty(alpha)
 
     def deliver(self, operator, samples, alpha=None):
-        """An HSS matrix in one dimension: over a tree where that saves numbers."""
+        """In one dimension, an HSS matrix, over a tree if this saves numbers."""
         if len(samples.grid_in) > 1:
             return operator
         left, right = operator.outputs.mT, operator.inputs.mT

@@ -1,4 +1,4 @@
-"""Variable projection: HSS matrices that are not symmetric, from forward samples alone.
+"""Variable projection: nonsymmetric HSS matrices from forward samples alone.
 
 At the leaves, Uᵀ Y = (Uᵀ D) X + A' (Vᵀ X) is linear in Uᵀ D and A' for given V: a small least-squares problem per leaf.
 Every U is given by null spaces, and the remainder is minimised over V.
@@ -21,7 +21,7 @@ from ._null_spaces import may_be_symmetric
 
 # The Jacobian is a dense matrix with n * rank columns.
 _MAX_COLUMNS, _MAX_JACOBIAN = 1024, 2_000_000
-# Block rows whose part beyond the rank is larger than this fraction of the outputs have a larger rank.
+# Fraction of the outputs in block rows beyond the rank above which the rank is too small.
 _HOPELESS = 0.3
 
 
@@ -38,14 +38,14 @@ class VariableProjection(MatrixForm):
 
     @classmethod
     def path(cls, samples, options):
-        """Ranks 1 to 4, of those that the blocks of the samples may have."""
+        """Ranks 1 to 4, among those that are compatible with the blocks of the samples."""
         smallest = on_interval(samples, options)
         if options.solver == "auto":
-            # With as many samples as points, least squares is determined, too.
+            # With as many samples as points, least squares is determined as well.
             if samples.n_samples >= samples.grid_in[0]:
-                raise NotApplicable("is for fewer samples than points")
+                raise NotApplicable("needs fewer samples than points")
             if samples.adjoint is not None or may_be_symmetric(samples, options):
-                raise NotApplicable("is for operators that are not symmetric")
+                raise NotApplicable("needs an operator that is not symmetric")
         candidates = [
             cls.of_rank(rank, samples.grid_in[0], samples.grid_out[0], options, smallest) for rank in ranks(options, 4)
         ]
@@ -55,7 +55,7 @@ class VariableProjection(MatrixForm):
 
     @classmethod
     def of_rank(cls, rank, n_in, n_out, options, smallest):
-        """With the leaf size m for which fewest samples are needed, 2 m + n rank / m."""
+        """Candidate with the leaf size m that minimises the number of required samples, 2 m + n rank / m."""
         n = max(n_in, n_out)
         size = max(rank, round(math.sqrt(n * rank / 2)))
         levels = ClusterTree.max_levels(smallest, size) if options.levels == "auto" else options.levels
@@ -68,7 +68,7 @@ class VariableProjection(MatrixForm):
         return self.needed
 
     def beyond(self, samples):
-        """Share of the outputs that off-diagonal block rows of this rank cannot explain: a bound of the error."""
+        """Fraction of the outputs that off-diagonal block rows of this rank cannot explain, a bound on the error."""
         row_tree, col_tree = trees(samples, self.levels)
         X, Y = samples.columns
         _, seen = separate(split_leaves(X, col_tree), split_leaves(Y, row_tree), self.options.tol)
@@ -91,8 +91,8 @@ class VariableProjection(MatrixForm):
 def variable_projection(row_tree, col_tree, X, Y, rank, *, max_iter=60, tol=1e-14, input_tol=1e-12):
     """Generators of the HSS matrix A with Y = A X, over trees of at least one level, from forward samples alone.
 
-    At most `max_iter` steps, which start at V = U, until the relative residual is `tol`; relative singular values of
-    blocks of X below `input_tol` count as zero.
+    The iteration starts at V = U and takes at most `max_iter` steps, until the relative residual is `tol`; relative
+    singular values of blocks of X below `input_tol` are treated as zero.
     """
     x, y = split_leaves(X, col_tree), split_leaves(Y, row_tree)  # (N, m, k)
     slope, seen = separate(x, y, input_tol)
@@ -103,7 +103,7 @@ def variable_projection(row_tree, col_tree, X, Y, rank, *, max_iter=60, tol=1e-1
     others = ~torch.eye(n, dtype=torch.bool)
 
     def project(v):
-        """Residual for given V; the linear unknowns, and an orthonormal basis of their regressors."""
+        """Residual for given V, with the linear unknowns and an orthonormal basis of their regressors."""
         z = v.mT @ x
         rest = z.expand(n, n, rank, k)[others].view(n, (n - 1) * rank, k)
         Q, R = torch.linalg.qr(torch.cat([x, rest], dim=-2).mT)
@@ -111,13 +111,13 @@ def variable_projection(row_tree, col_tree, X, Y, rank, *, max_iter=60, tol=1e-1
         return Point(v, target - linear @ torch.cat([x, rest], dim=-2), (linear, Q))
 
     def couplings(linear):
-        """A' of the linear unknowns: (N, r, N, r)."""
+        """A' from the linear unknowns: (N, r, N, r)."""
         full = linear.new_zeros(n, n, rank, rank)
         full[others] = linear[..., m:].unflatten(-1, (n - 1, rank)).movedim(-2, -3).reshape(-1, rank, rank)
         return full.movedim(1, 2)
 
     def linearise(point):
-        # The residual of leaf t changes by -A'[t, s] dV[s]ᵀ X[s], of which its linear unknowns take up a part.
+        # The residual of leaf t changes by -A'[t, s] dV[s]ᵀ X[s], minus the part that its linear unknowns compensate.
         linear, Q = point.extra
         off = x - (x.unsqueeze(0) @ Q.unsqueeze(1)) @ Q.unsqueeze(1).mT  # (N_t, N_s, m, k)
         jacobian = torch.einsum("tasb,tsmk->taksmb", couplings(linear), off).reshape(n * rank * k, n * m * rank)
