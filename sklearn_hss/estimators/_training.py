@@ -66,6 +66,13 @@ _TRAINING_PARAMETERS = """
         Callbacks continue with their plain attributes. Unlike `fit`, `partial_fit` keeps nothing.
     checkpoint_every : int or str, default="60s"
         Number of epochs, or seconds as in "30s", between files in there.
+    accelerator : accelerate.Accelerator, default=None
+        Of Hugging Face's accelerate, for several processes that train one network, as ``torchrun`` starts them: on each
+        its part of every batch of `batch_size` samples. All call `fit` with the same parameters and all samples, and
+        get the weights that one process would find, up to rounding, on the device of their accelerator. The main one
+        alone finds the start, reads the clock, writes checkpoints and shows the bar. Callbacks run in all of them, on
+        their parts of the batches. "lm" needs one process, and "auto" does without it. Pickles and files leave
+        accelerators out.
     device : str or torch.device, default="auto"
         Where to train and predict. "auto" is CUDA where available, else the CPU.
     dtype : {"float32", "float64", "bfloat16"} or None, default=None
