@@ -1,11 +1,14 @@
 """Trainings in several processes, whose results test_accelerator.py compares with those of one.
 
-``torchrun --nproc-per-node 2 tests/distributed_fits.py FOLDER`` leaves a file per process in the folder.
+``python tests/distributed_fits.py FOLDER`` leaves a file for each of two processes in the folder; ``torchrun`` may start
+others.
 """
 
+import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -145,5 +148,22 @@ def main(folder):
     accelerator.end_training()
 
 
+def start(folder, count=2):
+    """Run `main` in forks of this process, as ``torchrun`` does in new ones, which must import everything first."""
+    import accelerate  # noqa: F401
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE=str(count))
+    processes = []
+    for index in range(count):
+        os.environ.update(RANK=str(index), LOCAL_RANK=str(index))
+        processes.append(multiprocessing.get_context("fork").Process(target=main, args=(folder,)))
+        processes[-1].start()
+    for process in processes:
+        process.join()
+    return max(abs(process.exitcode) for process in processes)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit((main if "RANK" in os.environ else start)(Path(sys.argv[1])))

@@ -1,10 +1,13 @@
 """Two processes that train one network, by ``accelerator``, against one process."""
 
+import contextlib
 import os
 import pickle
-import socket
+import re
+import signal
 import subprocess
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -21,32 +24,26 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "distributed_fits.py"
 
 
-def environment(**more):
+def environment():
     """Variables of processes that find the package where this one does, with a thread each."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What either process has found."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for index in range(2):
-        own = {"RANK": str(index), "LOCAL_RANK": str(index)}
-        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        with open(folder / f"{index}.log", "w") as log:
-            command = [sys.executable, str(SCRIPT), str(folder)]
-            processes.append(subprocess.Popen(command, env=environment(**own, **shared), stdout=log, stderr=log))
+    log = folder / "log"
+    with open(log, "w") as file:
+        # In a group of processes of its own, which ends as a whole.
+        started = {"env": environment(), "stdout": file, "stderr": file, "start_new_session": True}
+        process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], **started)
     try:
-        for index, process in enumerate(processes):
-            assert process.wait(timeout=600) == 0, (folder / f"{index}.log").read_text()
+        assert process.wait(timeout=600) == 0, log.read_text()
     finally:
-        for process in processes:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return [pickle.loads((folder / f"{index}.pickle").read_bytes()) for index in range(2)]
 
 
@@ -163,3 +160,40 @@ def test_mixed_precision_is_refused(monkeypatch):
     monkeypatch.setattr(accelerate.Accelerator, "mixed_precision", "bf16")
     with pytest.raises(ValueError, match=r"mixed_precision='bf16'.*dtype='bfloat16' in the estimator"):
         make("AdamW", accelerator=accelerator).fit(X, Y)
+
+
+@pytest.mark.slow
+def test_torchrun():
+    """The benchmark, in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = str(ROOT / "examples" / "benchmarks" / "bench_processes.py")
+    command += [script, "--rows", "1", "--batches", "1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.strip().splitlines()
+    assert header.split()[-3:] == ["2", "ratio", "difference"]
+    assert float(row.split()[-1]) < 1e-6
+
+
+@pytest.mark.slow
+def test_the_cluster_of_the_guide(tmp_path):
+    """The script of the section runs, with the scores of a search without dask."""
+    pytest.importorskip("distributed")
+    section = (ROOT / "doc" / "user_guide.rst").read_text().partition("Searches and data on a cluster\n")[2]
+    _, code, _ = re.split(r"::\n\n|\n(?=\S)", section[section.index("On this machine::") :], maxsplit=2)
+    script = textwrap.dedent(code)
+    alone = script.replace('with joblib.parallel_config("dask", scatter=[F, U]):', "if True:")
+    assert alone != script
+    scores = []
+    for name, text in (("dask", script), ("alone", alone)):
+        folder = tmp_path / name
+        folder.mkdir()
+        tell = "\n            print(search.cv_results_['mean_test_score'].tolist(), len(client.nthreads()))\n"
+        (folder / "script.py").write_text(text.rstrip() + tell)
+        command = [sys.executable, "script.py"]
+        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        scores.append(done.stdout)
+        assert len(list((folder / "runs").iterdir())) == 5  # two folds of two settings, and the best on all
+    assert scores[0] == scores[1]
+    assert scores[0].endswith("] 2\n")
