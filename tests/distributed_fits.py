@@ -1,7 +1,6 @@
 """Trainings in several processes, whose results test_accelerator.py compares with those of one.
 
-``python tests/distributed_fits.py FOLDER`` leaves a file for each of two processes in the folder; ``torchrun`` may start
-others.
+``python tests/distributed_fits.py FOLDER`` leaves a file for each of two processes in the folder.
 """
 
 import multiprocessing

@@ -6,7 +6,8 @@ one thread each::
     torchrun --nproc-per-node 2 examples/benchmarks/bench_processes.py
     python examples/benchmarks/bench_processes.py    # one process alone
 
-The equality is that of the weights, relative to the largest, after five epochs in float64; the speed is that in float32.
+The difference is that of the weights, relative to the largest, after five epochs in float64; the speed is that in
+float32.
 """
 
 import argparse
@@ -82,11 +83,8 @@ def main(arguments=None):
             alone, several = map(steps_per_second, found["float32"])
             expected, weights_found = map(weights, found["float64"])
             difference = float((weights_found - expected).abs().max() / expected.abs().max())
-            batch = parameters["batch_size"]
-            print(
-                f"{name:28}{batch:>6}{alone:>14.2f}{several:>8.2f}{several / alone:>7.2f}{difference:>12.1e}",
-                flush=True,
-            )
+            speeds = f"{alone:>14.2f}{several:>8.2f}{several / alone:>7.2f}"
+            print(f"{name:28}{parameters['batch_size']:>6}{speeds}{difference:>12.1e}", flush=True)
     accelerator.end_training()
 
 

@@ -5,12 +5,16 @@ import torch
 from ._stacks import gram, rotate, stacks_of
 
 
+# Differences of eigenvalues, relative to their mean, that are made where there are none.
+_APART = 1e-6
+
+
 def _distinct(matrices):
     """Gram matrices without multiple eigenvalues, of which rounding alone would choose the eigenvectors.
 
     The gradient of a tall block has many zeros among its singular values.
     """
-    size = torch.finfo(matrices.dtype).eps ** 0.4 * matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    size = _APART * matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
     steps = torch.linspace(1, 0, matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     return matrices + torch.diag_embed(size * steps)
 
