@@ -100,7 +100,8 @@ def facts(accelerator, folder):
 
     found["seconds"] = weights(fitted("AdamW", max_epochs="auto", max_seconds=0.2))
     found["no seed"] = weights(fitted("linear start", init="auto", random_state=None))
-    stopped = fitted("AdamW", callbacks=[Stop(index == 1)])
+    stopped = fitted("AdamW", device="cpu", callbacks=[Stop(index == 1)])
+    found["device"] = str(stopped.net_.device)
     found["stopped"], found["stopped after"] = weights(stopped), stopped.n_iter_
 
     # Only the main process writes, and the other one reads nothing.

@@ -819,6 +819,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         if self.accelerator is None:
             return resolve_device(self.device)
         chosen = self.accelerator.device
+        if chosen.type == "cpu":  # accelerate numbers it by process
+            chosen = torch.device("cpu")
         if self.device not in ("auto", chosen, str(chosen)):
             raise ValueError(f"device={self.device!r} is not that of the accelerator, {chosen}; use device='auto'.")
         return chosen

@@ -4,7 +4,6 @@ import torch
 
 from ._stacks import gram, rotate, stacks_of
 
-
 # Differences of eigenvalues, relative to their mean, that are made where there are none.
 _APART = 1e-6
 

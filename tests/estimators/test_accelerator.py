@@ -91,6 +91,10 @@ def test_one_process_stops_both(results):
     assert [result["facts"]["stopped after"] for result in results] == [2, 2]
 
 
+def test_the_cpu_has_no_number(results):
+    assert [result["facts"]["device"] for result in results] == ["cpu", "cpu"]
+
+
 def test_checkpoints(results):
     """Ctrl-C in one process ends both; the main one alone writes, and all continue from that."""
     expected = weights(fit("AdamW"))
