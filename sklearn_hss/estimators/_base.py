@@ -54,6 +54,7 @@ from ._batches import Batches, Fields, max_scales, standard_scales, taken
 from ._callbacks import light_callback
 from ._checkpoints import Checkpoints, fingerprint, parse_interval
 from ._noise import white_noise
+from ._processes import ALONE, Processes, check_accelerator
 from ._score import FieldRegressorMixin
 from ._training import OPTIMIZERS, PAPER, Network, Training, document_training, resolve
 
@@ -76,6 +77,8 @@ _START_NUMBERS = 2**23
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU if a time limit ends the training.
 _AHEAD = 8
+# Attributes that `_set_scales` sets.
+_SCALES = ("x_offset_", "x_scale_", "y_offset_", "y_scale_", "shrinkage_")
 # Relative error of an initialised module that training cannot be expected to improve on.
 _NOTHING_LEFT = 1e-4
 
@@ -133,7 +136,7 @@ class _Net(NeuralNet):
         self.inside = inside
         # Captured steps by the shapes of their batches; None where steps are not captured.
         self.schedule, self.autocast, self.graphs = None, False, None
-        self.checkpoints = None
+        self.checkpoints, self.processes = None, ALONE
         self.shrinkage, self.shrunk = 0.0, None
         super().__init__(module, **arguments)
 
@@ -147,7 +150,15 @@ class _Net(NeuralNet):
             super().notify(method_name, **arguments)
         except KeyboardInterrupt as stop:
             self.stopped_by_callback_ = _comes_from_a_raise(stop)
+            self._someone_stops(method_name, True)
             raise
+        if self._someone_stops(method_name, False):
+            self.stopped_by_callback_ = True
+            raise KeyboardInterrupt
+
+    def _someone_stops(self, method_name, this_one):
+        """Whether one of the processes stops after this epoch: the others would wait for it for ever."""
+        return method_name == "on_epoch_end" and any(self.processes.total(this_one))
 
     @property
     def _default_callbacks(self):
@@ -188,7 +199,17 @@ class _Net(NeuralNet):
 
     def train_step_single(self, batch, **arguments):
         if self.graphs is None:
-            return super().train_step_single(batch, **arguments)
+            step = super().train_step_single(batch, **arguments)
+        else:
+            step = self._graphed_step(self.graphs, batch)
+        loss = self.processes.average(step["loss"], len(batch[0]), self.module_.parameters())
+        return {**step, "loss": loss}
+
+    def validation_step(self, batch, **arguments):
+        step = super().validation_step(batch, **arguments)
+        return {**step, "loss": self.processes.average(step["loss"], len(batch[0]))}
+
+    def _graphed_step(self, graphs, batch):
         x, y = batch
         tensors = (x, *y) if isinstance(y, tuple) else (x, y)
 
@@ -199,9 +220,9 @@ class _Net(NeuralNet):
             return loss
 
         key = tuple(tensor.shape for tensor in tensors)
-        if key not in self.graphs:
-            self.graphs[key] = GraphedStep(compute, list(self.module_.parameters()))
-        return {"loss": self.graphs[key](*tensors)}
+        if key not in graphs:
+            graphs[key] = GraphedStep(compute, list(self.module_.parameters()))
+        return {"loss": graphs[key](*tensors)}
 
     def _residuals(self, x, y):
         """Residuals of which the loss is the sum of squares."""
@@ -218,6 +239,7 @@ class _Net(NeuralNet):
         if iterator is None:
             return
         checkpoints = self.checkpoints if training else None
+        iterator.processes, sizes = self.processes, iterator.sizes
         total, n_samples, n_batches = 0.0, 0, 0
         if checkpoints is not None:
             iterator, (total, n_samples, n_batches) = checkpoints.begin_epoch(self, iterator)
@@ -227,7 +249,7 @@ class _Net(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **arguments)
             self.notify("on_batch_end", batch=batch, training=training, **step)
-            size = len(batch[0])
+            size = sizes[n_batches]
             total = total + step["loss"].detach() * size
             n_samples, n_batches = n_samples + size, n_batches + 1
             if training and self.schedule is not None and self.schedule.out_of_time:
@@ -317,8 +339,10 @@ def _on_cpu(state):
 @torch.no_grad()
 def mean_loss(net, fields):
     """Loss of a net on fields, which are not trained on."""
-    batches = Batches(fields, net.batch_size)
-    return sum(float(net.get_loss(net.infer(x), y)) * len(x) for x, y in batches) / len(fields)
+    batches, total = Batches(fields, net.batch_size, processes=net.processes), 0.0
+    for (x, y), size in zip(batches, batches.sizes, strict=True):
+        total += float(net.processes.average(net.get_loss(net.infer(x), y), len(x))) * size
+    return total / len(fields)
 
 
 def _tensors(net):
@@ -335,6 +359,7 @@ class _Schedule(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.start_, self.n_steps_, self.rate_ = time.monotonic(), 0, self.training.lr
+        self.elapsed_ = 0.0
         self.launched_: deque = deque()
 
     @property
@@ -345,20 +370,24 @@ class _Schedule(Callback):
     @progress.setter
     def progress(self, value):
         self.n_steps_, self.start_ = value[0], time.monotonic() - value[1]
+        if self.max_seconds is not None:
+            self.elapsed_ = value[1] / self.max_seconds
 
-    @property
-    def _elapsed(self):
-        return 0.0 if self.max_seconds is None else (time.monotonic() - self.start_) / self.max_seconds
+    def _read_clock(self, net):
+        """Find the part of the seconds that is over, by the clock of the main process."""
+        if self.max_seconds is not None:
+            seconds = time.monotonic() - self.start_ if net.processes.is_main else 0.0
+            self.elapsed_ = net.processes.total(seconds)[0] / self.max_seconds
 
     @property
     def out_of_time(self):
         """Whether the time limit is reached."""
-        return self._elapsed >= 1
+        return self.elapsed_ >= 1
 
     def _set_rate(self, net):
         if self.constant:
             return
-        progress = min(max(self.n_steps_ / self.total_, self._elapsed), 1)
+        progress = min(max(self.n_steps_ / self.total_, self.elapsed_), 1)
         low, high = self.training.min_lr, self.training.lr
         self.rate_ = low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
         if not self.training.needs_float64:
@@ -381,8 +410,11 @@ class _Schedule(Callback):
             self.launched_.append(torch.cuda.current_stream(net.device).record_event())
             if len(self.launched_) > _AHEAD:
                 self.launched_.popleft().synchronize()
+        if training:
+            self._read_clock(net)
 
     def on_epoch_end(self, net, **kwargs):
+        self._read_clock(net)
         if self.out_of_time:
             raise KeyboardInterrupt  # skorch's way to stop
 
@@ -524,6 +556,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         "callbacks": [list, tuple, None],
         "checkpoint": [str, os.PathLike, None],
         "checkpoint_every": [Count(1), str],
+        "accelerator": "no_validation",  # which would import accelerate
         "device": [str, torch.device],
         "dtype": [StrOptions({"float32", "float64", "bfloat16"}), None],
         "random_state": ["random_state"],
@@ -675,7 +708,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _prepare(self, X, y, sample_weight, restart, min_samples, partial):
         """Validate everything, split off validation data, and make the net or check that the current one fits."""
         self._check_training(partial)
-        device = resolve_device(self.device)
+        device, processes = self._resolve_device(), Processes(self.accelerator)
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
@@ -714,18 +747,20 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         if self.checkpoint is not None and not partial:
             weights = None if restart else _tensors(self.net_)
             found = fingerprint(self, {"X": X, "y": y, "sample_weight": sample_weight}, weights)
-            checkpoints = Checkpoints(self.checkpoint, self.checkpoint_every, found)
+            checkpoints = Checkpoints(self.checkpoint, self.checkpoint_every, found, processes)
             known = checkpoints.state
         X, y, sample_weight = self._drop_unweighted(X, y, sample_weight)
+        self._refuse_different(processes, X, y, sample_weight)
 
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=3) if known is None else known["seeds"]
+        seeds = processes.of_main(lambda: seeds)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
         seen = None
         if restart:
             self._shapes, self._domain = shapes, domain
             if known is None:
-                seen = self._look_at(*train)
+                seen = self._by_main(self._choices, self._look_at, *train)
             else:
                 self.__dict__.update(known["choices"])
         module, arguments, fitted = self._make_module(*shapes)
@@ -743,7 +778,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             )
             self.n_parameters_ = count_parameters(self.net_.module_)
             self._resolve(len(y) if train[3] is None else len(train[3]))
-            self._set_scales(train, shapes)
+            self._by_main(_SCALES, self._set_scales, train, shapes)
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
                 setattr(self, name, value)
@@ -753,8 +788,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             elif partial:
                 self._start_error = math.inf
             else:
-                X, y, sample_weight = taken(train, _START_NUMBERS)
-                self._start_error = self._initialise(self.net_.module_, X, y, sample_weight, seen)
+                self._by_main(("_start_error", *self._choices), self._start, train, seen)
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
                 many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
                 if self._training.needs_float64 or many or self._network.single:
@@ -774,12 +808,74 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             if changed:
                 self.net_.initialize_optimizer()
             self._move(device)
+        self._begin_alike(processes)
         if checkpoints is not None:
             choices = {name: value for name, value in vars(self).items() if name in self._choices}
             checkpoints.facts = {"seeds": list(map(int, seeds)), "start_error": self._start_error, "choices": choices}
         return train, valid, checkpoints
 
+    def _resolve_device(self):
+        """Torch device of `device`, which an accelerator chooses, where there is one."""
+        if self.accelerator is None:
+            return resolve_device(self.device)
+        chosen = self.accelerator.device
+        if chosen.type == "cpu":  # accelerate numbers it by process
+            chosen = torch.device("cpu")
+        if self.device not in ("auto", chosen, str(chosen)):
+            raise ValueError(f"device={self.device!r} is not that of the accelerator, {chosen}; use device='auto'.")
+        return chosen
+
+    def _refuse_different(self, processes, X, y, sample_weight):
+        """Refuse data of which every process has a part of its own, and other parameters."""
+        if processes.count == 1:
+            return
+        # Some samples tell as well as all.
+        X, y, sample_weight = taken((X, y, sample_weight, None), 0)
+        found = fingerprint(self, {"X": X, "y": y, "sample_weight": sample_weight})
+        found = {name: text for name, text in found.items() if name != "device"}
+        first, *others = processes.gathered(found)
+        for index, other in enumerate(others, 1):
+            different = [name for name in first if other.get(name) != first[name]]
+            if different:
+                raise ValueError(
+                    f"Process {index} has other {different[0]} than the main process; with an accelerator, give every "
+                    "process the same parameters and all samples, which they divide among themselves."
+                )
+
+    def _by_main(self, names, compute, *arguments):
+        """Let the main process set attributes of the given names for all; returns what `compute` does, there."""
+        found: list = []
+
+        def attributes():
+            found.append(compute(*arguments))
+            return {name: value for name, value in vars(self).items() if name in names}
+
+        self.__dict__.update(Processes(self.accelerator).of_main(attributes))
+        return found[0] if found else None
+
+    def _start(self, train, seen):
+        """Initialise the network."""
+        X, y, sample_weight = taken(train, _START_NUMBERS)
+        self._start_error = self._initialise(self.net_.module_, X, y, sample_weight, seen)
+
+    def _begin_alike(self, processes):
+        """Give all processes the weights of the main one, and what else the training goes on from."""
+        if processes.count == 1:
+            return
+        net = self.net_
+        module, optimizer, rng = processes.of_main(
+            lambda: (
+                _on_cpu(dict(net.module_.state_dict())),
+                _on_cpu(net.optimizer_.state_dict()),
+                net.iterator_train__rng.get_state(),
+            )
+        )
+        net.module_.load_state_dict(module)
+        net.optimizer_.load_state_dict(optimizer)
+        net.iterator_train__rng.set_state(rng)
+
     def _check_training(self, partial):
+        check_accelerator(self.accelerator)
         parse_interval(self.checkpoint_every)
         rates = (self.min_lr, self.lr)
         if not partial and not any(isinstance(rate, str) for rate in rates) and self.min_lr > self.lr:
@@ -792,6 +888,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 )
             if self.dtype not in (None, "float64"):
                 raise ValueError(f"dtype={self.dtype!r} is too coarse for optimizer='lm'; use 'float64' or None.")
+            if self.accelerator is not None:
+                raise ValueError(
+                    "optimizer='lm' needs the residuals of all samples in one place, and does not work with an "
+                    "accelerator; use optimizer='soap' or 'adamw', or accelerator=None."
+                )
         self._check_callbacks()
 
     def _check_callbacks(self):
@@ -815,7 +916,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             n_samples,
             self.n_parameters_,
             self.max_seconds,
-            squares=self._precision_allowed == "float64" and not callable(self.loss),
+            # Whatever the number of processes, which changes no result.
+            squares=self._precision_allowed == "float64" and not callable(self.loss) and self.accelerator is None,
         )
         self.training_ = {name: getattr(self._training, name) for name in (*names, "slope_rate")}
 
@@ -888,7 +990,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         """Move the network to `device`, if that parameter was changed since the last move."""
         # A network from a machine with a GPU remains where it could be loaded, unless another device is requested.
         if self.device != self._device:
-            device = resolve_device(self.device)
+            device = self._resolve_device()
             with _MOVE_LOCK:
                 self._move(device)
 
@@ -951,10 +1053,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
     def _set_loss(self, net):
         net.inside, net.loss, net.n_modes = self._inside(), self.loss, len(self._shapes[1].grid)
         net.batch_size, net.autocast, net.penalty = self._training.batch_size, self._precision == "bfloat16", 0.0
-        net.shrinkage = self.shrinkage_
+        net.shrinkage, net.processes = self.shrinkage_, Processes(self.accelerator)
 
     def _train(self, train, valid, partial, checkpoints=None):
         net, training = self.net_, self._training
+        self._set_loss(net)
         n_epochs, max_seconds = (1, None) if partial else (training.max_epochs, self.max_seconds)
         train, valid = (None if data is None else self._fields(data).keep() for data in (train, valid))
         progress = _Progress(type(self).__name__, n_epochs, max_seconds)
@@ -963,14 +1066,13 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             monitor = "train_loss" if valid is None else "valid_loss"
             stopping = EarlyStopping(monitor, patience=self.n_iter_no_change, threshold=0, load_best=True)
         clipping = None if training.gradient_clip is None else _GradientClipping(training.gradient_clip)
-        bar = progress if self.verbose else None
+        bar = progress if self.verbose and net.processes.is_main else None
         guard = _DivergenceGuard(self._advice())
         kept = _StartKept(train if valid is None else valid) if math.isfinite(self._start_error) else None
         # The schedule comes last at the end of an epoch, since it may stop the training before later callbacks run.
         own = [callback for callback in (guard, clipping, kept, bar, stopping, schedule) if callback is not None]
         users = [clone(callback, safe=False) for callback in self.callbacks or ()]
 
-        self._set_loss(net)
         net.train_split = None if valid is None else predefined_split(valid)
         n_total = _FOREVER if n_epochs is None else n_epochs
         net.callbacks, net.max_epochs = own[:-1] + users + own[-1:], n_total
@@ -1041,11 +1143,18 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _state(self, keeps):
         state = {**super().__getstate__()}
+        state["accelerator"] = None  # it belongs to this process, and changes no result
         if self.callbacks:
             state["callbacks"] = [c for c in self.callbacks if keeps(c[1] if isinstance(c, tuple) else c)] or None
         if "net_" in state:
             state["net_"] = self.net_.plain_state(self.warm_start, keeps)
         return state
+
+    def __sklearn_clone__(self):
+        # The same accelerator, not a copy of it.
+        bare = object.__new__(type(self))
+        bare.__dict__ = {**self.__dict__, "accelerator": None}
+        return BaseEstimator.__sklearn_clone__(bare).set_params(accelerator=self.accelerator)
 
     def __setstate__(self, state):
         if "net_" in state:

@@ -9,6 +9,7 @@ from sklearn.utils import gen_batches
 
 from .._containers import LARGE, PART, Rows
 from .._endings import check_ending
+from ._processes import ALONE
 
 # Limits up to which a whole data set is scaled and moved to the device once: bytes on a CPU, bytes there for data in
 # files (larger data sets are read ahead), and the fraction of the free memory of a GPU.
@@ -232,14 +233,20 @@ class Fields(torch.utils.data.Dataset):
 class Batches:
     """In-memory replacement of torch's DataLoader, which costs more than a training step of a small network.
 
-    With `rng`, every pass is in a new random order.
+    With `rng`, every pass is in a new random order. Batches are those of all processes together, each of which gets its
+    part of them.
     """
 
-    def __init__(self, dataset, batch_size, rng=None):
-        self.dataset, self.batch_size, self.rng = dataset, batch_size, rng
+    def __init__(self, dataset, batch_size, rng=None, processes=ALONE):
+        self.dataset, self.batch_size, self.rng, self.processes = dataset, batch_size, rng, processes
 
     def __len__(self):
         return -(-len(self.dataset) // self.batch_size)
+
+    @property
+    def sizes(self):
+        """Number of samples of every batch, in all processes together."""
+        return [part.stop - part.start for part in gen_batches(len(self.dataset), self.batch_size)]
 
     def __iter__(self):
         n, data = len(self.dataset), self.dataset
@@ -248,7 +255,7 @@ class Batches:
             order = torch.from_numpy(self.rng.permutation(n))
             if data._tensors is not None:
                 order = order.to(data.device)  # once per pass, not once per step
-        slices = gen_batches(n, self.batch_size)
+        slices = map(self.processes.part, gen_batches(n, self.batch_size))
         rows = slices if order is None else (order[part] for part in slices)
         if data._tensors is None and data.in_files and data.n_bytes > _MAPPED_BYTES:
             yield from self._read_ahead(rows)

@@ -15,6 +15,7 @@ import torch
 
 from .._files import complete_file
 from .._warnings import warn_user
+from ._processes import ALONE
 
 # Beginning of a file: its kind and the number of its format.
 _HEADER = b"sklearn_hss checkpoint 1\n"
@@ -23,7 +24,7 @@ _DIGEST = hashlib.sha256().digest_size
 _NEWEST, _PREVIOUS = "newest.checkpoint", "previous.checkpoint"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Parameters of an estimator that do not affect the result of a fit.
-_WITHOUT_EFFECT = {"checkpoint", "checkpoint_every", "verbose"}
+_WITHOUT_EFFECT = {"accelerator", "checkpoint", "checkpoint_every", "verbose"}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -135,6 +136,8 @@ class Checkpoints:
         Epochs, or seconds as in "30s".
     found : dict of str to str
         The :func:`fingerprint` of the run.
+    processes : Processes, default=ALONE
+        Those that train. The main one writes and reads, for all.
 
     Raises
     ------
@@ -142,15 +145,19 @@ class Checkpoints:
         If the folder holds the run of another call, or `every` is no interval.
     """
 
-    def __init__(self, path, every, found):
+    def __init__(self, path, every, found, processes=ALONE):
         path = Path(path)
         if path.name == "*":
             path = path.with_name(f"{found['estimator']}-{hashlib.sha256(repr(found).encode()).hexdigest()[:16]}")
-        self.folder, self.fingerprint = path, found
+        self.folder, self.fingerprint, self.processes = path, found, processes
         self.every = parse_interval(every)
         self.signal, self.failed = None, False
         self.facts: dict = {}
         self.written_ = time.monotonic()
+        self.state = processes.of_main(self._open)
+
+    def _open(self):
+        """Make the folder, and read what it holds."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with complete_file(self.folder / "test"):
@@ -158,7 +165,7 @@ class Checkpoints:
             (self.folder / "test").unlink(missing_ok=True)
         except OSError as error:
             self._report(error)
-        self.state = self._read()
+        return self._read()
 
     def _report(self, error):
         if not self.failed:
@@ -239,14 +246,17 @@ class Checkpoints:
 
     def visit(self, net, *counts):
         """Write a file if one is due; called before every batch with the counts of :meth:`begin_epoch`."""
-        if self.signal is None and not self._is_time(net, counts[2]):
+        noted = self.processes.total(*(self.signal == number for number in _SIGNALS))
+        number = next((number for number, n in zip(_SIGNALS, noted, strict=True) if n), None)
+        if number is None and not self._is_time(net, counts[2]):
             return
         self.write(net, counts)
-        if self.signal == signal.SIGINT:
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.signal is not None:  # the signal that was postponed takes effect now
-            number, self.signal = self.signal, None
-            signal.signal(number, self.handlers[number])
+        if number is not None:  # the signal that was postponed takes effect now
+            self.signal = None
+            if number in self.handlers:
+                signal.signal(number, self.handlers[number])
             os.kill(os.getpid(), number)
 
     def _is_time(self, net, n_batches):
@@ -258,6 +268,8 @@ class Checkpoints:
 
     def write(self, net, counts=None):
         """Write a file: between two batches with the counts of the epoch, or at the end of the training."""
+        if not self.processes.is_main:
+            return
         finished = counts is None
         rows = [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
         state = {

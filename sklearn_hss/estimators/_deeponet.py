@@ -78,6 +78,7 @@ class DeepONetRegressor(BaseNeuralRegressor):
         callbacks=None,
         checkpoint=None,
         checkpoint_every="60s",
+        accelerator=None,
         device="auto",
         dtype=None,
         random_state=None,
@@ -105,6 +106,7 @@ class DeepONetRegressor(BaseNeuralRegressor):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.accelerator = accelerator
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

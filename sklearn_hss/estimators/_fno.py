@@ -91,6 +91,7 @@ class FNORegressor(BaseNeuralRegressor):
         callbacks=None,
         checkpoint=None,
         checkpoint_every="60s",
+        accelerator=None,
         device="auto",
         dtype=None,
         random_state=None,
@@ -120,6 +121,7 @@ class FNORegressor(BaseNeuralRegressor):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.accelerator = accelerator
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

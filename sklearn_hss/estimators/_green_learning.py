@@ -98,6 +98,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         callbacks=None,
         checkpoint=None,
         checkpoint_every="60s",
+        accelerator=None,
         device="auto",
         dtype=None,
         random_state=None,
@@ -126,6 +127,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.accelerator = accelerator
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -333,6 +333,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         callbacks=None,
         checkpoint=None,
         checkpoint_every="60s",
+        accelerator=None,
         device="auto",
         dtype=None,
         random_state=None,
@@ -379,6 +380,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.accelerator = accelerator
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

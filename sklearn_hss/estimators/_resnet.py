@@ -89,6 +89,7 @@ class ResNetRegressor(BaseNeuralRegressor):
         callbacks=None,
         checkpoint=None,
         checkpoint_every="60s",
+        accelerator=None,
         device="auto",
         dtype=None,
         random_state=None,
@@ -119,6 +120,7 @@ class ResNetRegressor(BaseNeuralRegressor):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.accelerator = accelerator
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

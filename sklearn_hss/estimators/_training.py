@@ -68,6 +68,13 @@ _TRAINING_PARAMETERS = """
         `partial_fit` writes no checkpoints.
     checkpoint_every : int or str, default="60s"
         Number of epochs, or of seconds as in "30s", between checkpoints.
+    accelerator : accelerate.Accelerator, default=None
+        Accelerator of Hugging Face's accelerate, for training one network in several processes, as ``torchrun``
+        starts them: each computes its part of every batch of `batch_size` samples. All processes call `fit` with the
+        same parameters and all samples, and obtain the weights of a single process up to rounding, on the device of
+        their accelerator. The main process finds the start, reads the clock, writes checkpoints and shows the bar.
+        Callbacks run in every process, on its part of the batches. "lm" requires a single process, and "auto" avoids
+        it. Pickles and files contain no accelerator.
     device : str or torch.device, default="auto"
         Device for training and prediction. "auto" is CUDA if available, otherwise the CPU.
     dtype : {"float32", "float64", "bfloat16"} or None, default=None

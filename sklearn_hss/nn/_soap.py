@@ -4,11 +4,24 @@ import torch
 
 from ._stacks import gram, rotate, stacks_of
 
+# Differences of eigenvalues, relative to their mean, that are made where there are none.
+_APART = 1e-6
+
+
+def _distinct(matrices):
+    """Gram matrices without multiple eigenvalues, of which rounding alone would choose the eigenvectors.
+
+    The gradient of a tall block has many zeros among its singular values.
+    """
+    size = _APART * matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+    steps = torch.linspace(1, 0, matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    return matrices + torch.diag_embed(size * steps)
+
 
 def _correct_basis(state, side):
     """One step of subspace iteration, the largest eigenvalues first; the moments follow."""
     old = state[side]
-    image = state[f"{side}_gram"] @ old
+    image = _distinct(state[f"{side}_gram"]) @ old
     order = (old * image).sum(-2).argsort(-1, descending=True)
     columns = order.unsqueeze(-2)
     new = torch.linalg.qr(image.gather(-1, columns.expand_as(image)))[0]
@@ -141,7 +154,7 @@ class SOAP(torch.optim.Optimizer):
             for side, size in zip(("left", "right"), stack.shape[1:], strict=True):
                 if 1 < size <= group["max_size"]:
                     state[f"{side}_gram"] = gram(gradient, side)
-                    state[side] = torch.linalg.eigh(state[f"{side}_gram"])[1].flip(-1)
+                    state[side] = torch.linalg.eigh(_distinct(state[f"{side}_gram"]))[1].flip(-1)
             return
         bases = {side: state[side] for side in ("left", "right") if side in state}
         state["n_steps"] += 1

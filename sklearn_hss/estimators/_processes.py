@@ -1,0 +1,132 @@
+"""Several processes that train one network together, each on its part of every batch."""
+
+import sys
+
+import torch
+
+# Of accelerate: processes that hold the whole network each.
+_DISTRIBUTED = {"NO", "MULTI_CPU", "MULTI_GPU"}
+
+
+def check_accelerator(accelerator):
+    """Refuse what is no accelerator, or asks for what the training does not do.
+
+    Raises
+    ------
+    ValueError
+        If the networks cannot train with it.
+    """
+    accelerate = sys.modules.get("accelerate")  # whoever has an accelerator has imported it
+    if accelerator is None:
+        return
+    if accelerate is None or not isinstance(accelerator, accelerate.Accelerator):
+        raise ValueError(f"accelerator={accelerator!r} must be an accelerate.Accelerator, or None.")
+    if accelerator.distributed_type.value not in _DISTRIBUTED:
+        raise ValueError(
+            f"accelerator distributes by {accelerator.distributed_type.value}; only processes with a copy of the "
+            f"network each are supported, {', '.join(sorted(_DISTRIBUTED))}."
+        )
+    if accelerator.mixed_precision != "no":
+        raise ValueError(
+            f"accelerator has mixed_precision={accelerator.mixed_precision!r}, which the estimator does not use; set "
+            "it to 'no', and perhaps dtype='bfloat16' in the estimator."
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"accelerator has gradient_accumulation_steps={accelerator.gradient_accumulation_steps}, which the "
+            "estimator does not use; set it to 1, and batch_size to the samples of a step."
+        )
+
+
+class Processes:
+    """What the processes of an accelerator tell each other; all of them call the same methods in the same order.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator or None, default=None
+        None for one process alone.
+
+    Attributes
+    ----------
+    index, count : int
+    """
+
+    def __init__(self, accelerator=None):
+        self._accelerator = accelerator
+        self.index, self.count = 0, 1
+        if accelerator is not None:
+            self.index, self.count = accelerator.process_index, accelerator.num_processes
+
+    @property
+    def is_main(self):
+        """Whether this process is the one that decides, writes files and shows bars."""
+        return self.index == 0
+
+    def part(self, rows):
+        """The rows of a batch, a slice, that belong to this process."""
+        start, n = rows.start, rows.stop - rows.start
+        if n < self.count:  # too few to share: the mean over processes that have them all is the same
+            return rows
+        return slice(start + n * self.index // self.count, start + n * (self.index + 1) // self.count)
+
+    def average(self, loss, n_samples, parameters=()):
+        """Mean of a loss over the samples of all processes; gradients of parameters become their means, too.
+
+        Parameters
+        ----------
+        loss : Tensor of shape ()
+            Mean over the samples of this process.
+        n_samples : int
+            Their number.
+        parameters : iterable of Parameter, default=()
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        if self.count == 1:
+            return loss
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        # One message, as small ones cost as much.
+        own = torch.cat([tensor.detach().flatten() for tensor in (*gradients, loss, torch.ones_like(loss))])
+        total = self._accelerator.reduce(own.mul_(n_samples), "sum")
+        total /= total[-1].clone()
+        parts = total.split([gradient.numel() for gradient in gradients] + [2])[:-1]
+        if gradients:
+            torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+        return total[-2]
+
+    def total(self, *numbers):
+        """Sums of numbers over all processes.
+
+        Returns
+        -------
+        list of float
+        """
+        if self.count == 1:
+            return list(map(float, numbers))
+        own = torch.tensor(numbers, dtype=torch.float64, device=self._accelerator.device)
+        return self._accelerator.reduce(own, "sum").tolist()
+
+    def of_main(self, compute):
+        """What a function returns in the main process, where alone it is called; its error is raised everywhere."""
+        if self.count == 1:
+            return compute()
+        found: list = [None, None]
+        if self.is_main:
+            try:
+                found[0] = compute()
+            except Exception as error:
+                found[1] = error
+        sys.modules["accelerate"].utils.broadcast_object_list(found)
+        if found[1] is not None:
+            raise found[1]
+        return found[0]
+
+    def gathered(self, value):
+        """The values of all processes, in their order."""
+        return [value] if self.count == 1 else sys.modules["accelerate"].utils.gather_object([value])
+
+
+#: One process alone.
+ALONE = Processes()
