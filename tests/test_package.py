@@ -107,7 +107,13 @@ def test_public_names():
         "sklearn_hss.nn.HSSMultilinear",
         "sklearn_hss.nn.NeuralHSS",
         "sklearn_hss.nn.TrainableLeakyReLU",
+        "sklearn_hss.plotting.DataEfficiencyDisplay",
+        "sklearn_hss.plotting.FieldPredictionDisplay",
         "sklearn_hss.plotting.HSSMatrixDisplay",
+        "sklearn_hss.plotting.LocalLawDisplay",
+        "sklearn_hss.plotting.OperatorDisplay",
+        "sklearn_hss.plotting.RolloutDisplay",
+        "sklearn_hss.plotting.TrainingHistoryDisplay",
         "sklearn_hss.preprocessing.FieldScaler",
     }
 

@@ -15,7 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from .._warnings import warn_user
 from ..metrics import relative_l2_scorer
 from ._geometry import rows_of
-from ._style import line_style, short_labels, single
+from ._style import LEGEND, line_style, short_labels, single
 
 # Errors below this one are drawn there: they are rounding, and zero has no place on a logarithmic axis.
 _FLOOR = 1e-17
@@ -292,7 +292,7 @@ class DataEfficiencyDisplay:
         self.ax_.set_xticks(ticks, short_labels(ticks))
         self.ax_.set_xticks([], minor=True)
         self.ax_.grid(color="0.92")
-        self.ax_.legend(frameon=False, fontsize="small")
+        self.ax_.legend(**LEGEND)
         return self
 
 

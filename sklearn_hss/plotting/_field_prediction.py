@@ -8,6 +8,7 @@ from ..metrics import relative_l2_error
 from ._geometry import GEOMETRY, known_geometry, pick, read_fields, read_geometry, rows_of
 from ._style import (
     COLOURS,
+    LEGEND,
     colour_bar,
     colours_of,
     documented,
@@ -355,7 +356,7 @@ class FieldPredictionDisplay:
             axes[0].fill_between(x, *(end[order] for end in ends), label="band", **style)
         lines.append(geometry.draw_line(axes[0], predicted, color=COLOURS[0], linewidth=1.2, label="prediction"))
         axes[0].set_title("truth and prediction", fontsize="medium")
-        axes[0].legend(frameon=False, fontsize="small")
+        axes[0].legend(**LEGEND)
         axes[1].axhline(0, color="0.75", linewidth=0.8)
         of_error = [geometry.draw_line(axes[1], error, color=COLOURS[1], linewidth=1.2)]
         axes[1].set_title(self._error_title(true, predicted), fontsize="medium")

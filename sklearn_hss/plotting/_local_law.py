@@ -147,7 +147,8 @@ class LocalLawDisplay:
         """Draw the law that an estimator has learned.
 
         Maps are blank where a row has not all neighbours, next to boundaries, since the law is another one there.
-        Coefficients of derivatives that are rounding everywhere are left out.
+        Coefficients of derivatives that are rounding at all determined rows are left out, and colours are those of
+        these rows.
 
         Parameters
         ----------
@@ -251,16 +252,28 @@ class LocalLawDisplay:
             if geometry.is_line:
                 self.artists_[name] = geometry.draw_line(ax, field, color=COLOURS[0], linewidth=1.2)
                 ax.ticklabel_format(useOffset=False)
-                low, high = (colours_of(values, least=_EQUAL)[end] for end in ("vmin", "vmax"))
+                low, high = (colours_of(self._usual(geometry, field), least=_EQUAL)[end] for end in ("vmin", "vmax"))
                 ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
             else:
-                self.artists_[name] = geometry.draw_map(ax, field, **colours_of(_usual(values), least=_EQUAL))
+                self.artists_[name] = geometry.draw_map(
+                    ax, field, **colours_of(self._usual(geometry, field), least=_EQUAL)
+                )
                 colour_bar(ax, self.artists_[name], values)
             ax.set_title(name, fontsize="medium")
         if self.undetermined is not None:
             self._draw_undetermined(self.axes_[-1], geometry)
         for ax in self.axes_:
             geometry.label(ax)
+
+    def _usual(self, geometry, field):
+        """Values of determined rows, or where a few take up more than half of their range the ends of the others."""
+        values = geometry.seen(field)
+        if self.undetermined is not None:
+            known = geometry.seen(np.where(self.undetermined, np.nan, field))
+            values = known if np.isfinite(known).any() else values
+        finite = values[np.isfinite(values)]
+        ends = np.quantile(finite, _QUANTILES) if finite.size else finite
+        return ends if finite.size and np.ptp(ends) < np.ptp(finite) / 2 else finite
 
     def _draw_undetermined(self, ax, geometry):
         from matplotlib.colors import ListedColormap
@@ -311,13 +324,6 @@ class LocalLawDisplay:
             if by_share
             else "magnitude of the coefficient"
         )
-
-
-def _usual(values):
-    """The values, or where a few take up more than half of their range the ends of the others."""
-    finite = values[np.isfinite(values)]
-    ends = np.quantile(finite, _QUANTILES) if finite.size else finite
-    return ends if finite.size and np.ptp(ends) < np.ptp(finite) / 2 else finite
 
 
 def _terms(law):
@@ -402,6 +408,8 @@ class _LinearLaw:
         else:
             steps = self._offsets() * np.array(self.spacing)[:, None]
         n_axes, complete = len(steps), self._complete()
+        known = complete & ~self.undetermined
+        judged = known if known.any() else complete
         off = self.matrix.row != self.matrix.col
         distance = np.abs(steps[:, off]).max(initial=0.0)
         largest = np.abs(self.matrix.data).max(initial=0.0)
@@ -411,7 +419,7 @@ class _LinearLaw:
             weight = prod((steps[a] ** o / factorial(o) for a, o in enumerate(order)), start=np.ones(steps.shape[1]))
             values = np.bincount(self.matrix.row, self.matrix.data * weight, minlength=prod(self.grid))
             values = np.where(complete, values.reshape(self.grid), np.nan)
-            size = np.nanmax(np.abs(values), initial=0.0)
+            size = np.nanmax(np.abs(values[judged]), initial=0.0)
             if size > _NEGLIGIBLE * largest * distance ** sum(order):
                 name = "".join(AXES[a] * o for a, o in enumerate(order))
                 maps[f"{self.side}_{name}" if name else self.side] = values

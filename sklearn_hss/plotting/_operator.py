@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..linalg import LinearMap
 from ._geometry import GEOMETRY, is_index, known_geometry, pick, read_geometry
-from ._style import COLOURS, colour_bar, colours_of, documented, line_style, panels
+from ._style import COLOURS, LEGEND, colour_bar, colours_of, documented, line_style, panels
 
 # Columns and rows up to which the singular values are computed: seconds.
 _LARGEST = 2048
@@ -352,7 +352,7 @@ class OperatorDisplay:
                 label = f"source at x = {self._geometry.coordinates(0)[source[0]]:.3g}"
             self.artists_.append(self._geometry.draw_line(ax, field, label=label, **style))
         ax.set_title("columns of the operator", fontsize="medium")
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(**LEGEND)
         self._geometry.label(ax)
 
     def _draw_maps(self, fields, slice_axis, slice_index):
@@ -373,10 +373,11 @@ class OperatorDisplay:
 
     def _draw_spectrum(self, ax):
         values = self.singular_values_
-        floor = float(values.max(initial=0.0)) * 1e-17 or 1e-300
-        ax.plot(np.arange(1, len(values) + 1), np.maximum(values, floor), color=COLOURS[0], linewidth=1.5)
+        rank = int((values > values.max(initial=0.0) * len(values) * np.finfo(float).eps).sum())
+        ax.plot(np.arange(1, rank + 1), values[:rank], color=COLOURS[0], linewidth=1.5)
         ax.set(yscale="log", xlabel="index")
-        ax.set_title("singular values", fontsize="medium")
+        zero = f", {len(values) - rank} more are zero" if rank < len(values) else ""
+        ax.set_title(f"singular values{zero}", fontsize="medium")
         ax.grid(color="0.92")
 
 

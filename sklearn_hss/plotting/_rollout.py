@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ._geometry import GEOMETRY, innermost, known_geometry, pick, read_fields, read_geometry
-from ._style import BLANK, PANEL, check_axes, colour_bar, colours_of, documented, line_style, pyplot
+from ._style import BLANK, LEGEND, PANEL, check_axes, colour_bar, colours_of, documented, line_style, pyplot
 
 # Columns of snapshots of fields of two dimensions.
 _N_SNAPSHOTS = 4
@@ -458,7 +458,7 @@ class RolloutDisplay:
         n = len(self.y_true)
         ax.set_title(f"relative L2 error, {n} trajector{'ies' if n > 1 else 'y'}", fontsize="medium")
         ax.grid(color="0.92")
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(**LEGEND)
 
 
 def _read_trajectories(y, name, *, may_diverge=False):

@@ -12,6 +12,8 @@ DASHES = ("-", "--", ":")
 SEQUENTIAL, DIVERGING, OF_ERRORS = "viridis", "RdBu_r", "PuOr_r"
 # Where there are no data.
 BLANK = "0.88"
+# Legends, which may lie on lines.
+LEGEND = {"fontsize": "small", "framealpha": 0.8, "edgecolor": "none"}
 # Inches: a picture of one plot, and each panel of one of several.
 SINGLE, PANEL = (6.4, 4.4), (3.3, 2.9)
 # A field has two signs if the smaller side has this share of the larger one.
@@ -141,10 +143,17 @@ def short_labels(numbers):
     step = np.diff(numbers).min() if len(numbers) > 1 else np.abs(numbers).max(initial=0.0)
     labels: list[str] = []
     for digits in range(1, 17):
-        labels = [f"{number:.{digits}g}" for number in numbers]
+        labels = [_rounded(number, digits) for number in numbers]
         if all(abs(float(label) - number) <= 1e-3 * step for label, number in zip(labels, numbers, strict=True)):
             break
-    return [label.replace("-", "−").replace("e+0", "e").replace("e−0", "e−") for label in labels]
+    return [label.replace("-", "−") for label in labels]
+
+
+def _rounded(number, digits):
+    text = f"{number:.{digits}g}"
+    if 1e-4 <= abs(number) < 1e5 or number == 0:
+        return np.format_float_positional(float(text), trim="-")
+    return text.replace("e+0", "e").replace("e-0", "e-")
 
 
 def scientific(number):

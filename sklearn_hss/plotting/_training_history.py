@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._geometry import innermost
-from ._style import COLOURS, PANEL, SINGLE, check_axes, pyplot
+from ._style import COLOURS, LEGEND, PANEL, SINGLE, check_axes, pyplot
 
 
 class TrainingHistoryDisplay:
@@ -165,7 +165,7 @@ class TrainingHistoryDisplay:
 
             self.axes_[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         self.axes_[-1].set_xlabel("epoch" if over == "epochs" else "seconds")
-        self.axes_[0].legend(frameon=False, fontsize="small")
+        self.axes_[0].legend(**LEGEND)
         return self
 
     def _panels(self, with_rate, axes):
