@@ -139,8 +139,6 @@ class FieldPredictionDisplay:
         X,
         y,
         *,
-        samples=0,
-        channels=None,
         interval=True,
         field_names=None,
         grid_shape=None,
@@ -148,6 +146,8 @@ class FieldPredictionDisplay:
         points=None,
         triangles=None,
         extent=None,
+        samples=0,
+        channels=None,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -163,20 +163,12 @@ class FieldPredictionDisplay:
             Inputs.
         y : array-like of shape (n_samples, \\*grid) or (n_samples, n_channels, \\*grid)
             True fields.
-        samples : int or sequence of int, default=0
-            Which samples to draw, each in a row for every channel.
-        channels : int or sequence of int, default=None
-            Which channels to draw; all if None.
         interval : bool, default=True
             Whether to draw the band of an estimator that has `predict_interval`.
         field_names : sequence of str, default=None
             Names of the channels.
-        grid_shape, mask, points, triangles, extent
-            As for :meth:`from_predictions`.
-        slice_axis, slice_index
-            As for :meth:`from_predictions`.
-        axes : array of matplotlib Axes, default=None
-            Where to draw: one for each panel. On a new figure if None.
+        {geometry}
+        {view}
 
         Returns
         -------
@@ -218,8 +210,6 @@ class FieldPredictionDisplay:
         y_true,
         y_pred,
         *,
-        samples=0,
-        channels=None,
         interval=None,
         field_names=None,
         grid_shape=None,
@@ -227,6 +217,8 @@ class FieldPredictionDisplay:
         points=None,
         triangles=None,
         extent=None,
+        samples=0,
+        channels=None,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -239,18 +231,9 @@ class FieldPredictionDisplay:
             True fields, flat or not.
         y_pred : array-like of the same shape
             Predicted fields.
-        samples : int or sequence of int, default=0
-            Which samples to draw, each in a row for every channel.
-        channels : int or sequence of int, default=None
-            Which channels to draw; all if None.
         {data}
         {geometry}
-        slice_axis : int, default=-1
-            Axis across which a slice of fields of three dimensions is taken.
-        slice_index : int, default=None
-            Point on that axis; the middle if None.
-        axes : array of matplotlib Axes, default=None
-            Where to draw: one for each panel. On a new figure if None.
+        {view}
 
         Returns
         -------

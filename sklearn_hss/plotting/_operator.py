@@ -122,14 +122,14 @@ class OperatorDisplay:
         cls,
         estimator,
         *,
-        columns=None,
-        spectrum="auto",
-        channel=0,
         grid_shape=None,
         mask=None,
         points=None,
         triangles=None,
         extent=None,
+        columns=None,
+        spectrum="auto",
+        channel=0,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -142,13 +142,9 @@ class OperatorDisplay:
             Fitted, with a linear map as ``operator_``, such as :class:`~sklearn_hss.HSSRegressor`,
             :class:`~sklearn_hss.HSSTransformer` and :class:`~sklearn_hss.LocalOperatorRegressor`; a
             :class:`~sklearn_hss.GreenLearningRegressor`; a linear model of scikit-learn with ``coef_``; or a search
-            over one.
-        columns, spectrum, channel
-            As for :meth:`from_operator`.
-        grid_shape, mask, points, triangles, extent
-            As for :meth:`from_operator`. Grid, mask and points are those of the fit if none are given.
-        slice_axis, slice_index, axes
-            As for :meth:`from_operator`.
+            over one. Grid, mask and points are those that it has learned on, where none are given.
+        {geometry}
+        {view}
 
         Returns
         -------
@@ -190,14 +186,14 @@ class OperatorDisplay:
         cls,
         operator,
         *,
-        columns=None,
-        spectrum="auto",
-        channel=0,
         grid_shape=None,
         mask=None,
         points=None,
         triangles=None,
         extent=None,
+        columns=None,
+        spectrum="auto",
+        channel=0,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -208,21 +204,8 @@ class OperatorDisplay:
         ----------
         operator : LinearMap or array-like of shape (n_outputs, n_inputs)
             The map from flat inputs to flat outputs, by columns.
-        columns : sequence of int or of tuples of int, default=None
-            Points at which there is a unit source: indices of flat inputs, or of an array of the shape of one. If
-            None, three of those whose columns are large.
-        spectrum : bool or "auto", default="auto"
-            Whether to draw the singular values, of operators with up to 2048 rows and columns. "auto" does for those.
-        channel : int, default=0
-            Channel of the outputs.
         {geometry}
-        slice_axis : int, default=-1
-            Axis across which a slice of outputs of three dimensions is taken.
-        slice_index : int, default=None
-            Point on that axis; that of the source if None.
-        axes : array of matplotlib Axes, default=None
-            Where to draw: one for all columns in one dimension, else one for each, and one for the spectrum. On a new
-            figure if None.
+        {view}
 
         Returns
         -------

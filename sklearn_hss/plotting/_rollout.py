@@ -143,14 +143,14 @@ class RolloutDisplay:
         X,
         *,
         times=None,
-        trajectory=0,
-        channel=0,
-        snapshots=None,
         grid_shape=None,
         mask=None,
         points=None,
         triangles=None,
         extent=None,
+        trajectory=0,
+        channel=0,
+        snapshots=None,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -164,12 +164,10 @@ class RolloutDisplay:
             :class:`~sklearn_hss.LocalEvolutionRegressor`, or a search over one.
         X : array-like of shape (n_trajectories, n_times, \\*state)
             True trajectories. Rollouts begin with their first states.
-        times, trajectory, channel, snapshots
-            As for :meth:`from_predictions`.
-        grid_shape, mask, points, triangles, extent
-            As for :meth:`from_predictions`.
-        slice_axis, slice_index, axes
-            As for :meth:`from_predictions`.
+        times : array-like of shape (n_times,), default=None
+            Times of the states; steps are counted if None.
+        {geometry}
+        {view}
 
         Returns
         -------
@@ -207,14 +205,14 @@ class RolloutDisplay:
         X,
         *,
         times=None,
-        trajectory=0,
-        channel=0,
-        snapshots=None,
         grid_shape=None,
         mask=None,
         points=None,
         triangles=None,
         extent=None,
+        trajectory=0,
+        channel=0,
+        snapshots=None,
         slice_axis=-1,
         slice_index=None,
         axes=None,
@@ -227,12 +225,10 @@ class RolloutDisplay:
             Fitted, as for :meth:`from_estimator`, by their names in the picture.
         X : array-like of shape (n_trajectories, n_times, \\*state)
             True trajectories. Rollouts begin with their first states.
-        times, trajectory, channel, snapshots
-            As for :meth:`from_predictions`.
-        grid_shape, mask, points, triangles, extent
-            As for :meth:`from_predictions`.
-        slice_axis, slice_index, axes
-            As for :meth:`from_predictions`.
+        times : array-like of shape (n_times,), default=None
+            Times of the states; steps are counted if None.
+        {geometry}
+        {view}
 
         Returns
         -------
@@ -284,14 +280,14 @@ class RolloutDisplay:
         y_pred,
         *,
         times=None,
-        trajectory=0,
-        channel=0,
-        snapshots=None,
         grid_shape=None,
         mask=None,
         points=None,
         triangles=None,
         extent=None,
+        trajectory=0,
+        channel=0,
+        snapshots=None,
         slice_axis=-1,
         slice_index=None,
         axes=None,
