@@ -25,8 +25,17 @@ SECTIONS = {
     ),
     "Files": ("Fitted and unfitted estimators in files without pickle; see :doc:`user_guide/keeping`.", ["save", "load"]),
     "Displays": (
-        "Pictures of fitted estimators. matplotlib is imported when the first one is drawn.",
-        ["plotting.HSSMatrixDisplay"],
+        "Pictures of fitted estimators, drawn by class methods such as ``from_estimator``, as those of scikit-learn. ``plot()`` draws "
+        "again; ``axes_`` or ``ax_``, and ``figure_``, hold the result. matplotlib is imported when the first one is drawn.",
+        [
+            "plotting.FieldPredictionDisplay",
+            "plotting.RolloutDisplay",
+            "plotting.DataEfficiencyDisplay",
+            "plotting.OperatorDisplay",
+            "plotting.LocalLawDisplay",
+            "plotting.TrainingHistoryDisplay",
+            "plotting.HSSMatrixDisplay",
+        ],
     ),
     "Metrics": (
         "``metrics.relative_l2_scorer`` is the scorer of ``relative_l2_error``: pass it as ``scoring=`` to ``GridSearchCV``, "

@@ -1,12 +1,13 @@
-"""Pictures of HSS matrices. matplotlib is imported when the first one is drawn."""
+"""Block structure of HSS matrices."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from .linalg import ClusterTree, HSSMatrix
-from .linalg._compression import canonical_generators
+from ..linalg import ClusterTree, HSSMatrix
+from ..linalg._compression import canonical_generators
+from ._style import pyplot, single
 
 _DIAGONAL_COLOUR = "#1b2a41"
 
@@ -120,18 +121,12 @@ class HSSMatrixDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        try:
-            import matplotlib.pyplot as plt
-            from matplotlib.collections import PolyCollection
-            from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
-            from matplotlib.ticker import MaxNLocator
-        except ImportError as error:
-            raise ImportError(
-                "Pictures need matplotlib; install it with `pip install matplotlib` or `pip install sklearn-hss[plot]`."
-            ) from error
+        pyplot()
+        from matplotlib.collections import PolyCollection
+        from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
+        from matplotlib.ticker import MaxNLocator
 
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
+        ax = single(ax, size=(6.4, 5.4))
         self.ax_, self.figure_ = ax, ax.figure
         diagonal, blocks, ranks = self._rectangles()
         m, n = self.row_tree.n, self.col_tree.n
