@@ -1,4 +1,4 @@
-"""The public names of the package: ``conf.py`` makes the API reference of them, the tests check that none is missing."""
+"""The public names of the package: ``conf.py`` makes the API reference of them, tests check that none is missing."""
 
 #: Section: sentences about it, and its names below ``sklearn_hss``.
 SECTIONS = {

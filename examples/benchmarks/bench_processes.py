@@ -6,7 +6,7 @@ one thread each::
     torchrun --nproc-per-node 2 examples/benchmarks/bench_processes.py
     python examples/benchmarks/bench_processes.py    # one process alone
 
-The difference is that of the weights, relative to the largest, after five epochs in float64; the speed is that in
+The difference is that of the weights, relative to the largest, after three epochs in float64; the speed is that in
 float32.
 """
 
@@ -21,7 +21,7 @@ from sklearn_hss import FNORegressor, NeuralHSSRegressor
 
 # Name, estimator, its parameters, grid.
 ROWS = (
-    ("FNO, 64 x 64", FNORegressor, {"width": 32, "batch_size": 16}, (64, 64)),
+    ("FNO, 64 x 64", FNORegressor, {"width": 16, "batch_size": 16}, (64, 64)),
     ("FNO, 1-D, 256", FNORegressor, {"batch_size": 64}, (256,)),
     (
         "Neural-HSS, 64 x 64, SOAP",
@@ -31,7 +31,7 @@ ROWS = (
     ),
     ("patches, 64 x 64, AdamW", NeuralHSSRegressor, {"architecture": "patches", "batch_size": 16}, (64, 64)),
 )
-_EPOCHS = 5
+_EPOCHS = 3
 
 
 def fields(n_samples, grid):
@@ -64,7 +64,7 @@ def fit(kind, parameters, grid, n_batches, **more):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, default=range(len(ROWS)), help="which rows of the table")
-    parser.add_argument("--batches", type=int, default=4, help="full batches of an epoch (default: 4)")
+    parser.add_argument("--batches", type=int, default=3, help="full batches of an epoch (default: 3)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
