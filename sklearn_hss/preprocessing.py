@@ -1,13 +1,15 @@
 """Scaling of fields before they are learned from, as in section 3.2 of the Neural-HSS paper."""
 
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import assert_all_finite, check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
+from ._containers import LazyFields, Rows, as_lazy, checked, head, select
 from ._fields import (
     FieldShape,
     as_rows,
@@ -33,9 +35,9 @@ _BATCH = 2**18
 
 def _batches(X, fields):
     """Rows of X, a batch at a time, and views of them as (n_samples, n_channels, n_points)."""
-    values = X.reshape(len(X), fields.n_channels or 1, -1)
     for batch in gen_batches(len(X), max(1, _BATCH // fields.size)):
-        yield batch, values[batch]
+        rows = X[batch]
+        yield batch, rows.reshape(len(rows), fields.n_channels or 1, -1)
 
 
 def _measure(values, weight):
@@ -84,6 +86,31 @@ def _center_and_scale(statistics, method, eps):
 def _values(points, fields):
     """Which values of a flat field belong to the points that count; None if all do."""
     return np.tile(points, fields.n_channels or 1) if isinstance(points, np.ndarray) else None
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """The scaling of a fit, or its inverse, for rows that are read later."""
+
+    fields: FieldShape
+    points: slice | np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    inverse: bool = False
+
+    def __call__(self, rows):
+        if not self.inverse:
+            assert_all_finite(fill_outside(rows, _values(self.points, self.fields)), input_name="X")
+        return self.apply(np.array(rows))
+
+    def apply(self, rows):
+        """Scale C-contiguous rows in place."""
+        for _, values in _batches(rows, self.fields):
+            # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
+            inside = values[..., self.points].astype(np.float64, copy=False)
+            center, scale = self.center[:, None], self.scale[:, None]
+            values[..., self.points] = inside * scale + center if self.inverse else (inside - center) / scale
+        return rows
 
 
 class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -241,7 +268,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
 
     def _learn(self, X, sample_weight, restart):
-        rows, shape = as_rows(X)
+        rows, shape = as_rows(as_lazy(X, "X"))
         mask = check_mask(self.mask)
         if restart:
             # Objects that do not tell their shape are read at once.
@@ -253,13 +280,13 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             check_same_fields(shape, fields, "X")
         rows = fill_outside(rows, _values(points, fields))
         refuse_nan(rows, "X", mask)
-        X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
+        X = checked(rows, check_array(head(rows), **_CHECKS, input_name="X", estimator=self))
         weight = check_weight(sample_weight, X)
-        validate_data(self, rows, reset=restart, skip_check_array=True)
+        validate_data(self, head(rows), reset=restart, skip_check_array=True)
 
         kept = weight > 0
         if not kept.all():
-            X, weight = X[kept], weight[kept]
+            X, weight = select(X, kept), weight[kept]
         found = [] if restart else [self._statistics]
         for batch, values in _batches(X, fields):
             inside = values[..., points].reshape(len(values), n_scales, -1)
@@ -296,8 +323,10 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If the fields are on another grid than in `fit`, or not finite.
         """
         check_is_fitted(self)
-        X, shape = as_rows(X)
+        X, shape = as_rows(self._lazy(X))
         check_same_fields(shape, self._fields, "X")
+        if isinstance(X, Rows):
+            return self._later(X, shape)
         masked = isinstance(self._points, np.ndarray)
         if masked:
             inside = fill_outside(X, _values(self._points, self._fields))
@@ -308,11 +337,7 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = validate_data(
             self, X, reset=False, copy=self.copy, force_writeable=True, ensure_all_finite=not masked, **_CHECKS
         )
-        for _, values in _batches(X, self._fields):
-            # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
-            inside = values[..., self._points].astype(np.float64, copy=False)
-            values[..., self._points] = (inside - self.center_[:, None]) / self.scale_[:, None]
-        return X.reshape(len(X), *(shape or X.shape[1:]))
+        return self._scaling().apply(X).reshape(len(X), *(shape or X.shape[1:]))
 
     def inverse_transform(self, X):
         """Undo the scaling.
@@ -334,8 +359,10 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If the fields are on another grid than in `fit`.
         """
         check_is_fitted(self)
-        X, shape = as_rows(X)
+        X, shape = as_rows(self._lazy(X))
         check_same_fields(shape, self._fields, "X")
+        if isinstance(X, Rows):
+            return self._later(X, shape, inverse=True)
         # Without a look at the names of columns, which `transform` does not return by default.
         X = check_array(
             X,
@@ -347,10 +374,20 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             **_CHECKS,
         )
         _check_n_features(self, X, reset=False)
-        for _, values in _batches(X, self._fields):
-            inside = values[..., self._points].astype(np.float64, copy=False)
-            values[..., self._points] = inside * self.scale_[:, None] + self.center_[:, None]
-        return X.reshape(len(X), *(shape or X.shape[1:]))
+        return self._scaling(inverse=True).apply(X).reshape(len(X), *(shape or X.shape[1:]))
+
+    def _scaling(self, inverse=False):
+        return _Scaling(self._fields, self._points, self.center_, self.scale_, inverse)
+
+    def _lazy(self, X):
+        """Rows of large arrays in files, unless they are to be scaled where they are; anything else as it is."""
+        in_place = not self.copy and isinstance(X, np.ndarray) and X.flags.writeable
+        return X if in_place else as_lazy(X, "X")
+
+    def _later(self, X, shape, inverse=False):
+        """Fields that are scaled when they are read."""
+        validate_data(self, head(X), reset=False, ensure_all_finite=False, **_CHECKS)
+        return LazyFields(self._scaling(inverse), X, shape=shape)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

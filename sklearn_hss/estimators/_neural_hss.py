@@ -14,7 +14,7 @@ from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
 from ..nn import NeuralHSS, PatchHSS
 from ..nn._hss_linear import check_rank_and_levels
-from ._base import _AUTO, _START_NUMBERS, BaseNeuralRegressor, document_training, field_arguments
+from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
 from ._batches import max_scales, taken
 from ._linear_map import weighted_rows
 from ._noise import white_noise
@@ -123,6 +123,8 @@ _ARCHITECTURES: dict[str, dict] = {
 _WHITE = 0.7
 # Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
 _LINEAR, _ENOUGH = 0.1, 1000
+# Numbers in the fields from which the start of a training is found.
+_START_NUMBERS = 2**23
 
 
 def ridge_error(X, Y):
@@ -492,7 +494,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             },
         )
 
-    def _initialise(self, module, X, y, sample_weight, seen):
+    def _initialise(self, module, data, seen):
         if self.architecture_ == "patches":
             self.rank_, self.levels_ = module.rank, module.levels
             return math.inf
@@ -505,6 +507,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             if self.init == "linear":
                 raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
             return math.inf
+        X, y, sample_weight = taken(data, _START_NUMBERS)
         X, y = (
             ((rows.reshape(len(rows), len(scales), -1) - offsets) / scales[:, None]).reshape(len(rows), -1)
             for rows, scales, offsets in (

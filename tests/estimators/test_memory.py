@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from entrances import NETWORKS, name_of, problem
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
 
-from sklearn_hss import NeuralHSSRegressor, _containers
-from sklearn_hss.estimators import _base, _batches, _score
+from sklearn_hss import FieldScaler, NeuralHSSRegressor, _containers, preprocessing
+from sklearn_hss.estimators import _base, _batches, _neural_hss, _score
 
 DATA = problem(40, (6, 7), kind=np.float32)
 _NUMBERS = itertools.count()
@@ -21,6 +23,8 @@ _NUMBERS = itertools.count()
 @pytest.fixture
 def mapped(tmp_path, monkeypatch):
     """Files of the data, and limits at which they count as large."""
+    monkeypatch.setattr(_containers, "LARGE", 1000)
+    monkeypatch.setattr(_containers, "PART", 300)
     monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
     monkeypatch.setattr(_batches, "_PART", 300)
     for name, array in {"X": DATA.X, "Y": DATA.Y}.items():
@@ -76,7 +80,12 @@ def zarr_array(array):
     return pytest.importorskip("zarr").array(array, chunks=(7, *array.shape[1:]))
 
 
-CONTAINERS = {"slices": Slices, "h5py": dataset, "dask": dask_array, "zarr": zarr_array}
+def file(array):
+    """As memory-mapped files are, of a type and a byte order that must be converted."""
+    return array.astype(array.dtype.newbyteorder(">")).view(np.memmap)
+
+
+CONTAINERS = {"slices": Slices, "h5py": dataset, "dask": dask_array, "zarr": zarr_array, "file": file}
 
 
 @pytest.fixture
@@ -85,6 +94,7 @@ def small_is_large(monkeypatch):
     monkeypatch.setattr(_containers, "PART", 600)
     monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
     monkeypatch.setattr(_batches, "_PART", 600)
+    monkeypatch.setattr(preprocessing, "_BATCH", 600)
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
@@ -134,6 +144,149 @@ def test_rows_of_containers():
         np.testing.assert_array_equal(part[::-1], flat[which][::-1])
 
 
+BLANK = np.where(DATA.mask, DATA.Y, np.nan)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize("mask", [DATA.mask, "auto"], ids=["given", "auto"])
+def test_masks_of_containers(kind, mask, small_is_large):
+    model = clone(NETWORKS[1]).set_params(batch_size=8, mask=mask)
+    X = np.where(DATA.mask, DATA.X, np.nan)
+    weight = np.where(np.arange(40) % 5, 1.0, 0.0)
+    expected = clone(model).fit(X, BLANK, sample_weight=weight).partial_fit(X, BLANK)
+    lazy = [CONTAINERS[kind](array) for array in (X, BLANK)]
+    found = clone(model).fit(*lazy, sample_weight=weight).partial_fit(*lazy)
+    np.testing.assert_array_equal(found.mask_, DATA.mask)
+    assert [row["train_loss"] for row in found.history_] == [row["train_loss"] for row in expected.history_]
+    np.testing.assert_array_equal(found.predict(lazy[0]), expected.predict(X))
+    assert np.isnan(found.predict(lazy[0])[:, ~DATA.mask]).all()
+    assert found.score(*lazy) == pytest.approx(expected.score(X, BLANK), rel=1e-12)
+    if kind == "slices":
+        assert all(array.most < 40 for array in lazy)
+
+
+def test_masks_are_found_in_the_last_part(small_is_large):
+    Y = DATA.Y.copy()
+    Y[:, ~DATA.mask], Y[-1, 5, 6] = 0, 1
+    inside = DATA.mask.copy()
+    inside[5, 6] = True
+    found = clone(NETWORKS[1]).set_params(mask="auto").fit(DATA.X, Slices(Y))
+    np.testing.assert_array_equal(found.mask_, inside)
+    Y[31, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="Input y contains NaN or infinity in sample 31"):
+        clone(NETWORKS[1]).set_params(mask="auto").fit(DATA.X, Slices(Y))
+
+
+SCALERS = {
+    "max": FieldScaler(),
+    "standard": FieldScaler("standard"),
+    "given mask": FieldScaler("standard", mask=DATA.mask),
+    "mask of the data": FieldScaler(mask="auto"),
+    "channels": FieldScaler("standard", grid_shape=(7,)),
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_scalers_of_containers(scaler, kind, small_is_large):
+    scaler, array = SCALERS[scaler], BLANK if SCALERS[scaler].mask is not None else DATA.X
+    weight = np.where(np.arange(40) % 5, 1.0, 0.0)
+    expected, found = clone(scaler).fit(array, sample_weight=weight), clone(scaler)
+    lazy = CONTAINERS[kind](array)
+    scaled = found.fit(lazy, sample_weight=weight).transform(lazy)
+    np.testing.assert_array_equal(found.scale_, expected.scale_)
+    np.testing.assert_array_equal(found.center_, expected.center_)
+    # The numbers are those of this fit, not of a later one.
+    found.partial_fit(lazy)
+    np.testing.assert_array_equal(found.scale_, expected.partial_fit(array).scale_)
+    expected = clone(scaler).fit(array, sample_weight=weight)
+    in_memory = expected.transform(array)
+    assert isinstance(scaled, _containers.LazyFields)
+    assert (scaled.shape, scaled.dtype, scaled.ndim, len(scaled)) == (array.shape, array.dtype, 3, 40)
+    np.testing.assert_array_equal(scaled, in_memory)
+    np.testing.assert_array_equal(expected.inverse_transform(scaled), expected.inverse_transform(in_memory))
+    np.testing.assert_array_equal(np.asarray(expected.inverse_transform(lazy)), expected.inverse_transform(array))
+    if kind == "slices":
+        assert lazy.most < 40
+
+
+def test_lazy_fields_are_indexed_as_arrays(small_is_large):
+    array = FieldScaler().fit_transform(DATA.X)
+    lazy = FieldScaler().fit(DATA.X).transform(Slices(DATA.X))
+    picks, chosen = np.random.RandomState(0).randint(0, 40, 25), np.arange(40) % 3 == 0
+    for read in (3, -1, np.int64(5), slice(3, 9), slice(None, None, 7), slice(-4, None), (slice(2, 5), 1), (4, 2), ...):
+        assert isinstance(lazy[read], np.ndarray | np.floating)
+        np.testing.assert_array_equal(lazy[read], array[read])
+    for unread in (picks, chosen, list(picks), (picks, ...)):
+        assert isinstance(lazy[unread], _containers.LazyFields)
+        np.testing.assert_array_equal(lazy[unread], array[unread])
+        np.testing.assert_array_equal(lazy[unread][2:5], array[unread][2:5])
+    np.testing.assert_array_equal(lazy[picks, 1:3], array[picks, 1:3])
+    np.testing.assert_array_equal(np.stack(list(lazy)), array)
+    assert lazy - array is not None
+    with pytest.raises(IndexError):
+        lazy[40]
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(lazy, copy=False)
+
+
+def test_what_a_scaler_gets_is_looked_at(small_is_large, tmp_path):
+    X = DATA.X.copy()
+    X[31, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN or infinity in sample 31"):
+        FieldScaler().fit(Slices(X))
+    scaler = FieldScaler().fit(DATA.X)
+    scaled = scaler.transform(Slices(X))
+    assert np.isfinite(scaled[:31]).all()
+    for read in (lambda: scaled[31], lambda: np.asarray(scaled), lambda: clone(NETWORKS[1]).fit(scaled, DATA.Y)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            read()
+    np.testing.assert_array_equal(scaler.inverse_transform(Slices(X)), scaler.inverse_transform(X))
+    with pytest.raises(ValueError, match="fields of shape"):
+        scaler.transform(Slices(DATA.X.reshape(40, 7, 6)))
+    with pytest.raises(ValueError, match="42 features"):
+        scaler.transform(Slices(DATA.X.reshape(40, -1)[:, :30]))
+    # In place, where that is asked for and possible.
+    writeable = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, DATA.X.shape)
+    writeable[:] = DATA.X
+    assert np.shares_memory(FieldScaler(copy=False).fit_transform(writeable), writeable)
+    np.testing.assert_array_equal(writeable, scaler.transform(DATA.X))
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_pipelines_train_on_containers(kind, small_is_large):
+    model = make_pipeline(FieldScaler("standard"), clone(NETWORKS[1]).set_params(batch_size=8))
+    expected = clone(model).fit(DATA.X, DATA.Y)
+    X, Y = (CONTAINERS[kind](array) for array in (DATA.X, DATA.Y))
+    found = clone(model).fit(X, Y)
+    assert [row["train_loss"] for row in found[-1].history_] == [row["train_loss"] for row in expected[-1].history_]
+    np.testing.assert_array_equal(found.predict(X), expected.predict(DATA.X))
+    assert found.score(X, Y) == expected.score(DATA.X, DATA.Y)
+    if kind == "slices":
+        assert X.most < 40
+        assert Y.most < 40
+
+
+def test_scaled_containers_are_split_without_being_read(small_is_large):
+    X = Slices(DATA.X)
+    scaled = FieldScaler().fit(X).transform(X)
+    X.most = 0
+    parts = train_test_split(scaled, DATA.Y, random_state=0)
+    expected = train_test_split(FieldScaler().fit_transform(DATA.X), DATA.Y, random_state=0)
+    assert X.most == 0
+    for one, other in zip(parts, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    model = clone(NETWORKS[1]).set_params(batch_size=8)
+    np.testing.assert_array_equal(
+        clone(model).fit(parts[0], parts[2]).predict(parts[1]),
+        clone(model).fit(expected[0], expected[2]).predict(expected[1]),
+    )
+    search = GridSearchCV(model, {"width": [2, 4]}, cv=2)
+    in_memory = clone(search).fit(np.asarray(scaled), DATA.Y).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(search.fit(scaled, DATA.Y).cv_results_["mean_test_score"], in_memory)
+    assert 0 < X.most < 40
+
+
 @pytest.mark.parametrize("weight", [None, np.linspace(0, 2, 40)])
 def test_scores_in_parts(weight, monkeypatch):
     true = np.random.RandomState(0).standard_normal((40, 2, 15)) * np.array([1e-3, 1e3])[:, None] + 5
@@ -149,7 +302,7 @@ def test_scores_in_parts(weight, monkeypatch):
         w = np.ones(40) if weight is None else weight
         expected.append(1 - (w @ (t - p) ** 2).sum() / (w @ (t - mean) ** 2).sum())
     for part in (10**6, 100):
-        monkeypatch.setattr(_score, "PART", part)
+        monkeypatch.setattr(_containers, "PART", part)
         rows = true.reshape(40, -1), predicted.reshape(40, -1)
         found = _score.field_r2(*rows, weight, 2, "raw_values", inside)
         np.testing.assert_allclose(found, expected, rtol=1e-10)
@@ -187,14 +340,14 @@ def test_a_reader_that_fails_is_heard(mapped, monkeypatch):
 def test_the_start_of_large_data_is_found_from_some(monkeypatch):
     # A linear map that a third of the samples determines just as well.
     line = problem(90, (32,))
-    monkeypatch.setattr(_base, "_START_NUMBERS", 30 * 64)
+    monkeypatch.setattr(_neural_hss, "_START_NUMBERS", 30 * 64)
     monkeypatch.setattr(_batches, "_FEWEST", 4)
     seen = []
 
     class Watched(NeuralHSSRegressor):
-        def _initialise(self, module, X, y, sample_weight, seen_before):
+        def _try_linear_fit(self, X, y, sample_weight):
             seen.append(X)
-            return super()._initialise(module, X, y, sample_weight, seen_before)
+            return super()._try_linear_fit(X, y, sample_weight)
 
     model = Watched(init="linear", random_state=0).fit(line.X, line.Y)
     np.testing.assert_array_equal(seen[0], line.X[::3])
