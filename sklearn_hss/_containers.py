@@ -10,7 +10,6 @@ from numbers import Integral
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import gen_batches
 
 # Kinds of NumPy types that hold no numbers, though `astype(float)` would make some of them.
 _NO_NUMBERS = {"M": "dates", "m": "durations", "U": "text", "S": "bytes", "V": "records"}
@@ -99,6 +98,12 @@ def refuse_complex(x, name):
 LARGE, PART = 2**26, 2**20
 
 
+def read(part, name):
+    """NumPy array of what a container gave when it was asked for a part."""
+    part = part.compute() if callable(getattr(part, "compute", None)) else part
+    return np.asarray(_read(part, name))
+
+
 class Rows:
     """Fields as rows, in a container that reads no more than it is asked for: files, h5py, zarr, dask and their like.
 
@@ -156,8 +161,7 @@ class Rows:
 
     def _read(self, part):
         found = self.source.read(part) if isinstance(self.source, LazyFields) else self.source[part]
-        found = found.compute() if callable(getattr(found, "compute", None)) else found
-        return np.asarray(_read(found, self.name)).reshape(-1, self.shape[1]).astype(self.dtype, copy=False)
+        return read(found, self.name).reshape(-1, self.shape[1]).astype(self.dtype, copy=False)
 
     def check(self):
         """Read everything once.
@@ -187,21 +191,22 @@ class LazyFields:
     function : callable
         Makes rows, or fields, of one array of rows for each of `sources`. It must not write into these, must work on
         each sample alone, and must be picklable.
-    *sources : Rows
+    *sources : Rows or ndarray
         As many of each.
     shape : tuple of int
         Of one field.
+    dtype : dtype, default=None
+        Of the fields; that of the first of the sources if None.
 
     Attributes
     ----------
     shape : tuple (n_samples, \*field)
     dtype : dtype
-        That of the first of the sources.
     """
 
-    def __init__(self, function, *sources, shape):
+    def __init__(self, function, *sources, shape, dtype=None):
         self.function, self.sources = function, sources
-        self.shape, self.ndim, self.dtype = (len(sources[0]), *shape), 1 + len(shape), sources[0].dtype
+        self.shape, self.ndim, self.dtype = (len(sources[0]), *shape), 1 + len(shape), dtype or sources[0].dtype
 
     def __len__(self):
         return self.shape[0]
@@ -220,7 +225,8 @@ class LazyFields:
             number = range(len(self))[first]
             return self.read(slice(number, number + 1))[(0, *others)]
         first = slice(None) if first is Ellipsis or first is None else first
-        part = LazyFields(self.function, *(source.part(first) for source in self.sources), shape=self.shape[1:])
+        sources = (select(source, first) for source in self.sources)
+        part = LazyFields(self.function, *sources, shape=self.shape[1:], dtype=self.dtype)
         whole = all(other is Ellipsis for other in others)
         return part if whole and not isinstance(first, slice) else np.asarray(part)[(slice(None), *others)]
 
@@ -235,7 +241,8 @@ class LazyFields:
 
 def blocks(fields):
     """Slices of so many samples that they can be read at once."""
-    return gen_batches(len(fields), max(PART // max(prod(fields.shape[1:]), 1), 1))
+    n = max(PART // max(prod(fields.shape[1:]), 1), 1)
+    return [slice(start, min(start + n, len(fields))) for start in range(0, len(fields), n)]
 
 
 def select(rows, which):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from entrances import NETWORKS, name_of, problem
 from sklearn.base import clone
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from sklearn_hss import FieldScaler, NeuralHSSRegressor, _containers, preprocessing
-from sklearn_hss.estimators import _base, _batches, _neural_hss, _score
+from sklearn_hss import FieldScaler, FNORegressor, NeuralHSSRegressor, RolloutRegressor, _containers, preprocessing
+from sklearn_hss.estimators import _base, _batches, _neural_hss, _rollout, _score
+from sklearn_hss.exceptions import DivergenceWarning
 
 DATA = problem(40, (6, 7), kind=np.float32)
 _NUMBERS = itertools.count()
@@ -94,6 +96,7 @@ def small_is_large(monkeypatch):
     monkeypatch.setattr(_containers, "PART", 600)
     monkeypatch.setattr(_batches, "_MAPPED_BYTES", 1000)
     monkeypatch.setattr(_batches, "_PART", 600)
+    monkeypatch.setattr(_rollout, "PART", 300)
     monkeypatch.setattr(preprocessing, "_BATCH", 600)
 
 
@@ -147,8 +150,7 @@ def test_rows_of_containers():
 BLANK = np.where(DATA.mask, DATA.Y, np.nan)
 
 
-@pytest.mark.parametrize("kind", CONTAINERS)
-@pytest.mark.parametrize("mask", [DATA.mask, "auto"], ids=["given", "auto"])
+@pytest.mark.parametrize(("mask", "kind"), [(DATA.mask, "slices"), *(("auto", kind) for kind in CONTAINERS)])
 def test_masks_of_containers(kind, mask, small_is_large):
     model = clone(NETWORKS[1]).set_params(batch_size=8, mask=mask)
     X = np.where(DATA.mask, DATA.X, np.nan)
@@ -285,6 +287,102 @@ def test_scaled_containers_are_split_without_being_read(small_is_large):
     in_memory = clone(search).fit(np.asarray(scaled), DATA.Y).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(search.fit(scaled, DATA.Y).cv_results_["mean_test_score"], in_memory)
     assert 0 < X.most < 40
+
+
+# Ten trajectories of four states, on 6 x 7 points.
+STATES = np.stack([DATA.X[:10], DATA.X[:10] + DATA.Y[:10], DATA.Y[10:20], DATA.X[20:30]], axis=1)
+
+
+class Stepped(Slices):
+    """Knows slices of the second axis, too, of one trajectory, as h5py and zarr do."""
+
+    def __getitem__(self, key):
+        trajectory, times = key
+        assert isinstance(trajectory, int)
+        assert isinstance(times, slice)
+        self.most = max(self.most, len(self.array[key]))
+        return self.array[key].copy()
+
+
+TRAJECTORIES = {**CONTAINERS, "slices": Stepped, "thinned": lambda array: np.repeat(file(array), 2, axis=1)[:, ::2]}
+STEPPED = {
+    "network": (NETWORKS[1], {}),
+    "next states": (NETWORKS[1], {"residual": False, "scale": None}),
+    "mask": (NETWORKS[1], {"mask": DATA.mask}),
+    "pipeline": (make_pipeline(FieldScaler("standard"), NETWORKS[1]), {}),
+    "channels": (clone(NETWORKS[1]).set_params(grid_shape=(7,)), {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [*(("network", kind) for kind in TRAJECTORIES), *((model, "slices") for model in STEPPED if model != "network")],
+)
+def test_rollouts_of_containers(model, kind, small_is_large):
+    inner, parameters = STEPPED[model]
+    inner = clone(inner)
+    (inner[-1] if hasattr(inner, "steps") else inner).set_params(batch_size=8)
+    model = RolloutRegressor(inner, **parameters)
+    array = np.where(DATA.mask, STATES, np.nan) if model.mask is not None else STATES
+    weight = np.arange(10) % 4
+    expected = clone(model).fit(array, sample_weight=None if hasattr(inner, "steps") else weight)
+    lazy = TRAJECTORIES[kind](array)
+    found = clone(model).fit(lazy, sample_weight=None if hasattr(inner, "steps") else weight)
+    np.testing.assert_array_equal(found.scale_, expected.scale_)
+    new = array[:, 1]
+    np.testing.assert_array_equal(found.predict(new), expected.predict(new))
+    np.testing.assert_array_equal(found.predict(CONTAINERS["slices"](new)), expected.predict(new))
+    np.testing.assert_array_equal(found.rollout(new, 3), expected.rollout(new, 3))
+    for multioutput in ("uniform_average", "raw_values"):
+        score = expected.score(array, sample_weight=weight, multioutput=multioutput)
+        np.testing.assert_allclose(found.score(lazy, sample_weight=weight, multioutput=multioutput), score, rtol=1e-6)
+    if kind == "slices":
+        assert lazy.most <= 4
+
+
+def test_rollouts_of_pairs_in_containers(small_is_large):
+    # X has a channel more than the state.
+    model = RolloutRegressor(clone(NETWORKS[1]).set_params(batch_size=8, grid_shape=(6, 7)))
+    X, y = np.stack([DATA.X, DATA.Y], axis=1), DATA.X[:, None] + DATA.Y[:, None]
+    expected = clone(model).fit(X, y)
+    for pair in ((Slices(X), Slices(y)), (X, Slices(y)), (Slices(X), y)):
+        found = clone(model).fit(*pair)
+        np.testing.assert_array_equal(found.predict(pair[0]), expected.predict(X))
+        assert found.score(*pair) == pytest.approx(expected.score(X, y), rel=1e-6)
+        assert all(array.most < 40 for array in pair if isinstance(array, Slices))
+
+
+def test_rollouts_look_at_containers(small_is_large):
+    model = RolloutRegressor(NETWORKS[1])
+    bad = STATES.copy()
+    bad[7, 2, 1, 1] = np.inf
+    with pytest.raises(ValueError, match="Input X contains NaN or infinity in sample 23"):
+        model.fit(Stepped(bad))
+    with pytest.raises(ValueError, match="n_times=1; at least 2"):
+        model.fit(Stepped(STATES[:, :1]))
+    with pytest.raises(ValueError, match="must be trajectories"):
+        model.fit(Stepped(STATES.reshape(10, -1)))
+    model.fit(Stepped(STATES))
+    with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
+        model.score(Stepped(bad))
+    with pytest.raises(ValueError, match="fields of shape"):
+        model.score(Stepped(STATES.reshape(10, 4, 7, 6)))
+    # What is not read in batches is an array to the estimator, as ever.
+    plain = RolloutRegressor(Ridge()).fit(CONTAINERS["h5py"](STATES))
+    np.testing.assert_array_equal(plain.predict(DATA.X), RolloutRegressor(Ridge()).fit(STATES).predict(DATA.X))
+
+
+class Explosive(FNORegressor):
+    """Predicts increments that grow."""
+
+    def predict(self, X):
+        return 1e25 * np.asarray(X)
+
+
+def test_scores_of_diverged_rollouts(small_is_large):
+    model = RolloutRegressor(Explosive(width=2, modes=2, depth=1, max_epochs=1, random_state=0)).fit(STATES)
+    with pytest.warns(DivergenceWarning):
+        assert model.score(Stepped(STATES)) == model.score(STATES) == -np.inf
 
 
 @pytest.mark.parametrize("weight", [None, np.linspace(0, 2, 40)])
