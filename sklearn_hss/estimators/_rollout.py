@@ -183,6 +183,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     Notes
     -----
+    Around a network, or pipelines and searches of networks and scalers, trajectories and pairs in large files (memory-mapped,
+    h5py, zarr, dask) are read batch by batch.
+
     Trajectories with a shorter time between their states than a step should have are thinned: ``X[:, ::4]``.
 
     Scalers go inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they see states. In a pipeline
