@@ -4,6 +4,7 @@ The rows of these arrays are the fields, flattened in C order.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from numbers import Integral, Real
 
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
-from ._containers import Rows, as_plain, refuse_complex
+from ._containers import Rows, as_plain, blocks, refuse_complex, select
 from ._warnings import warn_user
 from .exceptions import DataWarning
 
@@ -278,6 +279,8 @@ def fill_outside(rows, inside):
     """Rows with zeros where they are not `inside`, and unchanged if that is None; data frames keep their names."""
     if inside is None or issparse(rows) or np.shape(rows)[-1:] != inside.shape:
         return rows  # scikit-learn's validation reports these
+    if isinstance(rows, Rows):
+        return rows.then(partial(fill_outside, inside=inside))
     filled = np.where(inside, np.asarray(rows), np.zeros((), np.asarray(rows).dtype))
     if hasattr(rows, "iloc"):  # names of the columns must survive
         return type(rows)(filled, index=rows.index, columns=rows.columns)
@@ -351,7 +354,9 @@ def inside_domain(mask, X, y, shapes, grid_shape, sample_weight=None):
         inputs = input_shape(shapes[0], grid_shape)
         kept = np.ones(np.shape(X)[0], bool) if sample_weight is None else np.ravel(sample_weight) != 0
         some, of_some = (
-            np.asarray(rows)[kept] if np.shape(rows)[:1] == kept.shape and not kept.all() and kept.any() else rows
+            select(rows if isinstance(rows, Rows) else np.asarray(rows), kept)
+            if np.shape(rows)[:1] == kept.shape and not kept.all() and kept.any()
+            else rows
             for rows in (X, y)
         )
         domain = find_domain(mask, some, of_some, inputs, output_shape(shapes[1], inputs, grid_shape))
@@ -380,10 +385,10 @@ def find_domain(mask, X, y, inputs, outputs):
     """
     if mask is None or issparse(X) or issparse(y):  # scikit-learn rejects sparse data
         return Domain()
-    X, y = (np.asarray(rows).reshape(len(rows), -1) for rows in (X, y))
-    empty = [_is_nan(rows).all(axis=0) for rows in (X, y)]
+    X, y = (rows if isinstance(rows, Rows) else np.asarray(rows).reshape(len(rows), -1) for rows in (X, y))
+    empty = [_throughout(_is_nan, rows) for rows in (X, y)]
     if isinstance(mask, str):
-        kept = [~empty[0], ~(_is_nan(y) | (y == 0)).all(axis=0)]
+        kept = [~empty[0], ~_throughout(lambda values: _is_nan(values) | (values == 0), y)]
         if not kept[1].any():
             kept[1] = ~empty[1]  # fields that are zero everywhere do not determine a domain
     else:
@@ -396,6 +401,16 @@ def find_domain(mask, X, y, inputs, outputs):
     blank = empty[1] & ~kept[1] if kept[1] is not None else np.zeros(1, bool)
     inner, outer = (None if inside is None or inside.all() else inside for inside in kept)
     return Domain(inner, outer, blank if blank.any() else None)
+
+
+def _throughout(holds, rows):
+    """At which values something holds in all samples, of which no more are read than it takes."""
+    found = np.ones(rows.shape[1], bool)
+    for part in blocks(rows):
+        found &= holds(rows[part]).all(axis=0)
+        if not found.any():
+            break
+    return found
 
 
 def _is_nan(values):

@@ -1,13 +1,15 @@
 """Scaling of fields before training, as in section 3.2 of the Neural-HSS paper."""
 
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import assert_all_finite, check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
+from ._containers import LazyFields, Rows, as_lazy, checked, head, select
 from ._doc_links import DocLinkMixin
 from ._fields import (
     FieldShape,
@@ -33,10 +35,10 @@ _BATCH = 2**18
 
 
 def _batches(X, fields):
-    """Yield slices of the rows of X and views of these rows as (n_samples, n_channels, n_points)."""
-    values = X.reshape(len(X), fields.n_channels or 1, -1)
+    """Yield batches of the rows of X, and views of these rows as (n_samples, n_channels, n_points)."""
     for batch in gen_batches(len(X), max(1, _BATCH // fields.size)):
-        yield batch, values[batch]
+        rows = X[batch]
+        yield batch, rows.reshape(len(rows), fields.n_channels or 1, -1)
 
 
 def _measure(values, weight):
@@ -85,6 +87,31 @@ def _center_and_scale(statistics, method, eps):
 def _values(points, fields):
     """Mask of the values of a flat field at the given points; None if these are all points."""
     return np.tile(points, fields.n_channels or 1) if isinstance(points, np.ndarray) else None
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """The scaling of a fit, or its inverse, for rows that are read later."""
+
+    fields: FieldShape
+    points: slice | np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    inverse: bool = False
+
+    def __call__(self, rows):
+        if not self.inverse:
+            assert_all_finite(fill_outside(rows, _values(self.points, self.fields)), input_name="X")
+        return self.apply(np.array(rows))
+
+    def apply(self, rows):
+        """Scale C-contiguous rows in place."""
+        for _, values in _batches(rows, self.fields):
+            # In float64, as a large mean rounded to float32 would be off by much of the standard deviation.
+            inside = values[..., self.points].astype(np.float64, copy=False)
+            center, scale = self.center[:, None], self.scale[:, None]
+            values[..., self.points] = inside * scale + center if self.inverse else (inside - center) / scale
+        return rows
 
 
 class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -151,6 +178,11 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
     whole trajectories and mistake their times for channels or points.
 
     ``set_output`` applies to flat fields: a data frame holds no grid.
+
+    Large memory-mapped arrays, and h5py, zarr and dask arrays, are read in parts. `transform` then returns an array
+    that scales fields when they are read: slices and :func:`numpy.asarray` give NumPy arrays, and selections of
+    samples by arrays of indices, such as those of cross-validation, read nothing. NaN and infinities are refused when
+    they are read.
 
     Examples
     --------
@@ -242,7 +274,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             return self._learn(X, sample_weight, restart=not hasattr(self, "scale_"))
 
     def _learn(self, X, sample_weight, restart):
-        rows, shape = as_rows(X)
+        rows, shape = as_rows(as_lazy(X, "X"))
         mask = check_mask(self.mask)
         if restart:
             # Objects without a shape are converted immediately.
@@ -254,13 +286,13 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             check_same_fields(shape, fields, "X")
         rows = fill_outside(rows, _values(points, fields))
         refuse_nan(rows, "X", mask)
-        X = check_array(rows, **_CHECKS, input_name="X", estimator=self)
+        X = checked(rows, check_array(head(rows), **_CHECKS, input_name="X", estimator=self))
         weight = check_weight(sample_weight, X)
-        validate_data(self, rows, reset=restart, skip_check_array=True)
+        validate_data(self, head(rows), reset=restart, skip_check_array=True)
 
         kept = weight > 0
         if not kept.all():
-            X, weight = X[kept], weight[kept]
+            X, weight = select(X, kept), weight[kept]
         found = [] if restart else [self._statistics]
         for batch, values in _batches(X, fields):
             inside = values[..., points].reshape(len(values), n_scales, -1)
@@ -288,8 +320,8 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
 
         Returns
         -------
-        ndarray of the shape of X
-            Scaled fields.
+        array of the shape of X
+            Scaled fields; of large arrays in files, one that scales when it is read.
 
         Raises
         ------
@@ -297,8 +329,10 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             If the fields are on another grid than in `fit`, or not finite.
         """
         check_is_fitted(self)
-        X, shape = as_rows(X)
+        X, shape = as_rows(self._lazy(X))
         check_same_fields(shape, self._fields, "X")
+        if isinstance(X, Rows):
+            return self._later(X, shape)
         masked = isinstance(self._points, np.ndarray)
         if masked:
             inside = fill_outside(X, _values(self._points, self._fields))
@@ -309,11 +343,7 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
         X = validate_data(
             self, X, reset=False, copy=self.copy, force_writeable=True, ensure_all_finite=not masked, **_CHECKS
         )
-        for _, values in _batches(X, self._fields):
-            # In float64, as the rounding of a large mean to float32 may exceed much of the standard deviation.
-            inside = values[..., self._points].astype(np.float64, copy=False)
-            values[..., self._points] = (inside - self.center_[:, None]) / self.scale_[:, None]
-        return X.reshape(len(X), *(shape or X.shape[1:]))
+        return self._scaling().apply(X).reshape(len(X), *(shape or X.shape[1:]))
 
     def inverse_transform(self, X):
         """Undo the scaling.
@@ -326,8 +356,8 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
 
         Returns
         -------
-        ndarray of the shape of X
-            Fields in the units of the training data.
+        array of the shape of X
+            Fields in the units of the training data; of large arrays in files, one that scales when it is read.
 
         Raises
         ------
@@ -335,8 +365,10 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             If the fields are on another grid than in `fit`.
         """
         check_is_fitted(self)
-        X, shape = as_rows(X)
+        X, shape = as_rows(self._lazy(X))
         check_same_fields(shape, self._fields, "X")
+        if isinstance(X, Rows):
+            return self._later(X, shape, inverse=True)
         # Column names are not checked, since `transform` does not return them by default.
         X = check_array(
             X,
@@ -348,10 +380,20 @@ class FieldScaler(DocLinkMixin, OneToOneFeatureMixin, TransformerMixin, BaseEsti
             **_CHECKS,
         )
         _check_n_features(self, X, reset=False)
-        for _, values in _batches(X, self._fields):
-            inside = values[..., self._points].astype(np.float64, copy=False)
-            values[..., self._points] = inside * self.scale_[:, None] + self.center_[:, None]
-        return X.reshape(len(X), *(shape or X.shape[1:]))
+        return self._scaling(inverse=True).apply(X).reshape(len(X), *(shape or X.shape[1:]))
+
+    def _scaling(self, inverse=False):
+        return _Scaling(self._fields, self._points, self.center_, self.scale_, inverse)
+
+    def _lazy(self, X):
+        """Rows of large arrays in files, unless they are to be scaled where they are; anything else as it is."""
+        in_place = not self.copy and isinstance(X, np.ndarray) and X.flags.writeable
+        return X if in_place else as_lazy(X, "X")
+
+    def _later(self, X, shape, inverse=False):
+        """Fields that are scaled when they are read."""
+        validate_data(self, head(X), reset=False, ensure_all_finite=False, **_CHECKS)
+        return LazyFields(self._scaling(inverse), X, shape=shape)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

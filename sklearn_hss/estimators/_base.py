@@ -23,7 +23,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
-from .._containers import Rows, as_lazy
+from .._containers import Rows, as_lazy, checked, head, select
 from .._devices import available, full_float32, resolve_device
 from .._endings import python_waits
 from .._fields import (
@@ -71,8 +71,6 @@ _AUTO = StrOptions({"auto"})
 _VISIBLE, _SHRINKAGE = 1e-3, 3.0
 # Numbers in the data above which float32 is faster.
 _MANY_NUMBERS = 10**5
-# Count of numbers in the fields from which the initial weights are determined.
-_START_NUMBERS = 2**23
 # Number of epochs, never reached, if a time limit ends the training.
 _FOREVER = 10**12
 # Number of steps that Python may be ahead of a GPU if a time limit ends the training.
@@ -102,19 +100,6 @@ def field_arguments(inputs, outputs):
         "in_channels": inputs.n_channels,
         "out_channels": outputs.n_channels,
     }
-
-
-def _head(rows):
-    """Array-like for scikit-learn to validate; the first two of Rows, which are too many to read at once."""
-    return rows[:2] if isinstance(rows, Rows) else rows
-
-
-def _checked(rows, head):
-    """The array into which scikit-learn converted an array-like, or Rows, which are then checked in full."""
-    if not isinstance(rows, Rows):
-        return head
-    rows.check()
-    return rows
 
 
 def _comes_from_a_raise(error):
@@ -617,8 +602,16 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         """The Network on which the values of "auto" depend; called after `_make_module`."""
         return Network()
 
-    def _initialise(self, module, X, y, sample_weight, seen):
+    def _initialise(self, module, data, seen):
         """Initialise the module with better weights than random ones, before training.
+
+        Parameters
+        ----------
+        module : Module
+        data : tuple (X, y, sample_weight, rows)
+            The training data, as :func:`taken` takes some of them.
+        seen : object
+            From `_look_at`.
 
         Returns
         -------
@@ -712,9 +705,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # In C order, because rounding depends on the memory layout.
         checks = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
         mask = check_mask(self.mask)
-        if mask is None:  # a mask requires all fields at once
-            X, y = as_lazy(X, "X"), as_lazy(y, "y")
-        (X, x_shape), (y, shape) = as_rows(X), as_rows(y, "y")
+        (X, x_shape), (y, shape) = as_rows(as_lazy(X, "X")), as_rows(as_lazy(y, "y"), "y")
         grid_shape = masked_grid(mask, check_grid_shape(self.grid_shape), x_shape)
         if restart:
             self._rounding = rounding_unit(X, y)
@@ -729,9 +720,9 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             domain = self._domain
             X, y = domain.fill(X, y, mask)
         separately = checks, {**checks, "ensure_2d": False, "estimator": self}
-        checked = validate_data(self, _head(X), _head(y), reset=restart, validate_separately=separately)
+        judged = validate_data(self, head(X), head(y), reset=restart, validate_separately=separately)
         check_consistent_length(X, y)
-        X, y = (_checked(*pair) for pair in zip((X, y), checked, strict=True))
+        X, y = map(checked, (X, y), judged)
         x_shape, shape = x_shape or X.shape[1:], y.shape[1:] if shape is None else shape
         y = y if isinstance(y, Rows) else y.reshape(len(y), -1)
         if not restart and shape != self._target_shape:
@@ -756,6 +747,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         seeds = rng.randint(np.iinfo(np.int32).max, size=3) if known is None else known["seeds"]
         seeds = processes.of_main(lambda: seeds)
         train, valid = self._split(X, y, sample_weight, seeds[0], enabled=not partial)
+        n_samples = len(y) if train[3] is None else len(train[3])
         seen = None
         if restart:
             self._shapes, self._domain = shapes, domain
@@ -777,7 +769,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
                 seeds[1],
             )
             self.n_parameters_ = count_parameters(self.net_.module_)
-            self._resolve(len(y) if train[3] is None else len(train[3]))
+            self._resolve(n_samples)
             self._by_main(_SCALES, self._set_scales, train, shapes)
             self.grid_shape_, self._target_shape, self._module_arguments = shapes[0].grid, shape, arguments
             for name, value in fitted.items():
@@ -790,14 +782,14 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             else:
                 self._by_main(("_start_error", *self._choices), self._start, train, seen)
             if self.dtype is None and (partial or self._start_error > _NOTHING_LEFT):
-                many = len(y) * sum(fields.size for fields in shapes) > _MANY_NUMBERS
+                many = n_samples * sum(fields.size for fields in shapes) > _MANY_NUMBERS
                 if self._training.needs_float64 or many or self._network.single:
                     self._cast("float64" if self._training.needs_float64 else "float32")
             self.net_.training = self._training
             self.net_.initialize_optimizer()
         else:
             self._check_continuation(arguments)
-            self._resolve(len(y) if train[3] is None else len(train[3]))
+            self._resolve(n_samples)
             if self._training.needs_float64 and self._precision != "float64":
                 raise ValueError(
                     f"optimizer={self.optimizer!r} needs a network in float64, but that of the earlier fit is in "
@@ -855,8 +847,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
 
     def _start(self, train, seen):
         """Initialise the network."""
-        X, y, sample_weight = taken(train, _START_NUMBERS)
-        self._start_error = self._initialise(self.net_.module_, X, y, sample_weight, seen)
+        self._start_error = self._initialise(self.net_.module_, train, seen)
 
     def _begin_alike(self, processes):
         """Give all processes the weights of the main one, and what else the training goes on from."""
@@ -955,7 +946,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # With many more equations than unknowns, the network does not overfit noise.
         if not default or len(y if rows is None else rows) * fields.size > 2 * self.n_parameters_:
             return 0.0
-        y = y if rows is None else y[rows]
+        y = y[slice(None) if rows is None else rows]
         sizes = np.sqrt(np.mean(np.square(y.reshape(len(y), len(self.y_scale_), -1) / self.y_scale_[:, None]), (0, 2)))
         noise = white_noise(y, fields.grid, fields.n_channels, inside) / self.y_scale_
         if not (noise > _VISIBLE * sizes).any():
@@ -1001,7 +992,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         # Samples of weight zero are removed, so that they do not affect batches and scales.
         kept = sample_weight > 0
         if not kept.all():
-            X, y = (rows.part(kept) if isinstance(rows, Rows) else rows[kept] for rows in (X, y))
+            X, y = select(X, kept), select(y, kept)
             sample_weight = sample_weight[kept]
         return X, y, sample_weight
 
@@ -1177,11 +1168,11 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             Predictions in the shape and the units of the training targets, in the floating-point type of `X`.
         """
         check_is_fitted(self, "net_")
-        X, shape = as_rows(as_lazy(X, "X") if self._domain.inputs is None else X)
+        X, shape = as_rows(as_lazy(X, "X"))
         check_same_fields(shape, self._shapes[0], "X")
         X = self._domain.fill_inputs(X)
         refuse_nan(X, "X", self.mask)
-        X = _checked(X, validate_data(self, _head(X), reset=False, dtype=[np.float64, np.float32], order="C"))
+        X = checked(X, validate_data(self, head(X), reset=False, dtype=[np.float64, np.float32], order="C"))
         self._follow_device()
         scale, offset = self.y_scale_[:, None].astype(X.dtype), self.y_offset_.astype(X.dtype)
         prediction, stop = np.empty((len(X), self._shapes[1].size), X.dtype), 0

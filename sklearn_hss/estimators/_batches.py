@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
-from .._containers import LARGE, PART, Rows
+from .._containers import LARGE, PART, is_mapped
 from .._endings import check_ending
 from ._processes import ALONE
 
@@ -111,17 +111,10 @@ def taken(data, most):
     n_samples = len(X) if rows is None else len(rows)
     enough = max(most // (X.shape[1] + y.shape[1]), _FEWEST)
     if n_samples <= enough:
-        return (X, y, sample_weight) if rows is None else (X[rows], y[rows], sample_weight)
+        return *(array[slice(None) if rows is None else rows] for array in (X, y)), sample_weight
     some = slice(None, None, -(-n_samples // enough))
     of_all = some if rows is None else rows[some]
     return X[of_all], y[of_all], None if sample_weight is None else sample_weight[some]
-
-
-def is_mapped(array):
-    """Whether an array is a view of a file, or is read on demand."""
-    while array is not None and not isinstance(array, np.memmap | Rows):
-        array = getattr(array, "base", None)
-    return array is not None
 
 
 _ONE = np.ones(1)

@@ -23,25 +23,31 @@ from .._fields import (
     refuse_nan,
 )
 from ..preprocessing import FieldScaler
+from ._base import BaseNeuralRegressor
 from ._linear_map import LinearFieldMap
 from ._score import FieldRegressorMixin
 
 _CHECKS: dict = {"dtype": [np.float64, np.float32], "order": "C"}
 
 
-def takes_fields(estimator):
+def takes_fields(estimator, kinds=(FieldRegressorMixin, LinearFieldMap, FieldScaler)):
     """Whether an estimator accepts fields of several dimensions.
 
     Estimators of this package do, and so do pipelines, searches and transformed targets that consist of these alone.
     All others get rows, which is all that scikit-learn's interface requires them to accept.
     """
     if isinstance(estimator, Pipeline):
-        return all(takes_fields(step) for _, step in estimator.steps if step not in (None, "passthrough"))
+        return all(takes_fields(step, kinds) for _, step in estimator.steps if step not in (None, "passthrough"))
     if isinstance(estimator, BaseSearchCV | FrozenEstimator):
-        return takes_fields(estimator.estimator)
+        return takes_fields(estimator.estimator, kinds)
     if isinstance(estimator, TransformedTargetRegressor):
-        return takes_fields(estimator.regressor) and takes_fields(estimator.transformer)
-    return isinstance(estimator, FieldRegressorMixin | LinearFieldMap | FieldScaler)
+        return takes_fields(estimator.regressor, kinds) and takes_fields(estimator.transformer, kinds)
+    return isinstance(estimator, kinds)
+
+
+def reads_batches(estimator):
+    """Whether an estimator reads large fields batch by batch: networks, and what is made of them and scalers alone."""
+    return takes_fields(estimator, (BaseNeuralRegressor, FieldScaler))
 
 
 def check_takes(estimator, fit_params):

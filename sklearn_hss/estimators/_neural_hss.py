@@ -14,7 +14,7 @@ from ..fitting._samples import relative_error
 from ..linalg import ClusterTree
 from ..nn import NeuralHSS, PatchHSS
 from ..nn._hss_linear import check_rank_and_levels
-from ._base import _AUTO, _START_NUMBERS, BaseNeuralRegressor, document_training, field_arguments
+from ._base import _AUTO, BaseNeuralRegressor, document_training, field_arguments
 from ._batches import max_scales, taken
 from ._linear_map import weighted_rows
 from ._noise import white_noise
@@ -123,6 +123,8 @@ _ARCHITECTURES: dict[str, dict] = {
 _WHITE = 0.7
 # Error on held-out samples up to which a linear map is accepted, and number of samples sufficient to measure it.
 _LINEAR, _ENOUGH = 0.1, 1000
+# Numbers in the fields from which the start of a training is found. The fit holds six copies of them in float64.
+_START_NUMBERS = 5 * 2**19
 
 
 def ridge_error(X, Y):
@@ -435,7 +437,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         error, seen = ridge_error(F, U), []
         # With many more samples than values in an input, an HSS map cannot improve on ridge regression.
         if error > _LINEAR and len(F) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
-            found = self._try_linear_fit(F, U, None)
+            found = self._try_linear_fit(*weighted_rows(F, U)[:2])
             seen = [F, U, found]
             if found is not None and math.isfinite(found.held_out_error):
                 error = min(error, found.held_out_error)
@@ -494,7 +496,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             },
         )
 
-    def _initialise(self, module, X, y, sample_weight, seen):
+    def _initialise(self, module, data, seen):
         if self.architecture_ == "patches":
             self.rank_, self.levels_ = module.rank, module.levels
             return math.inf
@@ -507,6 +509,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             if self.init == "linear":
                 raise ValueError("init='linear' with residual=True needs outer_rank=2 or more, not outer_rank=1.")
             return math.inf
+        X, y, sample_weight = taken(data, _START_NUMBERS)
         X, y = (
             ((rows.reshape(len(rows), len(scales), -1) - offsets) / scales[:, None]).reshape(len(rows), -1)
             for rows, scales, offsets in (
@@ -515,10 +518,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             )
         )
         known = seen and sample_weight is None and np.array_equal(X, seen[0]) and np.array_equal(y, seen[1])
-        found = seen[2] if known else self._try_linear_fit(X, y, sample_weight)
+        X, y, _ = weighted_rows(X, y, sample_weight)
+        found = seen[2] if known else self._try_linear_fit(X, y)
         if found is None:
             return math.inf
-        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
+        F, U = torch.from_numpy(X), torch.from_numpy(y)
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf
@@ -542,9 +546,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         # Few samples can be reproduced by overfitting, so the error on held-out samples counts as well.
         return max(error, found.held_out_error if verified else 1.0)
 
-    def _try_linear_fit(self, X, y, sample_weight):
-        """Linear fit of rows, or None if none could be computed."""
-        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
+    def _try_linear_fit(self, X, y):
+        """Linear fit of weighted rows, or None if none could be computed."""
+        F, U = torch.from_numpy(X), torch.from_numpy(y)
         try:
             # Its warnings, such as that no linear map fits, are not relevant to a nonlinear model.
             return self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))

@@ -1,5 +1,6 @@
 """Time stepping: a regressor that learns one step and repeats it."""
 
+from functools import partial
 from math import prod
 from numbers import Integral
 
@@ -10,6 +11,7 @@ from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._containers import PART, LazyFields, Rows, as_lazy, blocks, checked, head, select
 from .._fields import (
     Domain,
     FieldShape,
@@ -32,10 +34,10 @@ from ._batches import max_scales
 from ._linear import HSSRegressor
 from ._linear_map import LinearFieldMap
 from ._local_evolution import LocalEvolutionRegressor
-from ._nested import check_takes, nested_grid_shape, refuse_lost_grid, takes_fields
+from ._nested import check_takes, nested_grid_shape, reads_batches, refuse_lost_grid, takes_fields
 from ._residual import ResidualRegressor
 from ._score import FieldRegressorMixin, field_r2
-from ._trajectories import STATES, check_trajectories, pairs_of
+from ._trajectories import STATES, LazyTrajectories, check_trajectories, lazy_trajectories, pairs_of
 
 # Held-out error of a linear map below which samples are regarded as exact.
 _ACCURATE = 1e-9
@@ -54,10 +56,77 @@ def _is_law(estimator):
             return isinstance(estimator, LocalEvolutionRegressor)
 
 
+def _sizes(X, y):
+    """Largest magnitude of the states y, and how many times their norms are those of the states before, at most."""
+    largest = growth = 0.0
+    for part in blocks(y):
+        following, before = y[part], X[part][:, : y.shape[1]]
+        largest = max(largest, float(np.abs(following).max()))
+        growth = max(growth, float((np.linalg.norm(following, axis=1) / _norms(before)).max()))
+    return largest, growth
+
+
 def _norms(rows):
     """Norms of rows, infinite for those that are zero."""
     norms = np.linalg.norm(rows, axis=1)
     return np.where(norms > 0, norms, np.inf)
+
+
+def _same(rows):
+    return rows
+
+
+def _first(rows, n_values, inside=None):
+    """States in rows that may hold more, zero outside of a domain."""
+    rows = rows[:, :n_values]
+    return rows if inside is None else np.where(inside, rows, 0)
+
+
+def _difference(following, rows):
+    return following - rows[:, : following.shape[1]]
+
+
+def _divided(rows, scale):
+    return (rows.reshape(len(rows), len(scale), -1) / scale[:, None]).reshape(len(rows), -1)
+
+
+class _DivergedError(ArithmeticError):
+    """A rollout became infinite or NaN."""
+
+
+class _Rollouts:
+    """States of rollouts, trajectory by trajectory without the first ones, made when slices are read in their order.
+
+    Parameters
+    ----------
+    model : RolloutRegressor
+    initial : Rows
+    n_steps : int
+    """
+
+    def __init__(self, model, initial, n_steps):
+        self.model, self.initial, self.n_steps = model, initial, n_steps
+        self.shape = (len(initial) * n_steps, prod(model._target_shape))
+        self._at_once = max(PART // (n_steps * initial.shape[1]), 1)
+        self._number, self._held = -1, np.empty(0)
+
+    def __getitem__(self, part):
+        found, size = [], self._at_once * self.n_steps
+        while part.start < part.stop:
+            number, first = divmod(part.start, size)
+            if number != self._number:
+                some = self.initial[number * self._at_once : (number + 1) * self._at_once]
+                self._number, self._held = number, self._of(some)
+            found.append(self._held[first : first + part.stop - part.start])
+            part = slice(part.start + len(found[-1]), part.stop)
+        return np.concatenate(found)
+
+    def _of(self, initial):
+        rollouts = self.model.rollout(initial.reshape(-1, *self.initial.field_shape), self.n_steps)[:, 1:]
+        rollouts = _first(rollouts.reshape(len(rollouts) * self.n_steps, -1), self.shape[1], self.model._domain.outputs)
+        if not np.isfinite(rollouts).all():
+            raise _DivergedError
+        return rollouts
 
 
 class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
@@ -115,6 +184,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     Notes
     -----
+    Around a network, or pipelines and searches of networks and scalers, trajectories and pairs in large files
+    (memory-mapped, h5py, zarr, dask) are read batch by batch.
+
     To use steps longer than the time between the states of the trajectories, subsample these: ``X[:, ::4]``.
 
     Scalers belong inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they receive states. In a
@@ -217,18 +289,21 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         if is_law and self.residual is True:
             raise ValueError("residual=True learns increments, but a law du/dt = N(u) requires states; use 'auto'.")
         mask = check_mask(self.mask)
+        lazily = reads_batches(self.estimator)
         if y is None:
-            X, y, fit_params = pairs_of(X, fit_params, self)
+            X, y, fit_params = pairs_of(lazy_trajectories(X, self) if lazily else X, fit_params, self)
+        elif lazily:
+            X, y = as_lazy(X, "X"), as_lazy(y, "y")
         (X, input_shape), (y, target_shape) = as_rows(X), as_rows(y, "y")
         domain = Domain()
         if mask is not None and None not in (input_shape, target_shape):
             fields = self._fields_of(mask, input_shape, target_shape)
             domain = find_domain(mask, X, y, *fields)
         X, y = domain.fill(X, y, mask)
-        X, y = validate_data(
-            self, X, y, validate_separately=(STATES, {**STATES, "ensure_2d": False, "estimator": self})
-        )
+        separately = STATES, {**STATES, "ensure_2d": False, "estimator": self}
+        judged = validate_data(self, head(X), head(y), validate_separately=separately)
         check_consistent_length(X, y)
+        X, y = map(checked, (X, y), judged)
         self._input_shape = input_shape or X.shape[1:]
         self._target_shape = y.shape[1:] if target_shape is None else target_shape
         self._check_shapes()
@@ -240,14 +315,17 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             fit_params["sample_weight"], kept = weight, weight > 0
 
         # A single name, so that the memory of the states is freed when their increments have been computed.
-        y = y.reshape(len(y), -1)
-        self._largest = float(np.abs(y[kept]).max())
-        growth = float((np.linalg.norm(y[kept], axis=1) / _norms(X[kept, : y.shape[1]])).max())
+        y = y if isinstance(y, Rows) else y.reshape(len(y), -1)
+        self._largest, growth = _sizes(select(X, kept), select(y, kept))
         if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
             self._learn_either(X, y, kept, fit_params, growth)
         else:
             increments = bool(self.residual) and not is_law
-            y = y - X[:, : y.shape[1]] if increments else y.copy()
+            if isinstance(X, Rows) or isinstance(y, Rows):
+                difference = LazyFields(_difference, y, X, shape=y.shape[1:])
+                y = Rows(difference if increments else LazyFields(_same, y, shape=y.shape[1:]), "y")
+            else:
+                y = _difference(y, X) if increments else y.copy()
             self._learn(X, y, kept, fit_params, increments=increments)
         self.spectral_radius_ = self._spectral_radius()
         if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
@@ -265,12 +343,16 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
         divided = self.scale == "max" and not _is_law(self.estimator)
-        self.scale_ = max_scales(targets[kept], n_channels) if divided else np.ones(1)
-        channels = targets.reshape(len(targets), len(self.scale_), -1)
-        channels /= self.scale_[:, None]
-        # Many regressors take a single target in one dimension only.
-        shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
-        targets = targets.astype(X.dtype, copy=False).reshape(len(targets), *shape)
+        self.scale_ = max_scales(select(targets, kept), n_channels) if divided else np.ones(1)
+        if isinstance(targets, Rows):
+            divide = partial(_divided, scale=self.scale_)
+            targets = LazyFields(divide, targets, shape=self._target_shape, dtype=X.dtype)
+        else:
+            channels = targets.reshape(len(targets), len(self.scale_), -1)
+            channels /= self.scale_[:, None]
+            # Many regressors take a single target in one dimension only.
+            shape = self._target_shape if self._as_fields or not self._target_shape else (-1,)
+            targets = targets.astype(X.dtype, copy=False).reshape(len(targets), *shape)
         self.estimator_ = clone(self.estimator)
         if isinstance(self.estimator_, LinearFieldMap) and not increments and len(self.scale_) == 1:
             self.estimator_._repeated = float(self.scale_[0])
@@ -329,19 +411,29 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             refuse_lost_grid("estimator", self.estimator, inputs)
 
     def _inputs(self, rows):
+        if isinstance(rows, Rows):
+            return LazyFields(_same, rows, shape=self._input_shape)
         return rows.reshape(len(rows), *self._input_shape) if self._as_fields else rows
 
-    def _check_states(self, X, name="X"):
+    def _check_states(self, X, name="X", lazily=False):
         check_is_fitted(self)
-        X, shape = as_rows(X, name)
+        X, shape = as_rows(as_lazy(X, name) if lazily else X, name)
         check_same_fields(shape, FieldShape(self._input_shape), name)
         X = self._domain.fill_inputs(X)
         refuse_nan(X, name, self.mask)
-        return validate_data(self, X, reset=False, **STATES)
+        return checked(X, validate_data(self, head(X), reset=False, **STATES))
 
     def _step(self, X):
         """Rows of the next states."""
         prediction = np.asarray(self.estimator_.predict(self._inputs(X))).reshape(len(X), -1)
+        if not isinstance(X, Rows):
+            return self._following(X, prediction)
+        for part in blocks(X):
+            prediction[part] = self._following(X[part], prediction[part])
+        return prediction
+
+    def _following(self, X, prediction):
+        """The next states, from what the estimator has predicted."""
         following = (prediction.reshape(len(X), len(self.scale_), -1) * self.scale_[:, None]).reshape(len(X), -1)
         if self._domain.outputs is not None:
             following[:, ~self._domain.outputs] = 0
@@ -362,7 +454,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         ndarray of shape (n_samples, \\*state)
             The next states, in the floating-point type of `X`, without the further features or channels of `X`.
         """
-        X = self._check_states(X)
+        X = self._check_states(X, lazily=reads_batches(self.estimator))
         return self._domain.finish(self._step(X)).reshape(len(X), *self._target_shape)
 
     def rollout(self, u0, n_steps):
@@ -456,14 +548,29 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         """
         if y is not None:
             return super().score(X, y, sample_weight, multioutput=multioutput)
+        check_is_fitted(self)
         check_consistent_length(X, sample_weight)
-        true, predicted = (states[:, 1:] for states in self._true_and_predicted(X))
+        X = lazy_trajectories(X, self) if reads_batches(self.estimator) else X
         channels = self._target_fields.n_channels or 1
-        if not np.isfinite(predicted).all():
+        try:
+            true, predicted = (self._rows_later if isinstance(X, LazyTrajectories) else self._rows)(X)
+            weight = None if sample_weight is None else np.repeat(sample_weight, len(true) // len(sample_weight))
+            return field_r2(true, predicted, weight, channels, multioutput)
+        except _DivergedError:
             return np.full(channels, -np.inf) if multioutput == "raw_values" else -np.inf
-        n_steps, n_state = true.shape[1:]
-        weight = None if sample_weight is None else np.repeat(sample_weight, n_steps)
-        return field_r2(true.reshape(-1, n_state), predicted.reshape(-1, n_state), weight, channels, multioutput)
+
+    def _rows(self, X):
+        true, predicted = (states[:, 1:].reshape(-1, states.shape[2]) for states in self._true_and_predicted(X))
+        if not np.isfinite(predicted).all():
+            raise _DivergedError
+        return true, predicted
+
+    def _rows_later(self, X):
+        predicted = _Rollouts(self, X.states(slice(1)), X.shape[1] - 1)
+        first = partial(_first, n_values=predicted.shape[1], inside=self._domain.outputs)
+        true = Rows(LazyFields(first, X.states(slice(1, None)), shape=predicted.shape[1:]), "X")
+        true.check()
+        return true, predicted
 
     def _true_and_predicted(self, X):
         """Trajectories and their rollouts, both (n_trajectories, n_times, n_values), for `score` and the scorers.

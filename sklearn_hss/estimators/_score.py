@@ -5,9 +5,9 @@ from math import prod
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import assert_all_finite, check_consistent_length, gen_batches
+from sklearn.utils import assert_all_finite, check_consistent_length
 
-from .._containers import PART, Rows, as_lazy, as_plain
+from .._containers import Rows, as_lazy, as_plain, blocks
 from .._doc_links import DocLinkMixin
 from .._fields import as_rows
 
@@ -44,7 +44,7 @@ def field_r2(y_true, y_pred, sample_weight=None, n_channels=1, multioutput="unif
     weight = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64).ravel()
 
     def parts(*arrays):
-        for part in gen_batches(len(y_true), max(PART // max(y_true.shape[1], 1), 1)):
+        for part in blocks(y_true):
             # The range of float32 is too short for squares. Zeros do not contribute to either sum.
             values = (np.asarray(rows[part], dtype=np.float64) for rows in arrays)
             values = (rows if inside is None else np.where(inside, rows, 0) for rows in values)
