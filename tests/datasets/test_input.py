@@ -323,7 +323,7 @@ def test_fill_values_are_no_data(tmp_path, load, declared):
     array = rng.standard_normal((2, 3, 4, 4)).astype("float32")
     array[1, -1, 0, 0] = -999
     path = write(tmp_path / "a.hdf5", array, **{declared: np.float32(-999)})
-    with pytest.raises(ValueError, match=r"a.hdf5 holds 1 times its fill value -999"):
+    with pytest.raises(ValueError, match=r"a.hdf5 contains 1 times its fill value -999"):
         load(path)
     # Only what is read counts, and is read as it is.
     np.testing.assert_array_equal(load(path, n_samples=1)[1].reshape(4, 4), array[0, -1])

@@ -339,7 +339,7 @@ ROWS = [
         (12,),
         times(PLAIN),
         30,
-        (Declined("is neither a sum of Kronecker products", (4, 5), options={"outer_rank": 2}),),
+        (Declined("gives no Kronecker products of a given rank", (4, 5), options={"outer_rank": 2}),),
     ),
     Row(
         f.Ridge,
@@ -347,7 +347,7 @@ ROWS = [
         (3, 4),
         lambda x: (x.flatten(1) @ randn(12, 12, seed=5)).view(-1, 3, 4),
         30,
-        (Declined("is neither a sum of Kronecker products", (4, 5), options={"rank": 2}),),
+        (Declined("gives no Kronecker products of a given rank", (4, 5), options={"rank": 2}),),
     ),
 ]
 
