@@ -91,7 +91,7 @@ class Interrupt(Callback):
 
 
 def facts(accelerator, folder):
-    """What comes out where there is no single process to compare with."""
+    """Results for which there is no single process to compare with."""
     index = accelerator.process_index
     found = {}
 

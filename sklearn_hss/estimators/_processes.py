@@ -39,7 +39,7 @@ def check_accelerator(accelerator):
 
 
 class Processes:
-    """What the processes of an accelerator tell each other; all of them call the same methods in the same order.
+    """Communication between the processes of an accelerator, all of which call the same methods in the same order.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Processes:
         return self._accelerator.reduce(own, "sum").tolist()
 
     def of_main(self, compute):
-        """What a function returns in the main process, where alone it is called; its error is raised everywhere."""
+        """Result of a function that only the main process calls; its error is raised in all processes."""
         if self.count == 1:
             return compute()
         found: list = [None, None]

@@ -52,7 +52,7 @@ class DataEfficiencyDisplay:
     ax_ : matplotlib Axes
         Where the picture was drawn.
     figure_ : matplotlib Figure
-        What holds it.
+        The figure that holds `ax_`.
 
     See Also
     --------

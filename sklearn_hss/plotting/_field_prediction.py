@@ -66,7 +66,7 @@ class FieldPredictionDisplay:
     axes_ : ndarray of matplotlib Axes of shape (n_rows, n_columns)
         The panels.
     figure_ : matplotlib Figure
-        What holds them.
+        The figure that holds the axes.
 
     See Also
     --------

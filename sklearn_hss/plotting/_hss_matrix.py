@@ -36,7 +36,7 @@ class HSSMatrixDisplay:
     ax_ : matplotlib Axes
         Where the picture was drawn.
     figure_ : matplotlib Figure
-        What holds it.
+        The figure that holds `ax_`.
 
     Examples
     --------

@@ -64,7 +64,7 @@ class LocalLawDisplay:
     axes_ : ndarray of matplotlib Axes
         The panels.
     figure_ : matplotlib Figure
-        What holds them.
+        The figure that holds the axes.
 
     See Also
     --------

@@ -63,7 +63,7 @@ class OperatorDisplay:
     axes_ : ndarray of matplotlib Axes
         The panels, that of the spectrum last.
     figure_ : matplotlib Figure
-        What holds them.
+        The figure that holds the axes.
 
     See Also
     --------

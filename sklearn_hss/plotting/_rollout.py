@@ -60,7 +60,7 @@ class RolloutDisplay:
     axes_ : ndarray of matplotlib Axes
         All panels, the one of the errors last.
     figure_ : matplotlib Figure
-        What holds them.
+        The figure that holds the axes.
 
     See Also
     --------

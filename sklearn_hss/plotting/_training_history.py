@@ -30,7 +30,7 @@ class TrainingHistoryDisplay:
     axes_ : ndarray of matplotlib Axes, of shape (1,) or (2,)
         The panel of the losses, and that of the learning rate if there is one.
     figure_ : matplotlib Figure
-        What holds them.
+        The figure that holds the axes.
 
     See Also
     --------
