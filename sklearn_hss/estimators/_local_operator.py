@@ -97,10 +97,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     Attributes
     ----------
     L_, M_ : sparse arrays of shape (n_values, n_values), or None
-        The law, ``M_ @ f = L_ @ (u - intercept_)``, for flat fields, with channels first. The entries of each row of M_
+        The law, ``M_ @ f = L_ @ (u - intercept_)``, for flat fields, with channels first. The entries of each row of `M_`
         in its own channel sum to one. Where u is zero for every f, as on Dirichlet boundaries and outside of the mask,
-        the rows of M_ are empty and those of L_ have only a diagonal entry. Both are None if there is no law, and L_ is
-        None for a nonlinear law.
+        the rows of `M_` are empty and those of `L_` have only a diagonal entry. Both are None if there is no law, and `L_`
+        is None for a nonlinear law.
     operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`, or another object
         The solution operator: a flat field u is ``operator_ @ f``. If it is a sum, the terms are the law and a
         correction. Predictions add `intercept_`, and are zero or NaN outside of the mask. Operators of nonlinear laws
@@ -110,14 +110,14 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     law_ : list of dict, or None
         Terms of a nonlinear law, with the keys "side" ("f" or "u"), "term", "channel" and "coefficient";
         ``pandas.DataFrame(model.law_)`` converts it to a table. Terms with a star belong to rows next to boundaries,
-        where neighbours of f are missing. None for linear laws, which L_ and M_ describe in full.
+        where neighbours of f are missing. None for linear laws, which `L_` and `M_` describe in full.
     formula_ : str or None
         The same law with one line per channel, such as ``f = -1.0 u_xx + 2000 u^3``.
     null_space_ : ndarray of shape (n_values, k)
         Orthonormal basis, in columns, of the fields that L maps to zero, such as the constants in Neumann and periodic
         problems; k is 0 if the law has unique solutions.
     amplification_ : float
-        Largest ratio |u| / |f| of solutions, divided by that of the training samples. A large value indicates that the
+        Largest ratio ``|u| / |f|`` of solutions, divided by that of the training samples. A large value indicates that the
         law has solutions unlike those of the samples, so that it may be wrong for other forcings; it is 1 to 30 for
         well-determined laws.
     undetermined_ : ndarray of bool, of the shape of one target
@@ -498,7 +498,7 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         return y
 
     def residual(self, X, y):
-        r"""Relative residual of the law: |M f - L u| divided by the larger of |M f| and |L u|.
+        r"""Relative residual of the law: ``|M f - L u|`` divided by the larger of ``|M f|`` and ``|L u|``.
 
         It detects outputs that do not solve the equation for their inputs, such as those of simulations that have not
         converged, without solving it. For pairs that satisfy the law, it is of the order of the rounding error, at
