@@ -97,10 +97,10 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
     Attributes
     ----------
     L_, M_ : sparse arrays of shape (n_values, n_values), or None
-        The law, ``M_ @ f = L_ @ (u - intercept_)``, for flat fields, with channels first. The entries of each row of `M_`
-        in its own channel sum to one. Where u is zero for every f, as on Dirichlet boundaries and outside of the mask,
-        the rows of `M_` are empty and those of `L_` have only a diagonal entry. Both are None if there is no law, and `L_`
-        is None for a nonlinear law.
+        The law, ``M_ @ f = L_ @ (u - intercept_)``, for flat fields, with channels first. The entries of each row of
+        `M_` in its own channel sum to one. Where u is zero for every f, as on Dirichlet boundaries and outside of the
+        mask, the rows of `M_` are empty and those of `L_` have only a diagonal entry. Both are None if there is no
+        law, and `L_` is None for a nonlinear law.
     operator_ : SparseInverse or OperatorSum of :mod:`sklearn_hss.linalg`, or another object
         The solution operator: a flat field u is ``operator_ @ f``. If it is a sum, the terms are the law and a
         correction. Predictions add `intercept_`, and are zero or NaN outside of the mask. Operators of nonlinear laws
@@ -117,9 +117,9 @@ class LocalOperatorRegressor(FieldRegressorMixin, LinearFieldMap):
         Orthonormal basis, in columns, of the fields that L maps to zero, such as the constants in Neumann and periodic
         problems; k is 0 if the law has unique solutions.
     amplification_ : float
-        Largest ratio ``|u| / |f|`` of solutions, divided by that of the training samples. A large value indicates that the
-        law has solutions unlike those of the samples, so that it may be wrong for other forcings; it is 1 to 30 for
-        well-determined laws.
+        Largest ratio ``|u| / |f|`` of solutions, divided by that of the training samples. A large value indicates that
+        the law has solutions unlike those of the samples, so that it may be wrong for other forcings; it is 1 to 30
+        for well-determined laws.
     undetermined_ : ndarray of bool, of the shape of one target
         Rows of the law that the samples do not fully determine. They are completed from the rows of the same class, or
         by a minimum norm.
