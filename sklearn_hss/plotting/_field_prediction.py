@@ -338,8 +338,9 @@ class FieldPredictionDisplay:
             style = {"color": COLOURS[5], "alpha": 0.5, "linewidth": 0, "zorder": 1}
             axes[0].fill_between(x, *(end[order] for end in ends), label="band", **style)
         lines.append(geometry.draw_line(axes[0], predicted, color=COLOURS[0], linewidth=1.2, label="prediction"))
-        axes[0].set_title("truth and prediction", fontsize="medium")
-        axes[0].legend(**LEGEND)
+        # In the place of a title, where it hides nothing.
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.99), "ncols": 3, "borderpad": 0.2}
+        axes[0].legend(**LEGEND, **place, columnspacing=1.0, handlelength=1.2, handletextpad=0.4)
         axes[1].axhline(0, color="0.75", linewidth=0.8)
         of_error = [geometry.draw_line(axes[1], error, color=COLOURS[1], linewidth=1.2)]
         axes[1].set_title(self._error_title(true, predicted), fontsize="medium")

@@ -221,7 +221,7 @@ class Geometry:
             **colours,
         )
         for axis in (ax.xaxis, ax.yaxis):
-            axis.get_major_locator().set_params(nbins=4, steps=[1, 2, 5, 10])
+            axis.get_major_locator().set_params(nbins=4, steps=[1, 2, 2.5, 5, 10])
         return image
 
     def _draw_on_mesh(self, ax, values, colours):
@@ -233,7 +233,7 @@ class Geometry:
         # Nodes of triangles that are left out do not take part in the limits.
         ax.set(aspect="equal", xlim=_padded(self.points[:, 0]), ylim=_padded(self.points[:, 1]))
         for axis in (ax.xaxis, ax.yaxis):
-            axis.get_major_locator().set_params(nbins=4, steps=[1, 2, 5, 10])
+            axis.get_major_locator().set_params(nbins=4, steps=[1, 2, 2.5, 5, 10])
         return image
 
     def label(self, ax):

@@ -290,6 +290,8 @@ class LocalLawDisplay:
         ax.set_title(f"undetermined: {inside.sum()} of {inside.size} rows", fontsize="medium")
 
     def _draw_bars(self, max_terms, axes):
+        from matplotlib.ticker import NullFormatter
+
         if not isinstance(max_terms, int) or isinstance(max_terms, bool) or max_terms < 1:
             raise ValueError(f"max_terms={max_terms!r} must be a positive integer.")
         rows = {}
@@ -310,10 +312,10 @@ class LocalLawDisplay:
             drawn = ax.barh(y, np.maximum(lengths, least), left=0, color=colours, height=0.7)
             self.artists_[name] = drawn
             ax.set_yticks(y, [term["term"] for _, term in bars])
-            # Room for the numbers behind the longest bars.
-            span = max(float(np.log10(lengths.max() / least)), 1.0)
-            ax.set(xscale="log", ylim=(len(bars) - 0.4, -0.6))
-            ax.set_xlim(least / 10 ** (0.15 * span), lengths.max() * 10 ** (0.35 * span))
+            # From a decade below the shortest bar, with room for the numbers behind the longest.
+            low, high = np.floor(np.log10(least) - 0.1), np.log10(max(lengths.max(), least))
+            ax.set(xscale="log", ylim=(len(bars) - 0.4, -0.6), xlim=(10**low, 10 ** (high + 0.3 * (high - low))))
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_title(f"terms of {name}", fontsize="medium")
             for place, (length, term) in zip(y, bars, strict=True):
                 number = f"{term['coefficient']:.3g}".replace("-", "−")

@@ -359,7 +359,7 @@ class OperatorDisplay:
         rank = int((values > values.max(initial=0.0) * len(values) * np.finfo(float).eps).sum())
         ax.plot(np.arange(1, rank + 1), values[:rank], color=COLOURS[0], linewidth=1.5)
         ax.set(yscale="log", xlabel="index")
-        zero = f", {len(values) - rank} more are zero" if rank < len(values) else ""
+        zero = f" ({len(values) - rank} zero)" if rank < len(values) else ""
         ax.set_title(f"singular values{zero}", fontsize="medium")
         ax.grid(color="0.92")
 
