@@ -253,8 +253,8 @@ def test_law_that_diverges_is_not_corrected():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Residual(Ridge(), make_pipeline(StandardScaler(), TINY)), r"tell correction__neuralhssregressor the grid"),
-        (Residual(make_pipeline(StandardScaler(), TINY), Ridge()), r"tell law__neuralhssregressor the grid"),
+        (Residual(Ridge(), make_pipeline(StandardScaler(), TINY)), r"set correction__neuralhssregressor__grid_shape"),
+        (Residual(make_pipeline(StandardScaler(), TINY), Ridge()), r"set law__neuralhssregressor__grid_shape"),
         (
             Residual(Ridge(), TINY, with_prediction=True),
             r"set grid_shape of the correction, such as to \(4, 6\)",
