@@ -175,7 +175,7 @@ def test_channels_last_get_a_hint():
     X = np.moveaxis(np.stack([SMALL.X, SMALL.Y], axis=1), 1, -1)
     with pytest.raises(ValueError, match=r"Channels come before the grid: np.moveaxis\(X, -1, 1\)"):
         clone(LINEAR[0]).set_params(grid_shape=(6, 7)).fit(X, SMALL.Y)
-    with pytest.warns(UserWarning, match=r"give np.moveaxis\(X, -1, 1\) and grid_shape=\(6, 7\)"):
+    with pytest.warns(UserWarning, match=r"pass np.moveaxis\(X, -1, 1\) and grid_shape=\(6, 7\)"):
         clone(NETWORKS[0]).fit(X, X)
 
 
