@@ -141,8 +141,8 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     with a standard deviation of about sqrt(alpha (1 - alpha) / n). If k exceeds n, the band would be infinite: `fit`
     then raises an error that suggests more samples or a larger `alpha`.
 
-    "cross" guarantees a coverage of 1 - 2 alpha for the jackknife+, and of 1 - 2 alpha - sqrt(2 / n) for fewer folds;
-    `coverage_` is the former. In practice, the coverage is about 1 - alpha. The guarantee for single values carries
+    "cross" guarantees a coverage of 1 - 2 alpha for the jackknife+, and for K folds of one that is lower by the smaller
+    of 2 (1 - 1 / K) / (n / K + 1) and (1 - K / n) / (K + 1), at most sqrt(2 / n). In practice, the coverage is about 1 - alpha. The guarantee for single values carries
     over to "band": a field that lies in sufficiently many of the bands around the predictions of the folds does so at
     every point.
 
@@ -433,7 +433,10 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
         )
         self.estimator_ = self._fitted(X, y)
         self._scale = self._scale_of(self.estimator_, X, y)
-        self.n_calibration_, self.coverage_ = n, max(1 - 2 * self._alpha, 0.0)
+        # Theorem 4 of Barber et al. (2021), for folds of equal size.
+        k = len(parts)
+        loss = min(2 * (1 - 1 / k) / (n / k + 1), (1 - k / n) / (k + 1))
+        self.n_calibration_, self.coverage_ = n, max(1 - 2 * self._alpha - loss, 0.0)
         self.half_width_ = self._half_width = None
         scores = np.concatenate([fold.scores for fold in self._folds])
         _warn_if_infinite(_largest(scores, n_outside(n, self._alpha)))
