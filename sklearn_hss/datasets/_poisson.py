@@ -100,7 +100,8 @@ def make_poisson(
           Dirichlet conditions.
         - "grf": smooth Gaussian random fields with the given `length_scale`, in the eigenfunctions of -Laplace on the
           box.
-        - an array: given right-hand sides, which determine `n_samples` and `n_points`.
+        - an array: given right-hand sides, which determine `n_samples` and `n_points`. The equation is solved on the
+          grid of the data: to test a model with such forcings, generate its training data with ``refinement=1``.
     modes : tuple (first, last), default=None
         Range of the modes in the "sine" series, both ends included.
 

@@ -142,9 +142,9 @@ class ConformalFieldRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstim
     then raises an error that suggests more samples or a larger `alpha`.
 
     "cross" guarantees a coverage of 1 - 2 alpha for the jackknife+, and for K folds of one that is lower by the smaller
-    of 2 (1 - 1 / K) / (n / K + 1) and (1 - K / n) / (K + 1), at most sqrt(2 / n). In practice, the coverage is about 1 - alpha. The guarantee for single values carries
-    over to "band": a field that lies in sufficiently many of the bands around the predictions of the folds does so at
-    every point.
+    of 2 (1 - 1 / K) / (n / K + 1) and (1 - K / n) / (K + 1), at most sqrt(2 / n). In practice, the coverage is about
+    1 - alpha. The guarantee for single values carries over to "band": a field that lies in sufficiently many of the
+    bands around the predictions of the folds does so at every point.
 
     The scale of "band" at every point is the root mean square of the errors on the training samples, but at least a
     tenth of its mean. The band is therefore wide where the estimator is inaccurate; the guarantee does not depend on
