@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import _first_fits
 import _rivals
@@ -94,6 +95,18 @@ def unknown_coefficients(seed):
     return Task(X[:N_COEFFICIENTS], y[:N_COEFFICIENTS], test, homogeneous=False)
 
 
+class OnItsOwn:
+    """An estimator in whose fit only seconds of CPU time pass, as in those of the other networks."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X, y):
+        """Fit, and return the estimator."""
+        with mock.patch.object(time, "monotonic", time.process_time):
+            return self.estimator.fit(X, y)
+
+
 #: Makers of the tasks, and our estimators for them, functions of the task, a seed and the seconds of networks.
 PROBLEMS = {
     "1-D Poisson, 10 samples": (poisson, lambda task, seed, seconds: HSSRegressor(random_state=seed)),
@@ -111,7 +124,7 @@ PROBLEMS = {
     ),
     "coefficients to solutions, 800 samples": (
         unknown_coefficients,
-        lambda task, seed, seconds: NeuralHSSRegressor(max_seconds=seconds, random_state=seed),
+        lambda task, seed, seconds: OnItsOwn(NeuralHSSRegressor(max_seconds=seconds, random_state=seed)),
     ),
 }
 
@@ -327,7 +340,8 @@ def features(n_imports):
                 print(f"{name:16} {kind:12} left out: {missing.name} is not installed")
                 continue
             lines = [line for line in script.splitlines() if line.strip()]
-            assert child(f"{PRELUDE[kind]}{script}\nprint(json.dumps(bool(P.shape == G.shape)))")
+            if not child(f"{PRELUDE[kind]}{script}\nprint(json.dumps(bool(P.shape == G.shape)))"):
+                raise RuntimeError(f"The first fit of {name} gives predictions of another shape.")
             imports = "\n".join(line for line in lines if line.startswith(("import ", "from ")))
             # NumPy and SciPy are there before.
             measured = "import json, time, numpy, scipy.sparse, scipy.linalg\n" + MEASURE.format(imports)
