@@ -60,6 +60,11 @@ def test_example(path, monkeypatch, tmp_path):
 
 BENCHMARKS = [
     (
+        "bench_comparison",
+        {"N_TEST": 4, "N_COEFFICIENTS": 40, "N_FORCES": 20},
+        (["1-D Poisson, 10 samples", "-u'' + 2000 u^3 = f, 200 samples"], ["sklearn_hss", "ridge", "PySINDy"], 1),
+    ),
+    (
         "bench_conformal",
         {"N_SPLITS": 3, "CALIBRATION": (20, 30, 50), "SECONDS": 0.05},
         (["heat, five steps, noise 1 %"],),
