@@ -19,23 +19,23 @@ from ._style import (
 
 _DATA = """
     interval : pair (lower, upper) of array-likes of the shape of y_true, default=None
-        Ends of a band around the predictions, such as `predict_interval` of a
-        :class:`~sklearn_hss.ConformalFieldRegressor` has them: a shaded band in one dimension, a further column with
-        its width in two.
+        Ends of a band around the predictions, as returned by `predict_interval` of a
+        :class:`~sklearn_hss.ConformalFieldRegressor`. It is shaded in one dimension; in two, a further column shows its
+        width.
     field_names : sequence of str, default=None
         Names of the channels.
 """
 _VIEW = """
     samples : int or sequence of int, default=0
-        Which samples to draw, each in a row for every channel.
+        Samples to draw, with one row for every sample and channel.
     channels : int or sequence of int, default=None
-        Which channels to draw; all if None.
+        Channels to draw; all if None.
     slice_axis : int, default=-1
         Axis across which a slice of fields of three dimensions is taken.
     slice_index : int, default=None
         Point on that axis; the middle if None.
     axes : array of matplotlib Axes, default=None
-        Where to draw: one for each panel. On a new figure if None.
+        Axes to draw on, one for each panel; those of a new figure if None.
 """
 
 
@@ -43,10 +43,10 @@ _VIEW = """
 class FieldPredictionDisplay:
     """True fields, predicted ones, and the error.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions`. Truth and prediction have the same colours: those of the
-    truth, with a colour bar that is pointed where the prediction goes beyond. The error, prediction minus truth, has a
-    colour bar of its own, and its relative L2 norm in the title. Fields of one dimension are lines, those of three
-    dimensions are seen in a slice. Pictures are blank outside of the mask, and where the truth is NaN.
+    Created by :meth:`from_estimator` or :meth:`from_predictions`. Truth and prediction share the colour scale of the
+    truth, whose bar has pointed ends if predictions exceed its range. The error, prediction minus truth, has its own
+    colour bar, and its relative L2 norm in the title. One-dimensional fields are drawn as lines, three-dimensional ones
+    as a slice. Pictures are blank outside the mask and where the truth is NaN.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class FieldPredictionDisplay:
 
     See Also
     --------
-    RolloutDisplay : The same for trajectories.
-    sklearn.metrics.PredictionErrorDisplay : For targets that are numbers.
+    RolloutDisplay : The equivalent for trajectories.
+    sklearn.metrics.PredictionErrorDisplay : The equivalent for scalar targets.
 
     Examples
     --------
@@ -152,13 +152,13 @@ class FieldPredictionDisplay:
         slice_index=None,
         axes=None,
     ) -> "FieldPredictionDisplay":
-        """Draw predictions of an estimator, which makes those of the samples that are drawn and no others.
+        """Draw predictions of an estimator; only the drawn samples are predicted.
 
         Parameters
         ----------
         estimator : estimator
-            Fitted, of this package or not; a pipeline or a search, too. Grid, mask and points are those that it has
-            learned on, where it knows them and none are given here.
+            Fitted, of this package or not; a pipeline or a search, too. If not given, grid, mask and points
+            are taken from the estimator, if it stores them.
         X : array-like of shape (n_samples, ...)
             Inputs.
         y : array-like of shape (n_samples, \\*grid) or (n_samples, n_channels, \\*grid)
@@ -178,7 +178,7 @@ class FieldPredictionDisplay:
         Raises
         ------
         ValueError
-            For data or parameters that cannot be drawn.
+            If data or parameters cannot be drawn.
         """
         check_is_fitted(estimator)
         true = read_fields(y, "y")
@@ -243,7 +243,7 @@ class FieldPredictionDisplay:
         Raises
         ------
         ValueError
-            For data or parameters that cannot be drawn.
+            If data or parameters cannot be drawn.
         """
         display = cls(
             y_true=y_true,

@@ -13,24 +13,23 @@ from .._fields import FieldShape, check_grid_shape, check_mask, masked_grid, on_
 from ._style import BLANK
 
 AXES = "xyz"
-NO_POINTS = "The nodes of a mesh need coordinates; give points=, and triangles= where they are known."
+NO_POINTS = "The nodes of a mesh need coordinates; pass points=, and triangles= if they are known."
 # Images keep the proportions of their domain, unless one side is so many times longer.
 _LONG = 4.0
 
 GEOMETRY = """
     grid_shape : int or tuple of int, default=None
-        Grid of the fields, such as ``(64, 64)``, needed where they come flattened or with channels. If None, it is the
-        shape of the mask, where there is one, else all dimensions but the first.
+        Grid of the fields, such as ``(64, 64)``; required if the fields are flattened or have channels. If None, the
+        shape of the mask, or without a mask all dimensions but the first.
     mask : array-like of bool and shape (\\*grid), default=None
-        Points of a domain that is not a box, True inside; pictures are blank outside, and errors count what is inside.
+        Points inside the domain. Pictures are blank outside, and errors count the points inside.
     points : array-like of shape (n_nodes, 1) or (n_nodes, 2), default=None
         Coordinates of the nodes of a mesh, ``mesh.p.T`` of scikit-fem.
     triangles : array-like of int and shape (n_triangles, 3), default=None
-        Nodes of every triangle, ``mesh.t.T``. If None, Delaunay's triangulation of the points, which fills holes and
-        corners that point inwards.
+        Nodes of every triangle, ``mesh.t.T``. If None, the Delaunay triangulation of the points, which fills holes and
+        concave corners.
     extent : sequence of (first, last), default=None
-        Coordinates of the first and the last point, for one axis of the grid after the other. If None, points are
-        counted.
+        Coordinates of the first and the last point along every axis of the grid. If None, point indices.
 """
 
 
@@ -40,7 +39,7 @@ def read_fields(y, name, *, may_diverge=False):
     Raises
     ------
     ValueError
-        If they are no fields.
+        If they are not fields.
     """
     y = as_plain(y, name)
     refuse_complex(y, name)
@@ -71,7 +70,7 @@ def known_geometry(estimator, grid_shape, mask, points):
     Raises
     ------
     ValueError
-        If it has learned on a mesh and does not know where its nodes are.
+        If it was fitted on a mesh without coordinates.
     """
     found = innermost(estimator, "_target_fields")
     if points is None and found is not None:

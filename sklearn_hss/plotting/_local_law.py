@@ -26,7 +26,7 @@ _VIEW = """
     slice_axis, slice_index : int, default=-1 and None
         Slice of maps of three dimensions: the axis across it, and the point there, the middle one if None.
     axes : array of matplotlib Axes, default=None
-        Where to draw: one for each map, or for each channel that has bars. On a new figure if None.
+        Axes to draw on, one for each map, or for each channel that has bars; those of a new figure if None.
 """
 
 
@@ -34,21 +34,20 @@ _VIEW = """
 class LocalLawDisplay:
     """Coefficients of a learned local law.
 
-    Made by :meth:`from_estimator`. Of a linear law M f = L u with coefficients of their own at every point, there are
-    maps, of what L does to the powers of the coordinates about each point, which are the coefficients of u, u_x, u_xx
-    and so on in the equation, or of the entries of its rows; and a map of the rows that the samples have not
-    determined. Of a law whose coefficients are the same everywhere, there are bars, as long as the terms are large,
-    with the coefficients as numbers.
+    Created by :meth:`from_estimator`. A linear law M f = L u whose coefficients vary in space is drawn as maps: of the
+    coefficients of u, u_x, u_xx and so on, obtained by applying L to monomials about each point, or of the entries of
+    its rows; one more map shows the rows that the samples do not determine. A law with the same coefficients
+    everywhere is drawn as bars, whose lengths are the sizes of the terms, with the coefficients as numbers.
 
     Parameters
     ----------
     maps : dict of str to array-like of shape (\\*grid), default=None
-        Coefficients by their names, NaN where there is none.
+        Coefficients by name, NaN at points without one.
     undetermined : array-like of bool and shape (\\*grid), default=None
         Points whose rows are not determined.
     terms : dict of str to list of dict, default=None
-        For every channel, terms with the keys "term", "coefficient" and, if the lengths of bars shall be something else
-        than the magnitudes of coefficients, "share".
+        For every channel, terms with the keys "term", "coefficient" and "share", the length of the bar, if it is
+        not the magnitude of the coefficient.
     {geometry}
 
     Attributes
@@ -171,7 +170,7 @@ class LocalLawDisplay:
         slice_axis, slice_index : int, default=-1 and None
             Slice of maps of three dimensions: the axis across it, and the point there, the middle one if None.
         axes : array of matplotlib Axes, default=None
-            Where to draw: one for each map, or for each channel that has bars. On a new figure if None.
+            Axes to draw on, one for each map, or for each channel that has bars; those of a new figure if None.
 
         Returns
         -------

@@ -21,14 +21,15 @@ _VIEW = """
         Points at which there is a unit source: indices of flat inputs, or of an array of the shape of one. If None,
         three of those whose columns are large.
     spectrum : bool or "auto", default="auto"
-        Whether to draw the singular values, of operators with up to 2048 rows and columns. "auto" does for those.
+        Whether to draw the singular values, which requires at most 2048 rows and columns. "auto" draws them in this
+        case.
     channel : int, default=0
         Channel of the outputs.
     slice_axis, slice_index : int, default=-1 and None
         Slice of outputs of three dimensions: the axis across it, and the point there, that of the source if None.
     axes : array of matplotlib Axes, default=None
-        Where to draw: one for all columns in one dimension, else one for each, and one for the spectrum. On a new
-        figure if None.
+        Axes to draw on: one for all columns in one dimension, otherwise one for each, and one for the spectrum. Those
+        of a new figure if None.
 """
 
 
@@ -36,9 +37,8 @@ _VIEW = """
 class OperatorDisplay:
     """Columns of a linear solution operator, and its spectrum.
 
-    Made by :meth:`from_estimator` or :meth:`from_operator`. A column is the response to a unit source at one point, a
-    discrete Green's function. Singular values are those of the matrix; how fast they fall tells how smooth solutions
-    are.
+    Created by :meth:`from_estimator` or :meth:`from_operator`. A column is the response to a unit source at one point,
+    a discrete Green's function. The faster the singular values of the matrix decay, the smoother the solutions.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class OperatorDisplay:
     responses_ : ndarray of shape (n_columns, n_outputs)
         These columns.
     singular_values_ : ndarray of shape (n,), or None
-        In decreasing order; None where they are not drawn.
+        Singular values in decreasing order; None if they are not drawn.
     artists_ : list of matplotlib Line2D or of images
         One for each column.
     axes_ : ndarray of matplotlib Axes
@@ -142,7 +142,7 @@ class OperatorDisplay:
             Fitted, with a linear map as ``operator_``, such as :class:`~sklearn_hss.HSSRegressor`,
             :class:`~sklearn_hss.HSSTransformer` and :class:`~sklearn_hss.LocalOperatorRegressor`; a
             :class:`~sklearn_hss.GreenLearningRegressor`; a linear model of scikit-learn with ``coef_``; or a search
-            over one. Grid, mask and points are those that it has learned on, where none are given.
+            over one. If not given, grid, mask and points are taken from the estimator.
         {geometry}
         {view}
 
@@ -154,7 +154,7 @@ class OperatorDisplay:
         Raises
         ------
         ValueError
-            For parameters that cannot be drawn.
+            If parameters cannot be drawn.
         TypeError
             If the estimator has no linear operator.
         """
@@ -215,7 +215,7 @@ class OperatorDisplay:
         Raises
         ------
         ValueError
-            For parameters that cannot be drawn.
+            If parameters cannot be drawn.
         """
         display = cls(
             operator=operator, grid_shape=grid_shape, mask=mask, points=points, triangles=triangles, extent=extent

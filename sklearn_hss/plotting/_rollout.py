@@ -18,33 +18,33 @@ _VIEW = """
     channel : int, default=0
         Which channel of the states to draw. Errors are those of all channels together.
     snapshots : sequence of int, default=None
-        Steps at which states of two or three dimensions are drawn; four of them if None, the last one included.
+        Steps at which two- and three-dimensional states are drawn; four steps if None, including the last.
     slice_axis, slice_index : int, default=-1 and None
         Slice of states of three dimensions: the axis across it, and the point there, the middle one if None.
     axes : array of matplotlib Axes, default=None
-        Where to draw: truth and models, each with its snapshots if there are any, and last the errors. On a new figure
-        if None.
+        Axes to draw on: truth and models, each with its snapshots if there are any, and the errors last. Those of a new
+        figure if None.
 """
 
 
 @documented(geometry=GEOMETRY, view=_VIEW)
 class RolloutDisplay:
-    """True trajectories, rollouts of models from their first states, and how the errors grow.
+    """True trajectories, rollouts of models from their first states, and the growth of the errors.
 
-    Made by :meth:`from_estimator`, :meth:`from_estimators` or :meth:`from_predictions`. States of one dimension are
-    drawn in space and time, of others there are snapshots. All have the colours of the truth, with a colour bar that is
-    pointed where a rollout goes beyond. The last panel has the relative L2 errors of all states after every step: the
-    mean over the trajectories, a band from the smallest to the largest, and dotted the error of no change at all. Lines
-    end where a rollout is not finite any more.
+    Created by :meth:`from_estimator`, :meth:`from_estimators` or :meth:`from_predictions`. One-dimensional states are
+    drawn over space and time, others as snapshots. All share the colour scale of the truth, whose bar has pointed ends
+    if a rollout exceeds its range. The last panel shows the relative L2 errors after every step: the mean over the
+    trajectories, a band from the smallest to the largest, and as a dotted line the error of predicting no change. Lines
+    end where a rollout is no longer finite.
 
     Parameters
     ----------
     y_true : array-like of shape (n_trajectories, n_times, \\*grid) or with channels before the grid
         True trajectories.
     y_pred : array-like of the same shape, or dict of str to these
-        Rollouts, or those of several models, by their names.
+        Rollouts of one model, or of several models by name.
     times : array-like of shape (n_times,), default=None
-        Times of the states; steps are counted if None.
+        Times of the states; the numbers of the steps if None.
     {geometry}
 
     Attributes
@@ -52,7 +52,7 @@ class RolloutDisplay:
     errors_ : dict of str to ndarray of shape (n_trajectories, n_times)
         Relative L2 errors of every model.
     persistence_ : ndarray of shape (n_trajectories, n_times)
-        Those of the first state.
+        Errors of the first state, taken as a prediction of all others.
     images_ : ndarray of shape (1 + n_models, n_snapshots)
         Images of the truth and of every model; a single one each in space and time.
     lines_ : list of matplotlib Line2D
@@ -64,7 +64,7 @@ class RolloutDisplay:
 
     See Also
     --------
-    FieldPredictionDisplay : The same for single fields.
+    FieldPredictionDisplay : The equivalent for single fields.
     sklearn_hss.metrics.trajectory_l2_error : Error of rollouts.
 
     Examples
@@ -165,7 +165,7 @@ class RolloutDisplay:
         X : array-like of shape (n_trajectories, n_times, \\*state)
             True trajectories. Rollouts begin with their first states.
         times : array-like of shape (n_times,), default=None
-            Times of the states; steps are counted if None.
+            Times of the states; the numbers of the steps if None.
         {geometry}
         {view}
 
@@ -177,7 +177,7 @@ class RolloutDisplay:
         Raises
         ------
         ValueError
-            For data or parameters that cannot be drawn.
+            If data or parameters cannot be drawn.
         TypeError
             If the estimator has no rollouts.
         """
@@ -226,7 +226,7 @@ class RolloutDisplay:
         X : array-like of shape (n_trajectories, n_times, \\*state)
             True trajectories. Rollouts begin with their first states.
         times : array-like of shape (n_times,), default=None
-            Times of the states; steps are counted if None.
+            Times of the states; the numbers of the steps if None.
         {geometry}
         {view}
 
@@ -238,7 +238,7 @@ class RolloutDisplay:
         Raises
         ------
         ValueError
-            For data or parameters that cannot be drawn.
+            If data or parameters cannot be drawn.
         TypeError
             If an estimator has no rollouts.
         """
@@ -299,9 +299,9 @@ class RolloutDisplay:
         y_true : array-like of shape (n_trajectories, n_times, \\*grid) or with channels before the grid
             True trajectories.
         y_pred : array-like of the same shape, or dict of str to these
-            Rollouts, or those of several models, by their names.
+            Rollouts of one model, or of several models by name.
         times : array-like of shape (n_times,), default=None
-            Times of the states; steps are counted if None.
+            Times of the states; the numbers of the steps if None.
         {geometry}
         {view}
 
@@ -313,7 +313,7 @@ class RolloutDisplay:
         Raises
         ------
         ValueError
-            For data or parameters that cannot be drawn.
+            If data or parameters cannot be drawn.
         """
         display = cls(
             y_true=y_true,
