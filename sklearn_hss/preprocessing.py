@@ -178,6 +178,10 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     ``set_output`` applies to flat fields: a data frame holds no grid.
 
+    Large memory-mapped arrays, and h5py, zarr and dask arrays, are read in parts. They come back as arrays that scale
+    what is read of them when it is read: slices and :func:`numpy.asarray` give NumPy arrays, and selections of samples
+    by arrays of indices, such as those of cross-validation, are not read. NaN and infinities are refused then, too.
+
     Examples
     --------
     >>> import numpy as np
@@ -314,8 +318,8 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of the shape of X
-            Scaled fields.
+        array of the shape of X
+            Scaled fields; of large arrays in files, one that scales when it is read.
 
         Raises
         ------
@@ -350,8 +354,8 @@ class FieldScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of the shape of X
-            Fields in the units of the training data.
+        array of the shape of X
+            Fields in the units of the training data; of large arrays in files, one that scales when it is read.
 
         Raises
         ------

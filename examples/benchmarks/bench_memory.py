@@ -6,6 +6,7 @@ when it needs the room, do not. Files of zeros with holes take no room on the di
     python examples/benchmarks/bench_memory.py
     python examples/benchmarks/bench_memory.py --rows fit-fno predict-fno
     python examples/benchmarks/bench_memory.py --gigabytes 50 --rows large-fno
+    python examples/benchmarks/bench_memory.py --slopes
 """
 
 import argparse
@@ -15,12 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 PREPARE = """
 import sys, time
 import numpy as np
 import scipy.fft, scipy.linalg
 import torch
-from sklearn_hss import FNORegressor, HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn_hss import FieldScaler, FNORegressor, HSSRegressor, LocalOperatorRegressor, NeuralHSSRegressor
+from sklearn_hss import RolloutRegressor
 torch.set_num_threads(1)
 folder, gigabytes = sys.argv[1], float(sys.argv[2])
 
@@ -90,17 +95,41 @@ ROWS = {
         "X, Y = large(int(gigabytes * 2**30) // (2 * 4 * 128**2), 128, 128)",
         "NeuralHSSRegressor(max_seconds=10, random_state=0).fit(X, Y)",
     ),
-    "line": (
-        "HSSRegressor.fit, 10 samples of 10^6 points, white noise, float64",
-        "F, U = poisson(10, 10**6)",
-        "HSSRegressor(random_state=0).fit(F, U)",
+    "large-mask": (
+        "{gigabytes:g} GB, FNORegressor(mask=L-shape).fit, 10 s of training",
+        "X, Y = large(int(gigabytes * 2**30) // (2 * 4 * 128**2), 128, 128); mask = np.ones((128, 128), dtype=bool); "
+        "mask[64:, 64:] = False",
+        "network(max_seconds=10, mask=mask).fit(X, Y)",
     ),
-    "square": (
-        "LocalOperatorRegressor.fit and predict, 4 samples of 1024 x 1024",
-        "F, U = poisson(4, 1024, 1024)",
-        "LocalOperatorRegressor(random_state=0).fit(F, U).predict(F[:1])",
+    "large-pipeline": (
+        "{gigabytes:g} GB, make_pipeline(FieldScaler, FNORegressor).fit, 10 s of training",
+        "X, Y = large(int(gigabytes * 2**30) // (2 * 4 * 128**2), 128, 128)",
+        "make_pipeline(FieldScaler('standard'), network(max_seconds=10)).fit(X, Y)",
+    ),
+    "large-rollout": (
+        "{gigabytes:g} GB of trajectories, RolloutRegressor(FNORegressor).fit, 10 s of training",
+        "U, _ = large(int(gigabytes * 2**30) // (32 * 4 * 128**2), 32, 128, 128)",
+        "RolloutRegressor(network(max_seconds=10)).fit(U)",
     ),
 }
+
+# Fits of growing sizes: points per side, dimensions, and the same three.
+SLOPES = [
+    (
+        "HSSRegressor.fit, 10 samples, white noise, float64",
+        (2**14, 2**16, 2**18, 10**6),
+        1,
+        "F, U = poisson(10, {n})",
+        "HSSRegressor(random_state=0).fit(F, U)",
+    ),
+    (
+        "LocalOperatorRegressor.fit and predict, 4 samples, white noise, float64",
+        (128, 256, 512, 1024),
+        2,
+        "F, U = poisson(4, {n}, {n})",
+        "LocalOperatorRegressor(random_state=0).fit(F, U).predict(F[:1])",
+    ),
+]
 
 
 def anonymous(pid):
@@ -133,16 +162,37 @@ def measure(prepare, action, gigabytes):
     return seconds, peak - before
 
 
+def slope(points, values):
+    """Exponent of the power of the number of points that fits best."""
+    return np.polyfit(np.log(points), np.log(values), 1)[0]
+
+
+def print_slopes():
+    """Seconds and memory of fits of growing sizes, and how they grow."""
+    for title, sides, n_modes, prepare, action in SLOPES:
+        print(f"{title}\n{'points':>12}{'s':>8}{'MB':>8}")
+        points, found = [side**n_modes for side in sides], []
+        for side, n in zip(sides, points, strict=True):
+            found.append(measure(prepare.format(n=side), action, 0))
+            print(f"{n:12,}{found[-1][0]:8.1f}{found[-1][1]:8.0f}", flush=True)
+        of_time, of_memory = (slope(points, values) for values in zip(*found, strict=True))
+        print(f"{'slope':>12}{of_time:8.2f}{of_memory:8.2f}\n", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--gigabytes", type=float, default=8.0, help="of the large rows, inputs and targets together")
+    parser.add_argument("--slopes", action="store_true", help="time and memory of linear fits of growing sizes instead")
     options = parser.parse_args()
-    print(f"{'':66}{'s':>8}{'MB':>8}")
+    if options.slopes:
+        print_slopes()
+        return
+    print(f"{'':78}{'s':>8}{'MB':>8}")
     for row in options.rows:
         title, prepare, action = ROWS[row]
         seconds, megabytes = measure(prepare, action, options.gigabytes)
-        print(f"{title.format(gigabytes=options.gigabytes):66}{seconds:8.1f}{megabytes:8.0f}", flush=True)
+        print(f"{title.format(gigabytes=options.gigabytes):78}{seconds:8.1f}{megabytes:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Linear maps between fields, learned from pairs of fields: what all estimators of them share."""
 
+import itertools
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
@@ -351,12 +353,12 @@ def weighted_rows(X, y, sample_weight=None):
 def merged_rows(X, y, sample_weight=None):
     """Samples in a canonical order, equal ones merged, and the square roots of their weights."""
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    kept = weight > 0
-    pairs, weight = np.hstack([X, y])[kept], weight[kept]
-    copies: dict[bytes, list[int]] = {}
-    for i, pair in enumerate(pairs):
-        copies.setdefault(pair.tobytes(), []).append(i)
-    groups = [copies[key] for key in sorted(copies)]
-    pairs, weight = pairs[[group[0] for group in groups]], np.array([weight[group].sum() for group in groups])
-    split = X.shape[1]
-    return np.ascontiguousarray(pairs[:, :split]), np.ascontiguousarray(pairs[:, split:]), np.sqrt(weight)
+    # Compared byte by byte, without copies, as the fields may take much of the memory.
+    X, y = (np.ascontiguousarray(rows, np.result_type(X, y)) for rows in (X, y))
+    raw = [rows.view(np.dtype((np.void, rows[0].nbytes)))[:, 0] for rows in (X, y)]
+    order = np.lexsort(raw[::-1])
+    order = order[weight[order] > 0]
+    new = [any(rows[i].tobytes() != rows[j].tobytes() for rows in raw) for i, j in itertools.pairwise(order)]
+    groups = np.split(order, 1 + np.flatnonzero(new))
+    first = [group[0] for group in groups]
+    return X[first], y[first], np.sqrt([weight[group].sum() for group in groups])

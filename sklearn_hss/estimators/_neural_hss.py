@@ -123,8 +123,8 @@ _ARCHITECTURES: dict[str, dict] = {
 _WHITE = 0.7
 # Error on held-out samples up to which a linear map holds, and number of samples that are enough to see it.
 _LINEAR, _ENOUGH = 0.1, 1000
-# Numbers in the fields from which the start of a training is found.
-_START_NUMBERS = 2**23
+# Numbers in the fields from which the start of a training is found. The fit holds six copies of them in float64.
+_START_NUMBERS = 5 * 2**19
 
 
 def ridge_error(X, Y):
@@ -435,7 +435,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         error, seen = ridge_error(F, U), []
         # With more samples than numbers in an input, ridge regression has seen all there is.
         if error > _LINEAR and len(F) < 2 * F.shape[1] and self._shapes[0].n_channels is None:
-            found = self._try_linear_fit(F, U, None)
+            found = self._try_linear_fit(*weighted_rows(F, U)[:2])
             seen = [F, U, found]
             if found is not None and math.isfinite(found.held_out_error):
                 error = min(error, found.held_out_error)
@@ -516,10 +516,11 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             )
         )
         known = seen and sample_weight is None and np.array_equal(X, seen[0]) and np.array_equal(y, seen[1])
-        found = seen[2] if known else self._try_linear_fit(X, y, sample_weight)
+        X, y, _ = weighted_rows(X, y, sample_weight)
+        found = seen[2] if known else self._try_linear_fit(X, y)
         if found is None:
             return math.inf
-        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
+        F, U = torch.from_numpy(X), torch.from_numpy(y)
         verified = math.isfinite(found.held_out_error)
         if self.init == "auto" and not (verified and found.held_out_error < 0.1):
             return math.inf
@@ -543,9 +544,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
         # Few samples may be reproduced without being understood, so the error on those held out counts, too.
         return max(error, found.held_out_error if verified else 1.0)
 
-    def _try_linear_fit(self, X, y, sample_weight):
-        """Linear fit of rows, or None where there is none that could be found."""
-        F, U, _ = (torch.from_numpy(rows) for rows in weighted_rows(X, y, sample_weight))
+    def _try_linear_fit(self, X, y):
+        """Linear fit of weighted rows, or None where there is none that could be found."""
+        F, U = torch.from_numpy(X), torch.from_numpy(y)
         try:
             # Its doubts, that no linear map fits perhaps, are no news to someone who trains a nonlinear model.
             return self._linear_fit(F, U, max(self._rounding, np.finfo(X.dtype).eps))

@@ -183,6 +183,9 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
 
     Notes
     -----
+    Around a network, or pipelines and searches of networks and scalers, trajectories and pairs in large files
+    (memory-mapped, h5py, zarr, dask) are read batch by batch.
+
     Trajectories with a shorter time between their states than a step should have are thinned: ``X[:, ::4]``.
 
     Scalers go inside, ``RolloutRegressor(make_pipeline(FieldScaler(), model))``, where they see states. In a pipeline
@@ -422,11 +425,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     def _step(self, X):
         """Rows of the next states."""
         prediction = np.asarray(self.estimator_.predict(self._inputs(X))).reshape(len(X), -1)
-        if not isinstance(X, Rows):
-            return self._following(X, prediction)
+        following = np.empty(prediction.shape, X.dtype)
         for part in blocks(X):
-            prediction[part] = self._following(X[part], prediction[part])
-        return prediction
+            following[part] = self._following(X[part], prediction[part])
+        return following
 
     def _following(self, X, prediction):
         """The next states, from what the estimator has predicted."""
@@ -435,7 +437,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             following[:, ~self._domain.outputs] = 0
         if self.increments_:
             following = X[:, : following.shape[1]] + following
-        return following.astype(X.dtype, copy=False)
+        return following
 
     def predict(self, X):
         """Predict the states one step later.
