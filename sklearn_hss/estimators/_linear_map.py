@@ -2,6 +2,8 @@
 
 import itertools
 
+import itertools
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
