@@ -2,8 +2,6 @@
 
 import itertools
 
-import itertools
-
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
