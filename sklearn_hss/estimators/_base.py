@@ -807,7 +807,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return train, valid, checkpoints
 
     def _resolve_device(self):
-        """Torch device of `device`, which an accelerator chooses, where there is one."""
+        """Torch device of `device`, or of the accelerator if there is one."""
         if self.accelerator is None:
             return resolve_device(self.device)
         chosen = self.accelerator.device
@@ -818,10 +818,10 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         return chosen
 
     def _refuse_different(self, processes, X, y, sample_weight):
-        """Refuse data of which every process has a part of its own, and other parameters."""
+        """Refuse data and parameters that differ between the processes."""
         if processes.count == 1:
             return
-        # Some samples tell as well as all.
+        # A few samples are enough to detect a difference.
         X, y, sample_weight = taken((X, y, sample_weight, None), 0)
         found = fingerprint(self, {"X": X, "y": y, "sample_weight": sample_weight})
         found = {name: text for name, text in found.items() if name != "device"}
@@ -830,8 +830,8 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
             different = [name for name in first if other.get(name) != first[name]]
             if different:
                 raise ValueError(
-                    f"Process {index} has other {different[0]} than the main process; with an accelerator, give every "
-                    "process the same parameters and all samples, which they divide among themselves."
+                    f"Process {index} differs from the main process in {different[0]}; with an accelerator, pass the "
+                    "same parameters and all samples to every process."
                 )
 
     def _by_main(self, names, compute, *arguments):
@@ -850,7 +850,7 @@ class BaseNeuralRegressor(FieldRegressorMixin, BaseEstimator):
         self._start_error = self._initialise(self.net_.module_, train, seen)
 
     def _begin_alike(self, processes):
-        """Give all processes the weights of the main one, and what else the training goes on from."""
+        """Give all processes the weights, the optimiser and the random state of the main process."""
         if processes.count == 1:
             return
         net = self.net_

@@ -4,19 +4,19 @@ import sys
 
 import torch
 
-# Of accelerate: processes that hold the whole network each.
+# Types of distribution in which every process holds the whole network.
 _DISTRIBUTED = {"NO", "MULTI_CPU", "MULTI_GPU"}
 
 
 def check_accelerator(accelerator):
-    """Refuse what is no accelerator, or asks for what the training does not do.
+    """Refuse anything but an accelerator whose settings the training supports.
 
     Raises
     ------
     ValueError
-        If the networks cannot train with it.
+        If it is not one, or has other settings.
     """
-    accelerate = sys.modules.get("accelerate")  # whoever has an accelerator has imported it
+    accelerate = sys.modules.get("accelerate")  # a user who has an accelerator has imported it
     if accelerator is None:
         return
     if accelerate is None or not isinstance(accelerator, accelerate.Accelerator):
@@ -59,7 +59,7 @@ class Processes:
 
     @property
     def is_main(self):
-        """Whether this process is the one that decides, writes files and shows bars."""
+        """Whether this process is the one that makes decisions, writes files and shows bars."""
         return self.index == 0
 
     def part(self, rows):
@@ -70,7 +70,7 @@ class Processes:
         return slice(start + n * self.index // self.count, start + n * (self.index + 1) // self.count)
 
     def average(self, loss, n_samples, parameters=()):
-        """Mean of a loss over the samples of all processes; gradients of parameters become their means, too.
+        """Mean of a loss over the samples of all processes; gradients of parameters are averaged in place.
 
         Parameters
         ----------

@@ -4,14 +4,14 @@ import torch
 
 from ._stacks import gram, rotate, stacks_of
 
-# Differences of eigenvalues, relative to their mean, that are made where there are none.
+# Separation imposed on equal eigenvalues, relative to their mean.
 _APART = 1e-6
 
 
 def _distinct(matrices):
-    """Gram matrices without multiple eigenvalues, of which rounding alone would choose the eigenvectors.
+    """Gram matrices without multiple eigenvalues, whose eigenvectors rounding alone would determine.
 
-    The gradient of a tall block has many zeros among its singular values.
+    The gradient of a tall block has many singular values equal to zero.
     """
     size = _APART * matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
     steps = torch.linspace(1, 0, matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)

@@ -118,9 +118,9 @@ def test_clones_share_the_accelerator_and_pickles_do_not_have_it(results):
 def test_processes_refuse_what_differs_together(results):
     for result in results:
         parameter, error_of_main, data = result["facts"]["errors"]
-        assert "Process 1 has other lr than the main process; with an accelerator, give every process" in parameter
+        assert "Process 1 differs from the main process in lr; with an accelerator, pass the same" in parameter
         assert "init='linear' with residual=True needs outer_rank=2" in error_of_main
-        assert "Process 1 has other values of X than the main process" in data
+        assert "Process 1 differs from the main process in values of X" in data
 
 
 def test_auto_is_the_same_for_any_number_of_processes(results):
