@@ -1,7 +1,7 @@
 """
-===============================================
+================================================
 Land and sea: fields that are NaN on the islands
-===============================================
+================================================
 
 Simulations of the ocean, or of the flow around obstacles, have no values inside of these: files hold NaN there. All
 estimators take such fields as they are, with ``mask="auto"`` or the mask itself; predictions are NaN where the data

@@ -1,7 +1,7 @@
 """
-=========================================
+========================================
 Choosing rank and levels by GridSearchCV
-=========================================
+========================================
 
 The HSS rank and the depth of the cluster tree are ordinary hyper-parameters. The search below compares nine structures
 by cross-validation with the paper's relative L2 error, two fits at a time.

@@ -1,7 +1,7 @@
 """
-==================================================
+=================================================
 Reading the equation: coefficients of a local law
-==================================================
+=================================================
 
 A local law M f = L u is a sparse matrix, and its rows are the equation: what L does to 1, x, x², ... about a point are
 the coefficients of u, u_x, u_xx, ... there. ``LocalLawDisplay`` draws them as maps, so that material and flow are seen

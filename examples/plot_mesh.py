@@ -1,7 +1,7 @@
 """
-=========================================
+==========================================
 Finite elements: learning on your own mesh
-=========================================
+==========================================
 
 A mesh has no grid: fields are vectors with a number for each node. ``LocalOperatorRegressor`` needs to know which nodes
 are neighbours, or where they are. Here, scikit-fem makes a disk with two materials, a flow and a mass matrix, and

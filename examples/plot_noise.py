@@ -1,7 +1,7 @@
 """
-==============================
+=============================
 Noisy solutions: which model?
-==============================
+=============================
 
 Solutions that were measured, or not computed to the end, have errors. How much a model suffers depends on how much it
 knows: a local law is any sparse equation, an HSS matrix any operator with off-diagonal blocks of low rank, and ridge

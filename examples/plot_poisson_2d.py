@@ -1,7 +1,7 @@
 """
-==================================================
+=================================================
 Two dimensions: a solver from a handful of fields
-==================================================
+=================================================
 
 The solution operator of Poisson's equation on a 64x64 grid is a matrix with 17 million entries. Its inverse is
 separable, a Kronecker sum A ⊗ I + I ⊗ B of two small matrices, and these are determined by four simulations.

@@ -1,7 +1,7 @@
 """
-======================================
+====================================
 A learned operator as preconditioner
-======================================
+====================================
 
 Ten simulations of a convection-diffusion-reaction equation are given, as forcings and solutions in single precision.
 ``HSSRegressor`` learns the map from one to the other. The problem to be solved is a neighbouring one, though: its

@@ -1,7 +1,7 @@
 """
-====================================================
+===================================================
 Quickstart: a surrogate of the 1-D Poisson equation
-====================================================
+===================================================
 
 Right-hand sides f and solutions u of -u'' = f are given on 256 points. Six models learn the map from f to u from 10
 to 316 such pairs: the linear HSS map; Neural-HSS, which starts from that; Neural-HSS with random initial weights,

@@ -1,7 +1,7 @@
 """
-==========================================================
+============================================================
 Nonlinear problems: a network beside kernel ridge regression
-==========================================================
+============================================================
 
 Where the solution is no linear function of the input, linear maps end, and the choice is between kernel methods, which
 are fitted in a second, and networks, whose trainings take patience. Here both learn what becomes of states of Burgers'

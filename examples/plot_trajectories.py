@@ -1,7 +1,7 @@
 """
-====================================================
+==============================================
 Trajectories: short simulations, long rollouts
-====================================================
+==============================================
 
 ``RolloutRegressor`` learns a step in time with any regressor and repeats it; ``LocalEvolutionRegressor`` learns the
 equation du/dt = N(u) and integrates it. Both are fitted to three short trajectories of the heat equation here, and
