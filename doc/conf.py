@@ -50,11 +50,25 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
 html_show_sourcelink = False
+# Pages without pages below them have no navigation at their side.
+html_sidebars = {
+    page: []
+    for page in (
+        "get_started",
+        "mathematics",
+        "datasets",
+        "benchmarks",
+        "comparison",
+        "paper",
+        "changelog",
+        "extending",
+    )
+}
 
 linkcheck_anchors = False
 
