@@ -56,19 +56,8 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 # Pages without pages below them have no navigation at their side.
-html_sidebars = {
-    page: []
-    for page in (
-        "get_started",
-        "mathematics",
-        "datasets",
-        "benchmarks",
-        "comparison",
-        "paper",
-        "changelog",
-        "extending",
-    )
-}
+_single = ("get_started", "mathematics", "datasets", "benchmarks", "comparison", "paper", "changelog", "extending")
+html_sidebars = {name: [] for name in _single}
 
 linkcheck_anchors = False
 
