@@ -442,7 +442,10 @@ def refuse_nan(rows, name, mask):
                 f"{where}; if these lie outside of the domain, pass mask= (a boolean grid, True inside) or mask='auto'."
             )
         if isinstance(mask, str):
-            raise ValueError(f"{where}, but not in all training samples, so mask='auto' treats them as data.")
+            raise ValueError(
+                f"{where}, the first of which is sample {nan.any(axis=1).argmax()}, but not in all training samples, so "
+                "mask='auto' treats them as data; fill them, leave out these samples, or pass mask= as a boolean grid."
+            )
         raise ValueError(f"{where}, inside of the mask; fill them, or exclude these points from the mask.")
 
 
