@@ -443,8 +443,8 @@ def refuse_nan(rows, name, mask):
             )
         if isinstance(mask, str):
             raise ValueError(
-                f"{where}, the first of which is sample {nan.any(axis=1).argmax()}, but not in all training samples, so "
-                "mask='auto' treats them as data; fill them, leave out these samples, or pass mask= as a boolean grid."
+                f"{where}, first in sample {nan.any(axis=1).argmax()}, but not in all training samples, so mask='auto' "
+                "treats them as data; fill them, leave out these samples, or pass mask= as a boolean grid."
             )
         raise ValueError(f"{where}, inside of the mask; fill them, or exclude these points from the mask.")
 
