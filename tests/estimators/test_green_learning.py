@@ -144,8 +144,13 @@ def clone_with_net(model):
 @pytest.mark.parametrize(
     ("X", "y", "arguments", "message"),
     [
-        ((4, 2, 8), (4, 2, 8), {"grid_shape": 8}, r"without channels; X has n_channels=2 on the grid \(8,\)\. Use one"),
-        ((4, 8), (4, 2, 8), {"grid_shape": 8}, r"without channels; y has n_channels=2"),
+        (
+            (4, 2, 8),
+            (4, 2, 8),
+            {"grid_shape": 8},
+            r"does not support channels; X has n_channels=2 on the grid \(8,\)\. Use one",
+        ),
+        ((4, 8), (4, 2, 8), {"grid_shape": 8}, r"does not support channels; y has n_channels=2"),
         ((4, 2, 3, 3), (4, 2, 3, 3), {"grid_shape": (3, 3)}, r"X has n_channels=2 on the grid \(3, 3\)"),
         ((4, 2, 2, 2), (4, 2, 2, 2), {}, r"one or two dimensions; X has the grid \(2, 2, 2\)"),
         ((4, 5), (4, 5), {"width": 0}, "The 'width' parameter"),

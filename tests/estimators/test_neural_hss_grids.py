@@ -386,7 +386,7 @@ def test_data_that_do_not_fit(fields):
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         model().fit(F[:1], U[:1])
     four = white(2, 4, 4, 4, 4)
-    with pytest.raises(ValueError, match="at most 3 dimensions can"):
+    with pytest.raises(ValueError, match="at most 3 are supported"):
         model(width=2).fit(four, four)
 
 

@@ -226,7 +226,7 @@ def test_weights(cv):
 @pytest.mark.parametrize("n_samples", [1, 2])
 def test_few_samples_are_too_few_to_judge(n_samples):
     X, linear, _ = samples(n_samples)
-    with pytest.warns(UnverifiedFitWarning, match=f"of n_samples = {n_samples} none can be held out"):
+    with pytest.warns(UnverifiedFitWarning, match=f"n_samples = {n_samples} are too few to hold any out"):
         model = Residual(DummyRegressor(strategy="constant", constant=np.zeros(12)), Ridge()).fit(X, linear)
     assert not model.corrected_
     assert np.isnan(model.law_error_)

@@ -118,7 +118,7 @@ def test_factors_of_products_must_fit():
         OperatorProduct([B, A])
     with pytest.raises(ValueError, match="at least one"):
         OperatorProduct([])
-    with pytest.raises(TypeError, match="of one type"):
+    with pytest.raises(TypeError, match="the same type and device"):
         OperatorProduct([A, B.to(torch.float32)])
 
 
