@@ -33,7 +33,7 @@ def environment():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What either process has found."""
+    """Results of either process."""
     folder = tmp_path_factory.mktemp("processes")
     log = folder / "log"
     with open(log, "w") as file:
