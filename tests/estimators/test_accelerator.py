@@ -185,7 +185,8 @@ def test_torchrun():
 def test_the_cluster_of_the_guide(tmp_path):
     """The script of the section runs, with the scores of a search without dask."""
     pytest.importorskip("distributed")
-    section = (ROOT / "doc" / "user_guide" / "processes.rst").read_text().partition("Searches and data on a cluster\n")[2]
+    page = (ROOT / "doc" / "user_guide" / "processes.rst").read_text()
+    section = page.partition("Searches and data on a cluster\n")[2]
     _, code, _ = re.split(r"::\n\n|\n(?=\S)", section[section.index("On one machine::") :], maxsplit=2)
     script = textwrap.dedent(code)
     alone = script.replace('with joblib.parallel_config("dask", scatter=[F, U]):', "if True:")
