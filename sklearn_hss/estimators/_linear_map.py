@@ -96,6 +96,8 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
     _channel_scales: list[torch.Tensor] | None
     # Set by RolloutRegressor: factor that converts outputs to inputs.
     _repeated: float | None = None
+    # Set by RolloutRegressor for a fit: number of the trajectory of every sample.
+    _trajectories: np.ndarray | None = None
     # Set by RolloutRegressor: a list that collects warnings instead of issuing them.
     _doubts: list | None = None
 
@@ -162,7 +164,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
         if self.fit_intercept is True and len(X) < 2:
             raise ValueError(f"fit_intercept=True needs at least 2 samples, not n_samples = {len(X)}.")
         details = {} if further is None else further(inputs, outputs, domain)
-        X, y, roots = weighted_rows(X, y, sample_weight)
+        X, y, roots, first = weighted_rows(X, y, sample_weight)
         scales, grids = self._channel_scales_of(X, y, inputs, outputs)
         # Channels are an additional mode, which has no cluster tree.
         with_channels = len(grids[0]) > len(inputs.grid)
@@ -185,6 +187,7 @@ class LinearFieldMap(DocLinkMixin, BaseEstimator):
             intercept=self.fit_intercept,
             random_state=check_random_state(self.random_state),
             forms=self._forms(samples),
+            groups=None if self._trajectories is None else self._trajectories[first],
             report=_report if self.verbose else None,
         )
         self.grid_shape_, self._domain = inputs.grid, domain
@@ -344,18 +347,18 @@ def channel_scales(fields):
 
 
 def weighted_rows(X, y, sample_weight=None):
-    """Samples in a canonical order, equal ones merged, times the square roots of their weights, which come last.
+    """Samples in a canonical order, equal ones merged, times the square roots of their weights; these; their numbers.
 
     A weight of two is thus equivalent to two copies, also in the choice of the held-out samples.
     """
-    X, y, roots = merged_rows(X, y, sample_weight)
+    X, y, roots, first = merged_rows(X, y, sample_weight)
     if (roots != 1).any():
         X, y = X * roots[:, None], y * roots[:, None]
-    return X, y, roots
+    return X, y, roots, first
 
 
 def merged_rows(X, y, sample_weight=None):
-    """Samples in a canonical order, equal ones merged, and the square roots of their weights."""
+    """Samples in a canonical order, equal ones merged, the square roots of their weights, and the numbers they had."""
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     # Compared byte by byte, without copies, as the fields may take much of the memory.
     X, y = (np.ascontiguousarray(rows, np.result_type(X, y)) for rows in (X, y))
@@ -365,4 +368,4 @@ def merged_rows(X, y, sample_weight=None):
     new = [any(rows[i].tobytes() != rows[j].tobytes() for rows in raw) for i, j in itertools.pairwise(order)]
     groups = np.split(order, 1 + np.flatnonzero(new))
     first = [group[0] for group in groups]
-    return X[first], y[first], np.sqrt([weight[group].sum() for group in groups])
+    return X[first], y[first], np.sqrt([weight[group].sum() for group in groups]), first

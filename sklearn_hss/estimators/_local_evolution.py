@@ -300,7 +300,7 @@ class LocalEvolutionRegressor(FieldRegressorMixin, BaseEstimator):
             )
         spacing, boundary = self._per_axis(inputs.grid)
         names = self._field_names(n_in, n_out)
-        X, y, roots = merged_rows(X, y, sample_weight)
+        X, y, roots, _ = merged_rows(X, y, sample_weight)
         Z, U = np.ascontiguousarray(X.T), np.ascontiguousarray(y.T)
         evolution, n_evolving = None, n_out
         if is_field:

@@ -518,7 +518,7 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
             )
         )
         known = seen and sample_weight is None and np.array_equal(X, seen[0]) and np.array_equal(y, seen[1])
-        X, y, _ = weighted_rows(X, y, sample_weight)
+        X, y = weighted_rows(X, y, sample_weight)[:2]
         found = seen[2] if known else self._try_linear_fit(X, y)
         if found is None:
             return math.inf

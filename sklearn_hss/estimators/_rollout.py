@@ -28,6 +28,7 @@ from .._fields import (
 from .._parameters import unchanged_on_error
 from .._warnings import warn_user
 from ..exceptions import DivergenceWarning
+from ..fitting._evolution import chains
 from ..fitting._stability import GROWS, spectral_radius
 from ..linalg import LinearMap
 from ._batches import max_scales
@@ -90,6 +91,12 @@ def _divided(rows, scale):
     return (rows.reshape(len(rows), len(scale), -1) / scale[:, None]).reshape(len(rows), -1)
 
 
+def _trajectories(X, y):
+    """Number of the trajectory of every pair of rows."""
+    order, number = chains(X.T, y.T)
+    return number[np.argsort(order)]
+
+
 class _DivergedError(ArithmeticError):
     """A rollout became infinite or NaN."""
 
@@ -135,6 +142,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
     As in section 3.2 of the Neural-HSS paper, the regressor learns the increments u(t + dt) - u(t), divided by the
     largest one in the training data, and :meth:`rollout` sums them. :class:`HSSRegressor` learns the next states
     instead if the equation is linear, since few pairs determine its steps M u(t) = L u(t + dt).
+
+    :class:`HSSRegressor` and :class:`LocalOperatorRegressor` hold out whole trajectories, if there are three or more.
 
     Samples are trajectories, ``fit(X)``, so that cross-validation and searches never have one trajectory on both sides
     of a split; or pairs of states, ``fit(X, y)``.
@@ -317,8 +326,10 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         # A single name, so that the memory of the states is freed when their increments have been computed.
         y = y if isinstance(y, Rows) else y.reshape(len(y), -1)
         self._largest, growth = _sizes(select(X, kept), select(y, kept))
+        # Read off the states, since increments do not tell which pairs are neighbours.
+        details = {"_trajectories": _trajectories(X, y)} if isinstance(self.estimator, LinearFieldMap) else {}
         if self.residual == "auto" and isinstance(self.estimator, HSSRegressor):
-            self._learn_either(X, y, kept, fit_params, growth)
+            self._learn_either(X, y, kept, fit_params, growth, details)
         else:
             increments = bool(self.residual) and not is_law
             if isinstance(X, Rows) or isinstance(y, Rows):
@@ -326,7 +337,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 y = Rows(difference if increments else LazyFields(_same, y, shape=y.shape[1:]), "y")
             else:
                 y = _difference(y, X) if increments else y.copy()
-            self._learn(X, y, kept, fit_params, increments=increments)
+            self._learn(X, y, kept, fit_params, details, increments=increments)
         self.spectral_radius_ = self._spectral_radius()
         if self.spectral_radius_ is not None and not self.spectral_radius_ <= GROWS * max(growth, 1):
             warn_user(
@@ -338,8 +349,8 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             )
         return self
 
-    def _learn(self, X, targets, kept, fit_params, *, increments, doubts=None):
-        """Fit to increments or states, which are overwritten; `doubts` is a list that collects warnings."""
+    def _learn(self, X, targets, kept, fit_params, details, *, increments):
+        """Fit to increments or states, which are overwritten; `details` are attributes of the regressor for the fit."""
         self.increments_ = increments
         n_channels = self._target_fields.n_channels
         divided = self.scale == "max" and not _is_law(self.estimator)
@@ -356,11 +367,12 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
         self.estimator_ = clone(self.estimator)
         if isinstance(self.estimator_, LinearFieldMap) and not increments and len(self.scale_) == 1:
             self.estimator_._repeated = float(self.scale_[0])
-        if doubts is not None:
-            self.estimator_._doubts = doubts
+        vars(self.estimator_).update(details)
         self.estimator_.fit(self._inputs(X), targets, **fit_params)
+        for name in details:
+            delattr(self.estimator_, name)
 
-    def _learn_either(self, X, y, kept, fit_params, growth):
+    def _learn_either(self, X, y, kept, fit_params, growth, details):
         """Fit a linear map to the states and, unless it is exact, to the increments; keep the stable or better one.
 
         If the data are exact, the map of the states generalises best, since M u(t) = L u(t + dt) is local, and neither
@@ -371,7 +383,7 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
             targets = y - X[:, : y.shape[1]] if increments else y.copy()
             size = np.linalg.norm(targets[kept])
             doubts: list = []
-            self._learn(X, targets, kept, fit_params, increments=increments, doubts=doubts)
+            self._learn(X, targets, kept, fit_params, {**details, "_doubts": doubts}, increments=increments)
             error, radius = self.estimator_.held_out_error_, self._spectral_radius()
             grows = radius is not None and not radius <= GROWS * max(growth, 1)
             fits.append(((grows, error * size), increments, self.scale_, self.estimator_, doubts))
@@ -379,7 +391,6 @@ class RolloutRegressor(MetaEstimatorMixin, FieldRegressorMixin, BaseEstimator):
                 break
         best = fits[-1] if fits[-1][0] < fits[0][0] else fits[0]
         _, self.increments_, self.scale_, self.estimator_, doubts = best
-        self.estimator_._doubts = None
         for doubt in doubts:
             warn_user(*doubt)
 

@@ -29,6 +29,8 @@ _GOOD = 1e-3
 _NEAR = 0.2
 # Largest ratio of the residual of a fit to all samples to the error on held-out ones, or to the smallest one reported.
 _SUSPICIOUS = 10
+# Smallest number of groups of which one can be held out.
+_JUDGED = 3
 # Number of folds of a cross-validation.
 _FOLDS = 5
 # Exceptions that torch and SciPy raise for singular matrices.
@@ -115,7 +117,7 @@ class Fit:
     doubts: Callable[[], list[tuple[str, type[Warning]]]]
 
 
-def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORMS, report=None) -> Fit:
+def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORMS, groups=None, report=None) -> Fit:
     """Fit a linear map to samples: try the applicable forms, and select the best predictor.
 
     Parameters
@@ -128,6 +130,8 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
         Determines the held-out samples.
     forms : list of subclasses of Form
         Candidate forms, in order of preference.
+    groups : ndarray of int, of shape (n_samples,), default=None
+        Groups of dependent samples, such as trajectories. If there are three or more, whole ones are held out.
     report : callable, default=None
         Called with the name of a candidate, its error and its time in seconds.
 
@@ -143,18 +147,17 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     options = options or Options()
     options.check(samples.grid_in, samples.grid_out)
     forms = named(forms, options)
-    # In random order, so that the first samples, to which large fits are restricted, are representative.
-    order = (random_state or np.random.RandomState(0)).permutation(samples.n_samples)
+    order, n_valid = _random_order(samples.n_samples, groups, random_state or np.random.RandomState(0))
     samples = samples.pick(torch.from_numpy(order))
-    search = select(forms, Search(samples, options, forms, report, centred=intercept is True))
+    search = select(forms, Search(samples, options, forms, report, intercept is True, n_valid))
     missed = {type(form) for form in search.beyond if form.min_samples < samples.n_samples - search.centred}
     if search.wanting and missed:
         # With a single held-out sample, there may be enough training samples for a form that needs more of them.
-        rival = Search(samples, options, forms, report, centred=search.centred, n_valid=1)
+        rival = Search(samples, options, forms, report, search.centred, n_valid=1)
         rival = select([form for form in forms if form in missed], rival)
         search = rival if rival.betters(search) else search
     if intercept == "auto" and samples.n_samples > 2 and search.wanting:
-        rival = Search(samples, options, forms, report, centred=True)
+        rival = Search(samples, options, forms, report, True, n_valid)
         # A constant spoils every form. Whether there is one is tested with a form that is nearly correct without it, or
         # otherwise with the forms that are tried first.
         leader = search.leader
@@ -168,6 +171,25 @@ def fit(samples, options=None, *, intercept=False, random_state=None, forms=FORM
     if search.options.degree > 1 and search.reached > _GOOD:
         search.cross_validate()
     return search.solve()
+
+
+def _random_order(n_samples, groups, rng):
+    """A random order of samples, and the number of the first ones that are held out, a fifth if possible.
+
+    The samples behind these are in random order, too, so that the first ones, to which large fits are restricted, are
+    representative.
+    """
+    n_valid = max(n_samples // 5, 1)
+    if groups is None or len(names := _in_order(groups)) < _JUDGED:
+        return rng.permutation(n_samples), n_valid
+    out = np.isin(groups, rng.permutation(names)[: max(len(names) // 5, 1)])
+    return np.concatenate([rng.permutation(np.flatnonzero(part)) for part in (out, ~out)]), int(out.sum())
+
+
+def _in_order(groups):
+    """The different values, in the order in which they come first."""
+    names, first = np.unique(groups, return_index=True)
+    return names[np.argsort(first)]
 
 
 def select(forms, search, *, slow=False):
@@ -232,12 +254,11 @@ class Search:
         As in :func:`fit`.
     centred : bool
         Whether the means of the training samples are subtracted, also from held-out samples.
-    n_valid : int, default=None
-        Number of held-out samples; a fifth if None.
+    n_valid : int
+        Number of held-out samples.
     """
 
-    def __init__(self, samples, options, forms, report, centred, n_valid=None):
-        n_valid = n_valid or max(samples.n_samples // 5, 1)
+    def __init__(self, samples, options, forms, report, centred, n_valid):
         self.verified = samples.n_samples - n_valid > int(centred)
         parts = (slice(n_valid, None), slice(n_valid)) if self.verified else (slice(None), slice(None))
         self.centred = centred

@@ -12,7 +12,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -39,9 +39,9 @@ from sklearn_hss import (
     ResNetRegressor,
     RolloutRegressor,
 )
-from sklearn_hss.datasets import make_heat
+from sklearn_hss.datasets import make_burgers, make_heat
 from sklearn_hss.estimators._rollout import takes_fields
-from sklearn_hss.exceptions import DivergenceWarning
+from sklearn_hss.exceptions import DivergenceWarning, PoorFitWarning
 from sklearn_hss.metrics import (
     relative_l2_error,
     relative_trajectory_l2_scorer,
@@ -721,10 +721,43 @@ def test_of_steps_that_are_about_as_good_the_stable_one_is_chosen():
     assert np.abs(np.linalg.eigvals(unaware.operator_ @ np.eye(64))).max() > 1.1
 
 
-def test_of_noisy_states_the_better_one_of_states_and_increments_is_learned():
-    _, U = make_heat(20, 64, initial="grf", solver="exact", return_trajectories=True, random_state=0)
-    noisy = U[:10, ::4] + 1e-2 * np.random.RandomState(0).standard_normal((10, 11, 64))
-    chosen, states = (RolloutRegressor(HSSRegressor(random_state=0), residual=r).fit(noisy) for r in ("auto", False))
-    assert chosen.increments_
-    errors = [relative_l2_error(U[10:, 4], model.predict(U[10:, 0])) for model in (chosen, states)]
-    assert 2 * errors[0] < errors[1]
+def noisy_trajectories(seed):
+    """Ten trajectories with noise, and the exact first and second states of ten others."""
+    _, U = make_heat(20, 64, initial="grf", solver="exact", return_trajectories=True, random_state=seed)
+    return U[:10, ::4] + 1e-2 * np.random.RandomState(seed).standard_normal((10, 11, 64)), U[10:, 0], U[10:, 4]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_of_noisy_states_the_better_one_of_states_and_increments_is_learned(seed):
+    noisy = noisy_trajectories(seed)[0]
+    of = {r: RolloutRegressor(HSSRegressor(random_state=0), residual=r).fit(noisy) for r in ("auto", False, True)}
+    errors = [
+        of[False].estimator_.held_out_error_ * np.linalg.norm(noisy[:, 1:]),
+        of[True].estimator_.held_out_error_ * np.linalg.norm(np.diff(noisy, axis=1)),
+    ]
+    assert of["auto"].increments_ == (errors[1] < errors[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_trajectories_are_held_out(seed):
+    """Pairs of the same trajectories would favour ridge regression, which knows these best."""
+    noisy, first, second = noisy_trajectories(seed)
+    models = [RolloutRegressor(model).fit(noisy) for model in (HSSRegressor(random_state=0), RidgeCV())]
+    errors = [relative_l2_error(second, model.predict(first)) for model in models]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("n_trajectories", [4, 10])
+def test_the_held_out_error_is_that_of_new_trajectories(n_trajectories):
+    """No linear map predicts shocks, but one that knows other states of the same trajectory comes close."""
+    _, U = make_burgers(40, 64, return_trajectories=True, random_state=2, verbose=0)
+    with pytest.warns(PoorFitWarning):
+        model = RolloutRegressor(HSSRegressor(random_state=0), residual=False).fit(U[:n_trajectories])
+    states, following = (U[20:, part].reshape(-1, 64) for part in np.s_[:-1, 1:])
+    assert relative_l2_error(following, model.predict(states)) < 2 * model.estimator_.held_out_error_
+
+
+def test_the_order_of_trajectories_does_not_matter():
+    noisy = noisy_trajectories(0)[0]
+    fits = [RolloutRegressor(HSSRegressor(random_state=0)).fit(U) for U in (noisy, noisy[::-1])]
+    assert len({model.estimator_.held_out_error_ for model in fits}) == 1
