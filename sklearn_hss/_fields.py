@@ -217,10 +217,14 @@ def check_same_fields(shape, seen, name):
     ValueError
         If the shapes differ; the message names both.
     """
-    if shape is None or len(shape) < 2 or shape == seen.shape or (seen.n_channels in (None, 1) and shape == seen.grid):
+    if shape is None or shape == seen.shape or (seen.n_channels in (None, 1) and shape == seen.grid):
         return
-    if shape != (1, *seen.grid) or seen.n_channels is not None:
-        raise ValueError(f"{name} has fields of shape {shape}, but the fit was on fields of shape {seen.shape}.")
+    # A single field of several dimensions looks like samples of its parts.
+    single = bool(shape) and shape in (seen.shape[1:], seen.grid[1:])
+    if (len(shape) < 2 and not single) or (seen.n_channels is None and shape == (1, *seen.grid)):
+        return
+    hint = f"; a single field needs an axis of samples, {name}[np.newaxis]" if single else ""
+    raise ValueError(f"{name} has fields of shape {shape}, but the fit was on fields of shape {seen.shape}{hint}.")
 
 
 def rounding_unit(*arrays):

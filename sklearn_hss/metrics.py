@@ -30,10 +30,14 @@ def _check_fields(y_true, y_pred, sample_weight, mask, multioutput) -> tuple[lis
         # the grid, so they repeat its points.
         kept = np.tile(mask.ravel(), prod(grid) // mask.size).reshape(grid)
         fields = [np.where(kept, y, 0) if shape == shapes[0] else y for y, shape in zip(fields, shapes, strict=True)]
+    checks = {"dtype": np.float64, "ensure_2d": False, "allow_nd": True, "ensure_all_finite": "allow-nan"}
     true, predicted = (
-        check_array(y, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=name, estimator="the metric")
-        for name, y in zip(names, fields, strict=True)
+        check_array(y, **checks, input_name=name, estimator="the metric") for name, y in zip(names, fields, strict=True)
     )
+    for y, name in zip((true, predicted), names, strict=True):
+        if np.isnan(y).any():
+            remedy = "pass mask=, such as mask_ of the estimator" if mask is None else "leave these out of the mask"
+            raise ValueError(f"Input {name} contains NaN; if this is outside of the domain, {remedy}.")
     check_consistent_length(true, predicted, sample_weight)
     if true.shape != predicted.shape:
         raise ValueError(f"y_true has shape {true.shape} and y_pred {predicted.shape}; they must be equal.")

@@ -174,7 +174,6 @@ def test_same_fields(shape, seen):
         ((4, 3), FieldShape((3, 4))),
         ((3, 4, 1), FieldShape((3, 4))),
         ((2, 3, 4), FieldShape((3, 4))),
-        ((3, 4), FieldShape((3, 4), 2)),
         ((1, 3, 4), FieldShape((3, 4), 2)),
         ((2, 4, 3), FieldShape((3, 4), 2)),
         ((3, 4), FieldShape((12,))),
@@ -183,4 +182,19 @@ def test_same_fields(shape, seen):
 def test_other_fields(shape, seen):
     message = re.escape(f"X has fields of shape {shape}, but the fit was on fields of shape {seen.shape}.")
     with pytest.raises(ValueError, match=message):
+        check_same_fields(shape, seen, "X")
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [
+        ((4,), FieldShape((3, 4))),
+        ((3, 4), FieldShape((3, 4), 2)),
+        ((4,), FieldShape((4,), 2)),
+        ((4,), FieldShape((3, 4), 2)),
+    ],
+)
+def test_single_fields(shape, seen):
+    """A field without the axis of samples looks like samples of its parts."""
+    with pytest.raises(ValueError, match=r"a single field needs an axis of samples, X\[np.newaxis\]"):
         check_same_fields(shape, seen, "X")

@@ -64,6 +64,14 @@ def test_auto_finds_the_mask(model, value):
 
 
 @pytest.mark.parametrize("model", MAPS, ids=name_of)
+def test_a_single_field_is_told_about_its_axis_of_samples(model):
+    found, one = fitted(model, "auto", spoilt(X, np.nan), Y), spoilt(X, np.nan)[0]
+    with pytest.raises(ValueError, match=r"fields of shape .*a single field needs an axis of samples, X\[np.newaxis\]"):
+        apply(found, one)
+    assert len(apply(found, one[np.newaxis])) == 1
+
+
+@pytest.mark.parametrize("model", MAPS, ids=name_of)
 def test_nan_inside_names_the_mask(model):
     bad = X.copy()
     bad[3, 0, 0] = np.nan
