@@ -36,7 +36,7 @@ exact = np.minimum.outer(x, x) * (1 - np.maximum.outer(x, x))
 # The models
 # ----------
 # A step of Green Learning costs one evaluation of the network on all 64² pairs of points, however many samples there
-# are; the settings of the paper (width 128, depth 6) take five times as long. The kernel of the HSS map is its matrix
+# are; the network of the paper (width 128, depth 6) takes five times as long. The kernel of the HSS map is its matrix
 # divided by the weights 1 / 64 of the quadrature rule. White noise tells most about a kernel: from smooth forcings
 # alone, Green Learning has no way to see its fine features.
 
@@ -44,7 +44,7 @@ kernels = {"exact": exact}
 print("Relative L2 error, of the kernel and of u for new forcings:\n")
 for n_samples in (100, 10):
     green = GreenLearningRegressor(
-        width=50, depth=4, settings="paper", lr=1e-2, max_epochs=1000, random_state=0, verbose=1
+        width=50, depth=4, optimizer="soap", lr=1e-2, max_epochs=400, random_state=0, verbose=1
     )
     for name, model in (("Green Learning", green), ("HSSRegressor", HSSRegressor(random_state=0))):
         start = time.perf_counter()
@@ -60,8 +60,8 @@ for n_samples in (100, 10):
 # The picture
 # -----------
 # Above: the kernels. Below: their differences to the exact one. With 100 samples, Green Learning errs most along the
-# diagonal, where G has a kink that rational functions round off, and for y = 0, where the forcings are zero and tell
-# nothing; with 10 samples, everywhere. The HSS map is exact in both cases.
+# diagonal, where G has a kink that rational functions round off; with 10 samples, everywhere. The HSS map is exact in
+# both cases.
 
 figure, axes = plt.subplots(2, 5, figsize=(15, 6), layout="constrained", sharex=True, sharey=True)
 for column, (name, kernel) in enumerate(kernels.items()):

@@ -5,9 +5,8 @@ Data efficiency with scikit-learn's learning curve
 
 How many simulations does a model need? ``LearningCurveDisplay`` answers for any estimator of this package as it does
 for those of scikit-learn. Here, three models learn the 1-D Poisson equation from 12 to 200 samples: Neural-HSS from
-random weights, as in the paper, in batches of 16 (with the paper's batches of 256 there is a single step an epoch, and
-the curve would count steps, not data); ridge regression; and Neural-HSS as it is by default, which starts from the
-fitted linear map and, that being accurate, does not train at all.
+random weights, as in the paper, but trained by Levenberg-Marquardt; ridge regression; and Neural-HSS as it is by
+default, which starts from the fitted linear map and, that being accurate, does not train at all.
 
 Takes about half a minute on two cores.
 """
@@ -25,9 +24,7 @@ F, U = make_poisson(n_samples=300, n_points=128, random_state=0)
 
 SIZES = [12, 25, 50, 100, 200]
 MODELS = {
-    "Neural-HSS, random start": NeuralHSSRegressor(
-        rank=2, levels=3, init="random", settings="paper", batch_size=16, random_state=0
-    ),
+    "Neural-HSS, random start": NeuralHSSRegressor(rank=2, levels=3, init="random", max_epochs=30, random_state=0),
     "Neural-HSS": NeuralHSSRegressor(rank=2, levels=3, random_state=0),
     "Ridge(alpha=1)": Ridge(alpha=1.0, fit_intercept=False),
 }
