@@ -147,7 +147,7 @@ def test_classes_of_the_user():
     [
         (PoorFitWarning, "The best fit found", {}, np.roll(NOISE, 1, axis=0)),
         (PoorFitWarning, "not those of a symmetric operator", SYMMETRIC, np.roll(NOISE, 1, axis=1)),
-        (AmbiguousFitWarning, "The choice of form", {}, ALMOST),
+        (AmbiguousFitWarning, "The choice of a .* form is close", {}, ALMOST),
     ],
     ids=["poor", "not symmetric", "ambiguous"],
 )

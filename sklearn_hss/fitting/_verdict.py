@@ -66,21 +66,6 @@ def doubts(search, chosen, reason):
     for trial in [chosen] if search.completing is None else [chosen, search.completing]:
         if trial.fitted is not None:
             found += trial.form.doubts(trial.fitted, samples)
-    if search.rivalry is not None and (search.rivalry[0] is search.completing or search.rivalry[0].form == chosen.form):
-        one, other, difference = search.rivalry
-        message = (
-            f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
-            f"and differ by {difference:.0%} on random inputs: away from inputs like those of the samples, "
-            "either may be wrong. More diverse samples are needed to decide."
-        )
-        found.append((message, AmbiguousFitWarning))
-    others = [t for t in search.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
-    if others and chosen.error > SMALLEST:
-        message = (
-            f"The choice of form={chosen.form.kind!r} is close ({reason}): away from inputs like these, the two "
-            "may differ. Set form= explicitly."
-        )
-        found.append((message, AmbiguousFitWarning))
     if chosen.form.symmetric and samples.asymmetry > 0.1:
         message = (
             "The operator was assumed to be symmetric, but the samples are not those of a symmetric operator "
@@ -92,4 +77,20 @@ def doubts(search, chosen, reason):
         cause = causes[0] if causes else likeliest_cause(samples, search.centred)
         message = f"The best fit found has a relative error of {chosen.error:.1e} on held-out samples ({reason})."
         found.append((f"{message} {cause}", PoorFitWarning))
+        return found  # which of several poor maps was chosen does not matter
+    if search.rivalry is not None and (search.rivalry[0] is search.completing or search.rivalry[0].form == chosen.form):
+        one, other, difference = search.rivalry
+        message = (
+            f"The two best maps for all inputs, {one.form}, and {other.form}, fit the samples about equally well "
+            f"and differ by {difference:.0%} on random inputs: away from inputs like those of the samples, "
+            "either may be wrong. More diverse samples are needed to decide."
+        )
+        found.append((message, AmbiguousFitWarning))
+    others = [t for t in search.finalists if t.form.kind != chosen.form.kind and t.error < 2 * chosen.error]
+    if others and chosen.error > SMALLEST:
+        message = (
+            f"The choice of a {chosen.form.kind} form is close ({reason}): away from inputs like these, the two may "
+            "differ. More diverse samples decide, or form= of HSSRegressor if the equation is known."
+        )
+        found.append((message, AmbiguousFitWarning))
     return found

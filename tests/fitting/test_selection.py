@@ -398,7 +398,7 @@ def test_two_kinds_that_are_as_good_are_doubtful(known):
     inverse = path_of({"name": "inverse", "wrong": 1.5e-3}, kind="inverse")
     (message, category), *others = fit(known, forms=[forward, inverse]).doubts()
     assert category is AmbiguousFitWarning
-    assert message.startswith("The choice of form='forward' is close")
+    assert message.startswith("The choice of a forward form is close")
     assert not others
     far = path_of({"name": "far", "wrong": 1e-2}, kind="inverse")
     assert not fit(known, forms=[forward, far]).doubts()
