@@ -43,7 +43,6 @@ suppress_warnings = ["myst.xref_missing", "myst.header"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_hss"
-html_static_path = ["_static"]
 html_extra_path = ["llms.txt"]
 html_theme_options = {
     "logo": {"text": "sklearn_hss"},
