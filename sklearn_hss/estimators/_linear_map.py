@@ -347,9 +347,10 @@ def channel_scales(fields):
 
 
 def weighted_rows(X, y, sample_weight=None):
-    """Samples in a canonical order, equal ones merged, times the square roots of their weights; these; their numbers.
+    """Samples in a canonical order, equal ones merged, times the square roots of their weights.
 
-    A weight of two is thus equivalent to two copies, also in the choice of the held-out samples.
+    The roots come third, and the numbers that the samples had fourth. A weight of two is equivalent to two copies, also
+    in the choice of the held-out samples.
     """
     X, y, roots, first = merged_rows(X, y, sample_weight)
     if (roots != 1).any():
@@ -358,7 +359,7 @@ def weighted_rows(X, y, sample_weight=None):
 
 
 def merged_rows(X, y, sample_weight=None):
-    """Samples in a canonical order, equal ones merged, the square roots of their weights, and the numbers they had."""
+    """Samples in a canonical order, equal ones merged; the square roots of their weights, and the numbers they had."""
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     # Compared byte by byte, without copies, as the fields may take much of the memory.
     X, y = (np.ascontiguousarray(rows, np.result_type(X, y)) for rows in (X, y))
