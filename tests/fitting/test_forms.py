@@ -208,7 +208,7 @@ ROWS = [
     ),
     Row(
         f.NoisyLocalInverse,
-        "symmetric local law fitted to the outputs, smoothness 1e-08",
+        "symmetric local law fitted to the outputs, smoothness 1e+02",
         (32,),
         inverse(second_difference(32) + sp.diags_array(np.linspace(1, 40, 32))),
         12,
