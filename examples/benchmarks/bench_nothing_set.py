@@ -8,7 +8,6 @@ cross-validation. ``--vary`` trains the baselines with half and twice their widt
 """
 
 import argparse
-import contextlib
 import time
 import warnings
 
@@ -102,15 +101,20 @@ PROBLEMS = {
 }
 
 
+def data(name):
+    """Inputs and outputs of a problem, and the number of the last ones that are for tests."""
+    make, n_train, n_test = PROBLEMS[name]
+    X, y = make(n_train + n_test)
+    return X, y, n_test * len(X) // (n_train + n_test)
+
+
 def main(problems=tuple(PROBLEMS), seconds=20, n_seeds=1):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(f"relative L2 errors on new samples, mean and half the range of {n_seeds} seeds, {seconds} s of training")
     print("to reach: Burgers 0.025, two phases 0.016, -u'' + 2000 u^3 = f 0.05, elsewhere kernel ridge and FNO")
     for name in problems:
-        make, n_train, n_test = PROBLEMS[name]
-        X, y = make(n_train + n_test)
-        n_test = n_test * len(X) // (n_train + n_test)
+        X, y, n_test = data(name)
         train, test = slice(-n_test), slice(-n_test, None)
         print(f"\n{name}, {len(X) - n_test} samples", flush=True)
         flat, offset, mean = X.reshape(len(X), -1), X[train].mean(), y[train].reshape(len(y) - n_test, -1).mean(0)
@@ -141,9 +145,7 @@ def vary(problems=tuple(PROBLEMS), seconds=20, n_seeds=1):
     warnings.simplefilter("ignore")
     print(f"relative L2 errors on new samples, mean of {n_seeds} seeds, {seconds} s of training")
     for name in problems:
-        make, n_train, n_test = PROBLEMS[name]
-        X, y = make(n_train + n_test)
-        n_test = n_test * len(X) // (n_train + n_test)
+        X, y, n_test = data(name)
         print(f"\n{name}", flush=True)
         for label, parameters in VARIED.items():
             network = NETWORKS[label]
@@ -161,8 +163,10 @@ def vary(problems=tuple(PROBLEMS), seconds=20, n_seeds=1):
             for parameter in parameters:
                 for factor in (0.5, 2):
                     value = scaled(sizes[parameter], factor)
-                    with contextlib.suppress(ValueError):  # more modes than the grid has
+                    try:
                         rest[f"{parameter}={value}"] = error(**{parameter: value})[0]
+                    except ValueError as refused:  # more modes than the grid has
+                        print(f"  {label:18} {parameter}={value} is left out: {refused}", flush=True)
             best = min(rest, key=rest.get)
             print(
                 f"  {label:18} nothing set {nothing:.4f}, ratio to the best {nothing / min(nothing, rest[best]):.2f}; "
