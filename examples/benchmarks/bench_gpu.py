@@ -6,8 +6,9 @@ Every row has a time, that of something else, and their ratio; below 1, the firs
    fused AdamW (or SOAP), and one launch after the other. "kernels" is how long the device computes in a step of the
    bare loop, "busy" that over the time of a step of `fit`. One-time costs are excluded: the time for few steps is
    subtracted from that for many. Neural-HSS on patches also trains in bfloat16, over float32.
-2. HSS matrices of float64 over dense ones: product with 64 vectors, factorisation, solution.
-3. Generators of data on the device over the same on the CPU, with the threads that OMP_NUM_THREADS allows.
+2. "layer": forward and backward pass of :class:`HSSLinear` over those of ``torch.nn.Linear``, both as CUDA graphs.
+3. HSS matrices of float64 over dense ones: product with 64 vectors, factorisation, solution.
+4. Generators of data on the device over the same on the CPU, with the threads that OMP_NUM_THREADS allows.
 
 ``--device cpu --quick`` tries all of it in seconds, with sizes that tell nothing.
 """
@@ -20,6 +21,7 @@ from functools import partial
 
 import torch
 from _timing import interleaved_medians
+from bench_layer import SIZES as LAYERS
 from bench_linalg import greens_matrix
 from bench_training import bare_loop
 
@@ -32,7 +34,8 @@ from sklearn_hss import (
     ResNetRegressor,
 )
 from sklearn_hss.datasets import make_gray_scott, make_helmholtz, make_navier_stokes, make_poisson
-from sklearn_hss.nn import SOAP
+from sklearn_hss.nn import SOAP, HSSLinear
+from sklearn_hss.nn._graphs import GraphedStep, can_capture
 
 HSS = {"architecture": "hss", "init": "random"}
 PATCHES = {"architecture": "patches", "init": "random"}
@@ -56,6 +59,7 @@ QUICK_FITS = [
     ("Neural-HSS, patches", NeuralHSSRegressor(**PATCHES, rank=1, levels=1, width=2, depth=1), (8, 8), 4),
 ]
 STEPS, QUICK_STEPS = (20, 120), (2, 4)
+QUICK_LAYERS = [(16, 4, 1, 1, None)]
 SIZES, QUICK_SIZES = (4096, 16384), (64,)
 N_VECTORS = 64
 # Generator, its arguments, and smaller ones.
@@ -159,6 +163,29 @@ def training_steps(table, label, estimator, grid, batch_size, steps):
         table.add("fit: the same in bfloat16", "float32", seconds, times[0])
 
 
+def layers(table, n, batch, levels, rank, _):
+    x, gradient = (torch.randn(batch, n, device=table.device, requires_grad=grad) for grad in (True, False))
+
+    def passes(layer):
+        parameters = [x, *layer.to(table.device).parameters()]
+
+        def compute(batch):
+            for parameter in parameters:
+                parameter.grad = None
+            output = layer(x)
+            output.backward(batch)
+            return output.sum()
+
+        return partial(GraphedStep(compute, parameters) if can_capture(table.device) else compute, gradient)
+
+    pairs = {"ours": passes(HSSLinear(n, n, rank, levels)), "theirs": passes(torch.nn.Linear(n, n, bias=False))}
+    for _ in range(5):  # until they are captured
+        for call in pairs.values():
+            call()
+    times = table.medians(pairs, calls=20)
+    table.add(f"layer: n = {n}, batch {batch}, rank {rank}", "nn.Linear", times["ours"], times["theirs"])
+
+
 def algebra(table, n):
     A = greens_matrix(n)[0].to(table.device)
     b = torch.randn(n, N_VECTORS, dtype=A.dtype, device=table.device)
@@ -190,14 +217,18 @@ def main(arguments=None):
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")
     parser.add_argument("--seconds", type=float, default=240, help="after which nothing new begins")
+    parser.add_argument("--networks", nargs="+", help="only their steps; labels as in the table, or parts of them")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     table = Table(options.device, rounds=1 if options.quick else 3)
     fits, steps, sizes = (QUICK_FITS, QUICK_STEPS, QUICK_SIZES) if options.quick else (FITS, STEPS, SIZES)
-    jobs = [partial(algebra, table, n) for n in sizes]
+    jobs = [partial(layers, table, *layer) for layer in (QUICK_LAYERS if options.quick else LAYERS)]
+    jobs += [partial(algebra, table, n) for n in sizes]
     jobs += [
         partial(generator, table, make, small if options.quick else size, small) for make, size, small in GENERATORS
     ]
+    if options.networks:
+        jobs, fits = [], [fit for fit in fits if any(part in fit[0] for part in options.networks)]
     jobs += [partial(training_steps, table, *fit, steps) for fit in fits]
     start = time.monotonic()
     try:

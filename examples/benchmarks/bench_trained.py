@@ -2,9 +2,9 @@
 
 Every network trains for the same seconds, with the optimiser and the rate out of `CANDIDATES` that were best on a
 fifth of the training samples after a quarter of these seconds; then with all samples, from several seeds. "auto" is
-Neural-HSS with nothing set but ``init="random"``. One thread each. Everything takes hours, so `--problems` and
-`--models` choose parts, and `--cache` keeps what has been done; problems of half an hour a fit run where they are
-named.
+Neural-HSS with nothing set but ``init="random"``. One thread each, and a GPU where there is one. Everything takes
+hours, so `--problems` and `--models` choose parts, ``--chosen soap 0.03`` gives the optimiser and the rate, and
+`--cache` keeps what has been done; problems of half an hour a fit run where they are named.
 """
 
 import argparse
@@ -53,7 +53,7 @@ CANDIDATES = [
 
 
 def fit(problem, model, seconds, part=None, seed=0):
-    """Error on new samples, or on a fifth of the training samples with ``part="held out"``; seconds of CPU time."""
+    """Error on new samples, or on a fifth of the training samples with ``part="held out"``; seconds; what it did."""
     make, n_train, *_ = PROBLEMS[problem]
     X, y = make(n_train + N_TEST)
     train, test = slice(n_train), slice(n_train, None)
@@ -65,8 +65,9 @@ def fit(problem, model, seconds, part=None, seed=0):
         try:
             fitted = clone(model).set_params(max_seconds=seconds, random_state=seed).fit(X[train], y[train])
         except FloatingPointError:
-            return np.inf, 0, {}
-    return relative_l2_error(y[test], fitted.predict(X[test])), time.process_time() - start, fitted.training_
+            return np.inf, 0, {}, 0
+    taken = time.process_time() - start
+    return relative_l2_error(y[test], fitted.predict(X[test])), taken, fitted.training_, fitted.n_iter_
 
 
 def tune(run, problem, model, seconds):
@@ -78,23 +79,30 @@ def tune(run, problem, model, seconds):
     return candidates[int(np.argmin(errors))]
 
 
-def main(problems, models, n_seeds, cache, share):
+def main(problems, models, n_seeds, cache, share, given):
     torch.set_num_threads(1)
     run = joblib.Memory(cache, verbose=0).cache(fit)
-    print(f"mean relative L2 error on {N_TEST} new samples, smallest and largest of {n_seeds} seeds")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{device}; mean relative L2 error on {N_TEST} new samples, smallest and largest of {n_seeds} seeds")
     for problem in problems:
         _, _, seconds, goal = PROBLEMS[problem]
         seconds *= share
         print(f"\n{problem}, {seconds:g} s; to reach {goal:.0e}", flush=True)
         for name in models:
-            chosen = {} if name == "auto" else tune(run, problem, MODELS[name], seconds)
+            if name == "auto":
+                chosen = {}
+            elif given:
+                chosen = {"optimizer": given[0], "lr": float(given[1])}
+            else:
+                chosen = tune(run, problem, MODELS[name], seconds)
             model = clone(MODELS.get(name, MODELS["Neural-HSS"])).set_params(**chosen)
             found = [run(problem, model, seconds, None, seed) for seed in range(n_seeds)]
             errors = [error for error, *_ in found]
             how = " ".join(str(value) for value in chosen.values()) or found[0][2].get("optimizer")
             print(
                 f"  {name:12} {how:12} {np.mean(errors):.1e} ({min(errors):.1e}, {max(errors):.1e}), "
-                f"{np.mean([seconds for _, seconds, _ in found]):.0f} s of CPU time",
+                f"{np.mean([result[1] for result in found]):.0f} s of CPU time, "
+                f"{np.mean([result[3] for result in found]):.0f} epochs",
                 flush=True,
             )
 
@@ -105,6 +113,7 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="*", default=["auto", *MODELS])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", default=None, help="folder that keeps results")
+    parser.add_argument("--chosen", nargs=2, metavar=("OPTIMIZER", "LR"), help="instead of the search")
     parser.add_argument("--share", type=float, default=1.0, help="factor of all seconds")
     options = parser.parse_args()
-    main(options.problems, options.models, options.seeds, options.cache, options.share)
+    main(options.problems, options.models, options.seeds, options.cache, options.share, options.chosen)

@@ -6,6 +6,8 @@ from ._stacks import gram, rotate, stacks_of
 
 # Separation imposed on equal eigenvalues, relative to their mean.
 _APART = 1e-6
+# Curvature in every direction, by which a basis remains as it is where all gradients have been zero.
+_TINY = 1e-30
 
 
 def _distinct(matrices):
@@ -18,13 +20,43 @@ def _distinct(matrices):
     return matrices + torch.diag_embed(size * steps)
 
 
+def cholesky_qr(matrices):
+    """Orthonormal factors of QR decompositions, by shifted Cholesky QR in three passes (Fukaya et al. 2020).
+
+    On a GPU, ``torch.linalg.qr`` decomposes one matrix of a stack after the other, with dozens of kernels each; here, a
+    few kernels process the whole stack. In float64, the condition numbers may be up to 1e15.
+
+    Parameters
+    ----------
+    matrices : Tensor of shape (..., n, n)
+        Regular matrices. Their columns may have any lengths.
+
+    Returns
+    -------
+    Tensor
+        Factors of the same shape and type; the triangular ones would have a positive diagonal.
+    """
+    Q = torch.nn.functional.normalize(matrices.double(), dim=-2, eps=0)
+    shift = 1e-14 * Q.shape[-1] * torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device)
+    for j in range(3):
+        # Without checks of success, which would wait for the device.
+        R = torch.linalg.cholesky_ex(Q.mT @ Q + (shift if j == 0 else 0), upper=True)[0]
+        Q = torch.linalg.solve_triangular(R, Q, upper=True, left=False)
+    return Q.to(matrices.dtype)
+
+
+def _orthonormal(matrices):
+    return cholesky_qr(matrices) if matrices.is_cuda else torch.linalg.qr(matrices)[0]
+
+
 def _correct_basis(state, side):
     """One step of subspace iteration, the largest eigenvalues first; the moments follow."""
     old = state[side]
-    image = _distinct(state[f"{side}_gram"]) @ old
+    image = _distinct(state[f"{side}_gram"]) @ old + _TINY * old
     order = (old * image).sum(-2).argsort(-1, descending=True)
     columns = order.unsqueeze(-2)
-    new = torch.linalg.qr(image.gather(-1, columns.expand_as(image)))[0]
+    image = image.gather(-1, columns.expand_as(image))
+    new = _orthonormal(image)
     average, square = state["average"], state["square"]
     if side == "left":
         state["average"] = (new.mT @ old) @ average
@@ -72,6 +104,8 @@ class SOAP(torch.optim.Optimizer):
     References
     ----------
     Vyas et al., SOAP: Improving and stabilizing Shampoo using Adam, arXiv:2409.11321.
+    Fukaya et al., Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices, SIAM J. Sci.
+    Comput. 42 (2020).
 
     Examples
     --------

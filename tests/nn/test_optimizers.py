@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sklearn_hss.datasets import make_poisson
-from sklearn_hss.nn import SOAP, HSSLinear, LevenbergMarquardt, NeuralHSS, ResNet
+from sklearn_hss.nn import SOAP, HSSLinear, LevenbergMarquardt, NeuralHSS, ResNet, _soap
 from sklearn_hss.nn._stacks import as_stack, from_stack, parameter_groups, stacks_of
 
 
@@ -108,6 +108,57 @@ def test_soap_is_the_textbook_for_every_block(rows, columns):
     for k in range(3):
         expected = start[k] + soap_of_one_matrix(grads[:, k], 0.1, 0.9, 4)
         np.testing.assert_allclose(p.detach().numpy()[k], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 17, 64])
+def test_cholesky_qr_is_qr(n, dtype):
+    torch.manual_seed(n)
+    A = torch.randn(5, n, n, dtype=torch.float64) + 2 * n**0.5 * torch.eye(n)
+    A = (A * torch.logspace(0, -20, n)).to(dtype)  # lengths of columns do not matter
+    Q, R = torch.linalg.qr(A)
+    expected = Q * R.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
+    torch.testing.assert_close(_soap.cholesky_qr(A), expected, atol=1e3 * torch.finfo(dtype).eps, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weakest", [1e-6, 1e-14])
+def test_cholesky_qr_of_almost_singular_matrices(weakest, dtype):
+    """As those of a step: images of a random basis, of which few eigenvalues say almost everything."""
+    torch.manual_seed(0)
+    V, B = (torch.linalg.qr(torch.randn(7, 32, 32, dtype=torch.float64))[0] for _ in range(2))
+    A = ((V * torch.logspace(0, np.log10(weakest), 32)) @ V.mT @ B).to(dtype)
+    Q = _soap.cholesky_qr(A)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(Q.mT @ Q, torch.eye(32, dtype=dtype).expand(7, 32, 32), atol=1e3 * eps, rtol=0)
+    torch.testing.assert_close(Q @ (Q.mT @ A), A, atol=1e2 * eps, rtol=0)
+    R = Q.mT @ A
+    assert R.tril(-1).abs().max() < 1e2 * eps * A.norm(dim=(-2, -1)).max()
+
+
+def test_bases_of_soap_do_not_depend_on_the_decomposition(monkeypatch):
+    X, Y = problem()
+    losses = []
+    for decompose in (lambda A: torch.linalg.qr(A)[0], _soap.cholesky_qr):
+        monkeypatch.setattr(_soap, "_orthonormal", decompose)
+        net = layer()
+        losses.append(train(net, SOAP(net.parameters(), lr=3e-2, every=2), X, Y, 100))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert losses[0] < 0.1 * float(Y.square().sum(1).mean())
+
+
+@pytest.mark.parametrize("decompose", [lambda A: torch.linalg.qr(A)[0], _soap.cholesky_qr])
+def test_bases_stay_where_gradients_are_zero(monkeypatch, decompose):
+    monkeypatch.setattr(_soap, "_orthonormal", decompose)
+    p = torch.nn.Parameter(torch.ones(2, 3, 3))
+    optimizer = SOAP([p], every=1)
+    for step in range(5):
+        p.grad = torch.stack([torch.zeros(3, 3), torch.randn(3, 3)])
+        optimizer.step()
+    assert torch.equal(p[0], torch.ones(3, 3))
+    assert p.isfinite().all()
+    (basis,) = (state["left"][0].abs() for state in optimizer.state.values())
+    torch.testing.assert_close(basis.sort()[0], torch.eye(3).sort()[0])
 
 
 def test_soap_without_bases_is_adam():
