@@ -35,7 +35,7 @@ test-rounding: $(VENV)/installed-test
 # pytest and what the package needs, but no network.
 gpu: export PYTHONPATH := .:$(PYTHONPATH)
 gpu:
-	timeout 200 $(PYTHON) -m pytest -q -p no:cacheprovider tests -k cuda; tests=$$?; \
+	timeout 200 $(PYTHON) -m pytest -q -p no:cacheprovider $$(grep -rl cuda tests --include='test_*.py') -k cuda; tests=$$?; \
 	timeout 275 $(PYTHON) examples/benchmarks/bench_gpu.py && exit $$tests
 
 # Tables and figures of the paper: "smoke" tries the scripts, "cpu" reduces the data, "trained" has the paper's data and takes

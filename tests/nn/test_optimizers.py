@@ -10,6 +10,8 @@ from sklearn_hss.datasets import make_poisson
 from sklearn_hss.nn import SOAP, HSSLinear, LevenbergMarquardt, NeuralHSS, ResNet, _soap
 from sklearn_hss.nn._stacks import as_stack, from_stack, parameter_groups, stacks_of
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+
 
 def problem(n=16, n_samples=40, dtype=torch.float64, seed=0):
     rng = np.random.RandomState(seed)
@@ -121,14 +123,15 @@ def test_cholesky_qr_is_qr(n, dtype):
     torch.testing.assert_close(_soap.cholesky_qr(A), expected, atol=1e3 * torch.finfo(dtype).eps, rtol=0)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weakest", [1e-6, 1e-14])
-def test_cholesky_qr_of_almost_singular_matrices(weakest, dtype):
+def test_cholesky_qr_of_almost_singular_matrices(weakest, dtype, device):
     """As those of a step: images of a random basis, of which few eigenvalues say almost everything."""
     torch.manual_seed(0)
     V, B = (torch.linalg.qr(torch.randn(7, 32, 32, dtype=torch.float64))[0] for _ in range(2))
     A = ((V * torch.logspace(0, np.log10(weakest), 32)) @ V.mT @ B).to(dtype)
-    Q = _soap.cholesky_qr(A)
+    Q = _soap.cholesky_qr(A.to(device)).cpu()
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(Q.mT @ Q, torch.eye(32, dtype=dtype).expand(7, 32, 32), atol=1e3 * eps, rtol=0)
     torch.testing.assert_close(Q @ (Q.mT @ A), A, atol=1e2 * eps, rtol=0)
@@ -150,9 +153,10 @@ def test_bases_of_soap_do_not_depend_on_the_decomposition(monkeypatch):
 @pytest.mark.parametrize("decompose", [lambda A: torch.linalg.qr(A)[0], _soap.cholesky_qr])
 def test_bases_stay_where_gradients_are_zero(monkeypatch, decompose):
     monkeypatch.setattr(_soap, "_orthonormal", decompose)
+    torch.manual_seed(0)
     p = torch.nn.Parameter(torch.ones(2, 3, 3))
     optimizer = SOAP([p], every=1)
-    for step in range(5):
+    for _ in range(5):
         p.grad = torch.stack([torch.zeros(3, 3), torch.randn(3, 3)])
         optimizer.step()
     assert torch.equal(p[0], torch.ones(3, 3))
