@@ -58,7 +58,7 @@ QUICK_FITS = [
     ("Neural-HSS, SOAP", NeuralHSSRegressor(**HSS, rank=1, levels=1, optimizer="soap"), 16, 4),
     ("Neural-HSS, patches", NeuralHSSRegressor(**PATCHES, rank=1, levels=1, width=2, depth=1), (8, 8), 4),
 ]
-STEPS, QUICK_STEPS = (20, 120), (2, 4)
+STEPS, QUICK_STEPS = (20, 80), (2, 4)
 QUICK_LAYERS = [(16, 4, 1, 1, None)]
 SIZES, QUICK_SIZES = (4096, 16384), (64,)
 N_VECTORS = 64

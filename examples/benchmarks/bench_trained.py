@@ -79,7 +79,7 @@ def tune(run, problem, model, seconds):
     return candidates[int(np.argmin(errors))]
 
 
-def main(problems, models, n_seeds, cache, share, given):
+def main(problems, models, n_seeds, cache, share, given=None):
     torch.set_num_threads(1)
     run = joblib.Memory(cache, verbose=0).cache(fit)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -116,7 +116,7 @@ class DeepONetRegressor(BaseNeuralRegressor):
 
     @property
     def _network(self):
-        return Network(lr=2e-3)
+        return Network(lr=(2e-3, 4e-3))
 
     def _make_module(self, inputs, outputs):
         width = (192, 64, 128)[min(len(inputs.grid), 3) - 1] if self.width == "auto" else self.width

@@ -130,7 +130,7 @@ class FactFormerRegressor(BaseNeuralRegressor):
 
     @property
     def _network(self):
-        return Network(lr=2e-3)
+        return Network(lr=(2e-3, 2e-3))
 
     def _make_module(self, inputs, outputs):
         if len(inputs.grid) > 3:

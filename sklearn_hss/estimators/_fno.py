@@ -8,6 +8,7 @@ from .._parameters import Count
 from ..nn import FNO
 from ..nn._fno import largest_modes
 from ._base import BaseNeuralRegressor, document_training, field_arguments
+from ._training import Network
 
 
 @document_training
@@ -128,6 +129,10 @@ class FNORegressor(BaseNeuralRegressor):
         self.verbose = verbose
         self.grid_shape = grid_shape
         self.mask = mask
+
+    @property
+    def _network(self):
+        return Network(lr=(2e-3, 8e-3))
 
     def _make_module(self, inputs, outputs):
         n_modes = len(inputs.grid)

@@ -160,7 +160,7 @@ class GreenLearningRegressor(BaseNeuralRegressor):
 
     @property
     def _network(self):
-        return Network(linear=True, lr=2e-3)
+        return Network(linear=True, lr=(2e-3, 2e-3))
 
     def _make_module(self, inputs, outputs):
         for name, fields in (("X", inputs), ("y", outputs)):

@@ -222,14 +222,14 @@ class Network:
         Whether it is linear for other reasons.
     single : bool
         Whether to use float32 for any data, because the network is never exact, and much slower in float64.
-    lr : float
-        Suitable learning rate for AdamW.
+    lr : tuple of float
+        Suitable learning rates for AdamW, in one dimension and in several.
     """
 
     structured: bool = False
     linear: bool = False
     single: bool = False
-    lr: float = 4e-3
+    lr: tuple[float, float] = (4e-3, 4e-3)
 
 
 def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares=True):
@@ -302,12 +302,13 @@ def _choose_optimizer(network, grid, n_parameters, squares):
 
 
 def _measured(optimizer, network, grid, n_samples):
-    """Values determined by benchmarks: bench_trained.py for linear problems, bench_nonlinear.py for others."""
+    """Values determined by benchmarks: bench_trained.py for linear problems, bench_nothing_set.py for others."""
     n_points, linear = prod(grid), network.structured or network.linear
+    lr = network.lr[len(grid) > 1]
     found = Training(
         optimizer=optimizer,
-        lr=network.lr,
-        min_lr=network.lr / 100,
+        lr=lr,
+        min_lr=lr / 100,
         max_epochs=None,
         batch_size=_sizes_of_batches(network, n_samples),
         weight_decay=1e-3,
