@@ -59,7 +59,7 @@ def test_example(path, monkeypatch, tmp_path):
     assert all(picture.stat().st_size > 5_000 for picture in pictures)
 
 
-LONG = ("line", partial(make_poisson, n_points=32), 12, 1)
+LINE = partial(make_poisson, n_points=32)
 BENCHMARKS = [
     (
         "bench_comparison",
@@ -115,7 +115,11 @@ BENCHMARKS = [
         (),
     ),
     ("bench_nothing_set", {}, (["-u'' + 2000 u^3 = f", "unseen: smooth, 90 points"], 0.05)),
-    ("bench_start", {"N_TRAIN": 12, "N_TEST": 4, "FEW": {}, "LONG": LONG}, (["--seconds", "0.05"],)),
+    (
+        "bench_start",
+        {"N_TRAIN": 12, "N_TEST": 4, "PROBLEMS": {"line, noise": (LINE, 0.01)}, "LONG": ("line", LINE, 12, 1)},
+        (["--seconds", "0.05", "--seeds", "1"],),
+    ),
     ("bench_trained", {"N_TEST": 4}, (["1-D Poisson, N = 100"], ["auto", "FNO"], 1, None, 0.01)),
     (
         "bench_training",
