@@ -45,6 +45,20 @@ def cholesky_qr(matrices):
     return Q.to(matrices.dtype)
 
 
+def largest_ratio(beta, beta_square, n_steps):
+    """Bound of the average over the root of the mean square, both corrected, in coordinates that never change.
+
+    It follows from the Cauchy-Schwarz inequality, and is 1 if both decay alike. A correction of a basis rotates the
+    averages, but not the mean squares; ratios above the bound have no other cause, and can be thousands.
+    """
+    if beta_square == 0:
+        return 1.0 if beta == 0 else float("inf")
+    q = beta**2 / beta_square
+    weights = n_steps if q == 1 else (1 - q**n_steps) / (1 - q)
+    corrected = (1 - beta_square**n_steps) ** 0.5 / (1 - beta**n_steps)
+    return (1 - beta) * (weights / (1 - beta_square)) ** 0.5 * corrected
+
+
 def _orthonormal(matrices):
     return cholesky_qr(matrices) if matrices.is_cuda else torch.linalg.qr(matrices)[0]
 
@@ -72,9 +86,10 @@ class SOAP(torch.optim.Optimizer):
 
     A generator of HSS matrices is a stack (..., rows, columns) of unrelated blocks. Every block has two bases of its
     own, the eigenvectors of moving averages of G Gᵀ and Gᵀ G over its gradients G, and Adam with decoupled weight decay
-    operates in their coordinates. Blocks of equal shape in all parameters of a group form one batch, so that a step
-    consists of a few batched matrix products, regardless of the number of parameters. Vectors and numbers, and sides
-    longer than `max_size`, retain their original coordinates, as in Adam.
+    operates in their coordinates, where no step is larger than Adam's could be in fixed ones. Blocks of equal shape in
+    all parameters of a group form one batch, so that a step consists of a few batched matrix products, regardless of
+    the number of parameters. Vectors and numbers, and sides longer than `max_size`, retain their original coordinates,
+    as in Adam.
 
     The first step only determines the bases, and a missing gradient is treated as zero.
 
@@ -197,7 +212,8 @@ class SOAP(torch.optim.Optimizer):
         state["square"].mul_(beta_square).addcmul_(g, g, value=1 - beta_square)
         corrections = 1 - beta ** state["n_steps"], 1 - beta_square ** state["n_steps"]
         change = state["average"] / state["square"].sqrt().div_(corrections[1] ** 0.5).add_(group["eps"])
-        change.mul_(-group["lr"] / corrections[0])
+        most = corrections[0] * largest_ratio(*group["betas"], state["n_steps"])
+        change.clamp_(-most, most).mul_(-group["lr"] / corrections[0])
         if group["weight_decay"]:
             torch._foreach_mul_(stack.parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(stack.parameters, stack.scatter(rotate(change, bases, back=True)))

@@ -8,7 +8,7 @@ import torch
 
 from sklearn_hss.datasets import make_poisson
 from sklearn_hss.nn import SOAP, HSSLinear, LevenbergMarquardt, NeuralHSS, ResNet, _soap
-from sklearn_hss.nn._stacks import as_stack, from_stack, parameter_groups, stacks_of
+from sklearn_hss.nn._stacks import as_stack, from_stack, parameter_groups, rotate, stacks_of
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 
@@ -163,6 +163,45 @@ def test_bases_stay_where_gradients_are_zero(monkeypatch, decompose):
     assert p.isfinite().all()
     (basis,) = (state["left"][0].abs() for state in optimizer.state.values())
     torch.testing.assert_close(basis.sort()[0], torch.eye(3).sort()[0])
+
+
+@pytest.mark.parametrize(("beta", "beta_square"), [(0.95, 0.95), (0.9, 0.999), (0.0, 0.9), (0.9, 0.81), (0.9, 0.5)])
+@pytest.mark.parametrize("n_steps", [1, 2, 7, 300])
+def test_largest_ratio_is_that_of_the_worst_gradients(beta, beta_square, n_steps):
+    ages = np.arange(n_steps)[::-1]
+    weights, squares = (1 - beta) * beta**ages, (1 - beta_square) * beta_square**ages
+
+    def ratio(gradients):
+        average, square = weights @ gradients / weights.sum(), squares @ gradients**2 / squares.sum()
+        return abs(average) / square**0.5
+
+    bound = _soap.largest_ratio(beta, beta_square, n_steps)
+    assert ratio(weights / squares) == pytest.approx(bound)  # equality in Cauchy-Schwarz
+    assert all(ratio(g) <= bound * (1 + 1e-9) for g in np.random.RandomState(0).standard_normal((50, n_steps)))
+    assert beta != beta_square or bound == pytest.approx(1)
+
+
+def test_steps_of_soap_are_bounded(monkeypatch):
+    """Corrections of the bases rotate averages into directions whose mean squares are those of small gradients."""
+
+    def largest_change():
+        torch.manual_seed(0)
+        p = torch.nn.Parameter(torch.zeros(32, 32, dtype=torch.float64))
+        optimizer, largest = SOAP([p], lr=1.0), 0.0
+        for t in range(61):
+            p.grad = 1e-3 * torch.randn(32, 32, dtype=torch.float64)
+            if t % 10 == 0:  # just before a correction
+                p.grad += torch.outer(*torch.randn(2, 32, dtype=torch.float64))
+            (state,) = optimizer.state.values() or [{}]
+            bases = {side: state[side] for side in ("left", "right") if side in state}
+            before = p.detach().clone()
+            optimizer.step()
+            largest = max(largest, float(rotate((p.detach() - before)[None], bases).abs().max()))
+        return largest
+
+    assert largest_change() <= 1 + 1e-9
+    monkeypatch.setattr(_soap, "largest_ratio", lambda *_: np.inf)
+    assert largest_change() > 1.5
 
 
 def test_soap_without_bases_is_adam():
