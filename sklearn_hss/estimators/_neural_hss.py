@@ -158,7 +158,8 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     AdamW as in Table 9. Predictions and scores are in the units of the data.
 
     This network is suited to linear equations. If no linear map fits the data, ``architecture="auto"`` selects
-    :class:`sklearn_hss.nn.PatchHSS`, which combines convolutions with HSS matrices between patches of the grid.
+    :class:`sklearn_hss.nn.PatchHSS`, which combines convolutions with HSS matrices between patches of the grid, and
+    trains by SOAP in one dimension and by AdamW in several.
 
     Parameters
     ----------
@@ -466,7 +467,9 @@ class NeuralHSSRegressor(BaseNeuralRegressor):
     def _network(self):
         form = self._module_form
         structured = self.architecture_ == "hss" and form["activation"] == "leaky_relu" and form["width"] is None
-        return Network(structured=structured, single=self.architecture_ == "patches")
+        if self.architecture_ == "patches":
+            return Network(single=True, soap=6e-3)
+        return Network(structured=structured)
 
     def _make_module(self, inputs, outputs):
         fields = field_arguments(inputs, outputs)

@@ -224,12 +224,16 @@ class Network:
         Whether to use float32 for any data, because the network is never exact, and much slower in float64.
     lr : tuple of float
         Suitable learning rates for AdamW, in one dimension and in several.
+    soap : float or None
+        Suitable learning rate for SOAP in one dimension, if the network needs less time there with SOAP than with
+        AdamW, though it is not structured.
     """
 
     structured: bool = False
     linear: bool = False
     single: bool = False
     lr: tuple[float, float] = (4e-3, 4e-3)
+    soap: float | None = None
 
 
 def resolve(wanted, network, grid, n_samples, n_parameters, max_seconds, squares=True):
@@ -295,7 +299,7 @@ def _equal(size, n_samples):
 
 def _choose_optimizer(network, grid, n_parameters, squares):
     if not network.structured:
-        return "adamw"
+        return "soap" if network.soap and len(grid) == 1 else "adamw"
     if max(grid) < _TINY:
         return "adamw"
     return "lm" if squares and len(grid) == 1 and n_parameters <= 200_000 else "soap"
@@ -323,5 +327,7 @@ def _measured(optimizer, network, grid, n_samples):
         # Small batches converge faster initially, but are noisier at the end; many samples justify a long training.
         least = min(max(40_000 // n_points, 8), 256)
         size = min(max(least, n_samples // 128), 4 * least)
+        if network.soap and len(grid) == 1:
+            lr, size = network.soap, min(max(16, n_samples // 8), 64)
         found = replace(found, lr=lr, min_lr=lr / 1000, batch_size=_equal(size, n_samples), weight_decay=0.0)
     return found if optimizer == "adamw" else replace(found, gradient_clip=None)
