@@ -212,7 +212,7 @@ class SOAP(torch.optim.Optimizer):
         state["square"].mul_(beta_square).addcmul_(g, g, value=1 - beta_square)
         corrections = 1 - beta ** state["n_steps"], 1 - beta_square ** state["n_steps"]
         change = state["average"] / state["square"].sqrt().div_(corrections[1] ** 0.5).add_(group["eps"])
-        most = corrections[0] * largest_ratio(*group["betas"], state["n_steps"])
+        most = corrections[0] * largest_ratio(beta, beta_square, state["n_steps"])
         change.clamp_(-most, most).mul_(-group["lr"] / corrections[0])
         if group["weight_decay"]:
             torch._foreach_mul_(stack.parameters, 1 - group["lr"] * group["weight_decay"])
