@@ -1,4 +1,4 @@
-"""Is the linear start a trap, and do optimisers overfit? ``python bench_start.py``, a quarter of an hour on one core.
+"""Is the linear start a trap, and do optimisers overfit? ``python bench_start.py``, eight minutes on one core.
 
 1. Ten linear equations, half of them with noise of 1 % on the targets: the error on new samples of the linear start,
    and that after some seconds of training from there, with nothing else set; and one on more points, for longer.

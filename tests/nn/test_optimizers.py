@@ -186,12 +186,12 @@ def test_steps_of_soap_are_bounded(monkeypatch):
 
     def largest_change():
         torch.manual_seed(0)
-        p = torch.nn.Parameter(torch.zeros(32, 32, dtype=torch.float64))
+        p = torch.nn.Parameter(torch.zeros(128, 128, dtype=torch.float64))
         optimizer, largest = SOAP([p], lr=1.0), 0.0
         for t in range(61):
-            p.grad = 1e-3 * torch.randn(32, 32, dtype=torch.float64)
+            p.grad = 1e-3 * torch.randn(128, 128, dtype=torch.float64)
             if t % 10 == 0:  # just before a correction
-                p.grad += torch.outer(*torch.randn(2, 32, dtype=torch.float64))
+                p.grad += torch.outer(*torch.randn(2, 128, dtype=torch.float64))
             (state,) = optimizer.state.values() or [{}]
             bases = {side: state[side] for side in ("left", "right") if side in state}
             before = p.detach().clone()
@@ -201,7 +201,7 @@ def test_steps_of_soap_are_bounded(monkeypatch):
 
     assert largest_change() <= 1 + 1e-9
     monkeypatch.setattr(_soap, "largest_ratio", lambda *_: np.inf)
-    assert largest_change() > 1.5
+    assert largest_change() > 1.4
 
 
 def test_soap_without_bases_is_adam():
